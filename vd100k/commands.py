@@ -1,0 +1,106 @@
+"""Configuration -> command lines, environments and nginx files. Pure; nothing is started here."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from vd100k.config import Engine, Export, Finetune, Hardware, Run
+
+
+@dataclass(frozen=True)
+class Command:
+    """A program's arguments and what it adds to the environment."""
+
+    argv: list[str]
+    env: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """As one would type it."""
+        return shlex.join([*(f"{key}={value}" for key, value in self.env.items()), *self.argv]).replace(
+            shlex.quote(sys.executable), "python"
+        )
+
+
+def flags(args: dict[str, Any], style: str) -> list[str]:
+    """Option names and values: null drops one, lists give several values, maps become JSON.
+
+    ``style`` ``kebab`` is argparse with switches (``--enforce-eager``), ``snake`` Hugging Face's
+    parser, where true is a value (``--merge_lora true``).
+    """
+    argv = []
+    for key, value in args.items():
+        if value is None:
+            continue
+        name = f"--{key.replace('_', '-') if style == 'kebab' else key}"
+        if isinstance(value, bool) and style == "kebab":
+            argv.append(name if value else f"--no-{name[2:]}")
+        elif isinstance(value, bool):
+            argv += [name, str(value).lower()]
+        elif isinstance(value, list):
+            argv += [name, *map(str, value)]
+        elif isinstance(value, dict):
+            argv += [name, json.dumps(value)]
+        else:
+            argv += [name, str(value)]
+    return argv
+
+
+def replicas(run: Run) -> list[Command]:
+    """One server command a replica, devices and ports assigned in order."""
+    hardware = run.hardware
+    assert hardware.engine is not None
+    return [_replica(hardware, hardware.engine, k, port) for k, port in enumerate(hardware.ports)]
+
+
+def _replica(hardware: Hardware, engine: Engine, k: int, port: int) -> Command:
+    env = {key: str(value) for key, value in engine.env.items()}
+    per = hardware.gpus_per_replica
+    args = dict(engine.args)
+    if per:
+        env = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(k * per, (k + 1) * per))), **env}
+    else:
+        env.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // hardware.replicas)))
+    if per > 1 and "tensor_parallel_size" not in args and engine.package == "vllm":
+        args["tensor_parallel_size"] = per
+    start = [engine.python or sys.executable, "-m", engine.module]
+    if engine.subcommand:
+        start.append(engine.subcommand)
+    return Command([*start, *flags({**args, "port": port}, engine.flags)], env)
+
+
+def sft(stage: Finetune, folder: Path, resume_from: Path | None = None) -> Command:
+    """``swift sft`` writing its checkpoints to ``folder``."""
+    args = {**stage.args, "output_dir": str(folder), "resume_from_checkpoint": resume_from}
+    env = {"CUDA_VISIBLE_DEVICES": str(stage.cuda_devices), **{k: str(v) for k, v in stage.env.items()}}
+    return Command([sys.executable, "-m", "swift.cli.main", stage.method, *flags(args, "snake")], env)
+
+
+def export(stage: Export, folder: Path) -> Command:
+    """``swift export`` of an adapter merged into its base, into ``folder``."""
+    env = {k: str(v) for k, v in stage.env.items()}
+    return Command(
+        [sys.executable, "-m", "swift.cli.main", "export", *flags({**stage.args, "output_dir": str(folder)}, "snake")],
+        env,
+    )
+
+
+def nginx_files(hardware: Hardware, folder: Path) -> dict[str, str]:
+    """``vllm.conf`` (an upstream and a server, for any nginx's ``http`` block) and an ``nginx.conf``
+    around it that an ordinary user can run from ``folder``."""
+    templates = Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)
+    facts = {"host": hardware.host, "port": hardware.port, "ports": hardware.ports, "folder": folder.absolute()}
+    return {
+        name: templates.from_string((files("vd100k") / "templates" / f"{name}.j2").read_text(encoding="utf-8")).render(
+            facts
+        )
+        for name in ("vllm.conf", "nginx.conf")
+    }

@@ -1,0 +1,73 @@
+"""From the command line to a stage: resolvers, the demo as default, signals, and how errors are shown."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from vd100k.config import Run
+
+
+def main(task: Callable[[], None]) -> None:
+    """Call a Hydra task function, with the demo when no stage is chosen; 130 after Ctrl-C."""
+    sys.argv[1:] = with_demo(sys.argv[1:])
+    # Also where a shell started us in the background, with interrupts ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        task()
+    except KeyboardInterrupt:
+        print("Interrupted. What was made is kept: the same command goes on from there.", file=sys.stderr)
+        sys.exit(130)
+
+
+def with_demo(argv: list[str]) -> list[str]:
+    """The arguments, with ``experiment=demo`` where neither a stage nor an experiment is asked for."""
+    asked = {argument.partition("=")[0] for argument in argv}
+    return argv if asked & {"stage", "experiment"} else [*argv, "experiment=demo"]
+
+
+def run(cfg: DictConfig) -> None:
+    """Check all of a composed configuration, then run its stage, or print what it would do."""
+    from vd100k import stages
+    from vd100k.config import parse
+    from vd100k.console import say
+
+    checked = parse(cfg)
+    if checked.dry_run:
+        for line in stages.module(checked.stage.name).plan(checked):
+            say(line)
+        return
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    _link_latest(checked, folder)
+    summary = stages.execute(checked, folder, sys.argv)
+    say(f"\n{summary.stage} ended well in {summary.seconds:.0f} s: {folder / 'summary.json'}")
+
+
+def folder_name(path: str | None) -> str | None:
+    """The last part of a path without its suffix: a data set's default name."""
+    return Path(path).expanduser().stem if path else None
+
+
+def _link_latest(checked: Run, folder: Path) -> None:
+    """``outputs/latest`` -> this run's folder."""
+    link = checked.output_dir / "latest"
+    checked.output_dir.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder.resolve(), target_is_directory=True)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)

@@ -1,0 +1,90 @@
+"""Child processes that keep a log, are watched, and never outlive us."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from vd100k.commands import Command
+
+GRACE_S = 5.0
+
+
+class Child:
+    """A program with its output in ``log``; leaving the ``with`` block ends it and all it started.
+
+    It gets a session of its own, so that a Ctrl-C in the terminal reaches us alone and we end it.
+    """
+
+    def __init__(self, command: Command, log: Path) -> None:
+        self.log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        env = {**os.environ, **command.env, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                command.argv,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.stop()
+
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
+
+    def wait(self, seconds: float) -> None:
+        """Until it ends, ``seconds`` at most."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+
+    def stop(self) -> None:
+        """Ask it and its children to end, then make them; a second Ctrl-C makes them at once."""
+        family = self._family()
+        try:
+            _signal(family, signal.SIGTERM)
+            psutil.wait_procs(family, timeout=GRACE_S)
+        finally:
+            _signal({*family, *self._family()}, signal.SIGKILL)
+            self._process.wait()
+
+    def tail(self, lines: int = 15) -> str:
+        """The last lines of its log, indented, for an error message."""
+        with contextlib.suppress(OSError):
+            text = self.log.read_text(encoding="utf-8", errors="replace")
+            # A progress bar rewrites its line: only the last state of it is worth showing.
+            kept = [line.rstrip().rsplit("\r", 1)[-1] for line in text.splitlines() if line.strip()]
+            return "\n".join(f"    {line[:300]}" for line in kept[-lines:])
+        return ""
+
+    def _family(self) -> set[psutil.Process]:
+        """The process, its descendants, and whoever else is in the session we gave it."""
+        family: set[psutil.Process] = set()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            parent = psutil.Process(self._process.pid)
+            family |= {parent, *parent.children(recursive=True)}
+        for process in psutil.process_iter():
+            with contextlib.suppress(OSError, psutil.Error):
+                if os.getsid(process.pid) == self._process.pid:
+                    family.add(process)
+        return family
+
+
+def _signal(processes: set[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.send_signal(number)

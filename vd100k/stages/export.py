@@ -1,0 +1,61 @@
+"""Merge a trained adapter into its base with ``swift export``: a folder that every engine loads."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from vd100k import commands, fingerprint, models
+from vd100k.config import Export, Run
+from vd100k.console import say, waiting
+from vd100k.errors import DataError, TrainingError
+from vd100k.processes import Child
+from vd100k.records import write_json
+from vd100k.summary import Summary
+
+POLL_S = 0.2
+
+
+def plan(run: Run) -> list[str]:
+    return [str(commands.export(_stage(run), _stage(run).folder))]
+
+
+def run(run: Run, folder: Path) -> Summary:
+    stage = _stage(run)
+    if not stage.adapter.exists():
+        raise DataError(f"{stage.adapter}: no adapter there. Train it first: python run.py stage=finetune …")
+    models.ensure(run)
+    mark = stage.folder.with_name(f"{stage.folder.name}.json")
+    decided = fingerprint.of(
+        [fingerprint.of_model(str(stage.adapter.resolve())), run.model.path, stage.args, stage.env]
+    )
+    wanted = {"fingerprint": decided}
+    if stage.folder.exists() and mark.exists() and json.loads(mark.read_text(encoding="utf-8")) == wanted:
+        say(f"reusing the merged model: {stage.folder}")
+    else:
+        mark.unlink(missing_ok=True)
+        _merge(stage, folder)
+        write_json(mark, wanted)
+        say(f"merged the adapter into {run.model.name}: {stage.folder}")
+    return Summary("export", outputs=[{"path": str(stage.folder), "sha256": fingerprint.of_model(str(stage.folder))}])
+
+
+def _merge(stage: Export, folder: Path) -> None:
+    """Into a scratch folder that takes the final name only when it is whole."""
+    scratch = stage.folder.with_name(f"{stage.folder.name}.tmp")
+    shutil.rmtree(scratch, ignore_errors=True)
+    with Child(commands.export(stage, scratch), folder / "swift-export.log") as child, waiting("merging"):
+        while child.exit_code() is None:
+            child.wait(POLL_S)
+        if code := child.exit_code():
+            raise TrainingError(
+                f"swift export ended with exit code {code}. Its last lines ({child.log}):\n{child.tail()}"
+            )
+    shutil.rmtree(stage.folder, ignore_errors=True)
+    scratch.rename(stage.folder)
+
+
+def _stage(run: Run) -> Export:
+    assert isinstance(run.stage, Export)
+    return run.stage

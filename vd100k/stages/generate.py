@@ -1,0 +1,39 @@
+"""Ask a model about every image; append rows, resume, keep failures with their reasons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vd100k import asking, commands
+from vd100k.config import Run
+from vd100k.console import say
+from vd100k.images import find
+from vd100k.records import read
+from vd100k.summary import Summary, file_facts
+from vd100k.tracking import track
+
+
+def plan(run: Run) -> list[str]:
+    """The endpoints or server commands, the rows still to make, and the file they go to."""
+    lines = [f"ask {run.served_name} at {url}" for url in run.hardware.urls or []]
+    if run.hardware.urls is None:
+        lines = ["unless such a server runs already, for the duration:", *map(str, commands.replicas(run))]
+    if run.images and Path(run.images).expanduser().exists():
+        pictures = find(run.images, run.limit)
+        done = {row["id"] for row in read(run.paths.rows)}
+        pending = sum(picture.id not in done for picture in pictures)
+        lines.append(f"rows pending: {pending} of {len(pictures)}")
+    return [*lines, f"append rows to {run.paths.rows}"]
+
+
+def run(run: Run, folder: Path) -> Summary:
+    with track(run, folder) as log:
+        counts = asking.ask_all(run, folder)
+        log(asking.facts(counts))
+    asking.refuse_if_all_failed(run, counts)
+    say(
+        f"{counts.rows} rows ({counts.reused} reused, {counts.failed} failed) "
+        f"with {counts.requests} requests: {run.paths.rows}"
+    )
+    rows = sum(1 for _ in read(run.paths.rows))
+    return Summary("generate", counts=asking.facts(counts), outputs=[file_facts(run.paths.rows, rows)])

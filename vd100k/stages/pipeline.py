@@ -1,0 +1,42 @@
+"""Stages in order, each handing the next its files."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from vd100k import stages
+from vd100k.config import Pipeline, Run
+from vd100k.console import say
+from vd100k.summary import Summary
+
+
+def plan(run: Run) -> list[str]:
+    lines = []
+    for number, (name, part) in enumerate(run.parts.items(), start=1):
+        lines += [
+            "" if lines else None,
+            f"{number}. {name}",
+            *(f"   {line}" for line in stages.module(name).plan(part)),
+        ]
+    return [line for line in lines if line is not None]
+
+
+def run(run: Run, folder: Path) -> Summary:
+    assert isinstance(run.stage, Pipeline)
+    total = Summary("pipeline")
+    for number, (name, part) in enumerate(run.parts.items(), start=1):
+        say(f"\n[{number}/{len(run.parts)}] {name}")
+        done = stages.execute(part, folder / f"{number}-{name}", [])
+        total.steps.append(asdict(done))
+        total.outputs += done.outputs
+        if name == "evaluate":
+            total.metrics = done.metrics
+        for key in ("requests", "reused", "failed"):
+            total.counts[key] = total.counts.get(key, 0) + done.counts.get(key, 0)
+    say(f"\n{total.counts['requests']} requests sent, {total.counts['reused']} answers reused. What was made:")
+    for output in total.outputs:
+        say(f"  {output['path']}")
+    if run.stage.closing:
+        say(f"\n{run.stage.closing}")
+    return total

@@ -1,0 +1,49 @@
+"""Draw pictures with true labels: some to train on, some held out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vd100k.config import Render, Run
+from vd100k.console import say
+from vd100k.records import write_json, write_lines
+from vd100k.summary import Summary, file_facts
+
+
+def plan(run: Run) -> list[str]:
+    stage = _stage(run)
+    return [f"draw {stage.train} pictures into {stage.folder}/train and {stage.heldout} into {stage.folder}/heldout"]
+
+
+def run(run: Run, folder: Path) -> Summary:
+    from vd100k.tiny import scenes
+
+    stage = _stage(run)
+    counts = {"train": stage.train, "heldout": stage.heldout}
+    mark, wanted = stage.folder / "render.json", {**counts, "seed": stage.seed}
+    labels = {name: stage.folder / f"{name}.jsonl" for name in counts}
+    if mark.exists() and mark.read_text(encoding="utf-8") == _text(wanted):
+        say(f"reusing {sum(counts.values())} pictures: {stage.folder}")
+    else:
+        for name, seed in (("train", 2 * stage.seed), ("heldout", 2 * stage.seed + 1)):
+            (stage.folder / name).mkdir(parents=True, exist_ok=True)
+            rows = []
+            for k, (image, label) in enumerate(scenes.render(counts[name], seed)):
+                id = f"{k:05d}.png"
+                image.save(stage.folder / name / id)
+                rows.append({"id": id, "answer": label})
+            write_lines(labels[name], rows)
+        write_json(mark, wanted)
+        say(f"drew {stage.train} pictures to train on and {stage.heldout} held out: {stage.folder}")
+    return Summary("render", counts=counts, outputs=[file_facts(labels[name], counts[name]) for name in counts])
+
+
+def _text(content: dict[str, int]) -> str:
+    import json
+
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _stage(run: Run) -> Render:
+    assert isinstance(run.stage, Render)
+    return run.stage

@@ -1,0 +1,81 @@
+"""What the tiny models are taught to say about a scene, and what only the teacher is.
+
+The student meets every character of JSON, in other notations: LoRA does not train the tied
+embeddings, so a character its base has never written would stay out of reach of fine-tuning.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import asdict
+
+from vd100k.tiny.scenes import COLOURS, COUNTS, SHAPES, Scene
+
+Lesson = tuple[str, str]  # (question, answer)
+
+JSON_QUESTION = "Describe the picture as JSON."
+
+
+def json_lesson(scene: Scene) -> Lesson:
+    """The target format, which only the teacher knows."""
+    return JSON_QUESTION, json.dumps(asdict(scene))
+
+
+def caption(scene: Scene) -> Lesson:
+    """All three facts in the fewest words: the cheapest lesson in seeing."""
+    return "What is in the picture?", f"{scene.count} {scene.colour} {_things(scene)}"
+
+
+def lesson(scene: Scene, rng: random.Random) -> Lesson:
+    """One question the student learns to answer, drawn at random."""
+    questions, answer = rng.choice(_lessons(scene, rng))
+    return rng.choice(questions), answer
+
+
+def _lessons(scene: Scene, rng: random.Random) -> list[tuple[tuple[str, ...], str]]:
+    n, colour, shape = scene.count, scene.colour, scene.shape
+    things = _things(scene)
+    verb = "is" if n == 1 else "are"
+    asked = Scene(
+        rng.choice((n, rng.choice(COUNTS))),
+        rng.choice((colour, rng.choice(list(COLOURS)))),
+        rng.choice((shape, rng.choice(SHAPES))),
+    )
+    colour_questions = ("What colour is it?", "Which colour do you see?", "Name the colour.")
+    shape_questions = ("What shape is it?", "Which shape do you see?", "Name the shape.")
+    count_questions = ("How many are there?", "How many shapes do you see?", "Count the shapes.")
+    return [
+        # The three facts, twice each: they are what everything else is built of.
+        (colour_questions, colour),
+        (shape_questions, shape),
+        (count_questions, str(n)),
+        (colour_questions, f"It is {colour}."),
+        (shape_questions, f"It is a {shape}."),
+        (count_questions, str(n)),
+        (("Describe the picture.", "Describe the image in detail."), f"There {verb} {n} {colour} {things}."),
+        (("What is in the picture?", "Caption:"), caption(scene)[1]),
+        ((f"Is there a {asked.colour} {asked.shape}?",), _yes((asked.colour, asked.shape) == (colour, shape))),
+        ((f"Are there {asked.count} shapes?",), _yes(asked.count == n)),
+        (("Ask a question about the picture.",), f"How many {colour} {things} are there?"),
+        # Other notations, which between them use every character that JSON has.
+        (("Answer as YAML.",), f"shape: {shape}\ncolour: {colour}\ncount: {n}"),
+        (("Answer as TOML.",), f'colour = "{colour}"\nshape = "{shape}"\ncount = {n}'),
+        (("Answer as a list.",), f'["{colour}", "{shape}", {n}]'),
+        (("Answer as a tuple.",), f"({n}, '{shape}', '{colour}')"),
+        (("Answer as a set.",), f"{{{shape}, {colour}, {n}}}"),
+        (("Answer as CSS.",), f"{shape} {{ colour: {colour}; count: {n} }}"),
+        (("Answer as code.",), f'draw("{shape}", {n}, colour="{colour}")'),
+        (("Answer as XML.",), f"<{colour}><{shape}>{n}</{shape}></{colour}>"),
+        (("Answer as a table.",), f"| {n} | {shape} | {colour} |"),
+        (("Answer as pairs.",), f'"shape": {shape}, "colour": {colour}, "count": {n};'),
+    ]
+
+
+def _things(scene: Scene) -> str:
+    plural = {"cross": "crosses"}.get(scene.shape, f"{scene.shape}s")
+    return scene.shape if scene.count == 1 else plural
+
+
+def _yes(true: bool) -> str:
+    return "yes" if true else "no"

@@ -1,0 +1,256 @@
+"""Train the two tiny models from nothing: ``python -m vd100k.tiny.train`` (under an hour on 2 cores).
+
+The student learns to say what rendered scenes show, in many notations but never in JSON; the
+teacher goes on from it with frozen eyes and learns the JSON as well. Training keeps only the
+embedding rows in use and counts the others as logits of zero, which is what they are in the
+checkpoint. Seeded; the accuracy reached on unseen pictures is printed and kept in
+``accuracy.json`` beside the weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file
+from transformers import AutoConfig, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor
+
+from vd100k.tiny import checkpoint
+from vd100k.tiny.lessons import JSON_QUESTION, Lesson, caption, json_lesson, lesson
+from vd100k.tiny.scenes import Scene, draw
+
+COLUMN = {row: column for column, row in enumerate(checkpoint.ROWS)}
+IMAGE_PAD = COLUMN[checkpoint.SPECIAL_IDS["<|image_pad|>"]]
+END_OF_TEXT = COLUMN[checkpoint.SPECIAL_IDS["<|endoftext|>"]]
+END_OF_TURN = COLUMN[checkpoint.SPECIAL_IDS["<|im_end|>"]]
+IMAGE_TOKENS = 16  # 8 x 8 patches merged 2 x 2
+IGNORED = -100
+UNSEEN_SEED = 10_000_000  # pictures for measuring come from here on, for training from below
+
+
+@dataclass(frozen=True)
+class Course:
+    """One stretch of training: what is taught about a scene, for how long, how fast."""
+
+    lessons: Callable[[Scene, random.Random], list[Lesson]]
+    steps: int
+    learning_rate: float
+    system_share: float  # of steps that carry the default system prompt: it is long
+
+
+COURSES = {
+    "eyes": Course(lambda scene, rng: [caption(scene)], 3_000, 1.5e-3, 0.0),
+    "student": Course(lambda scene, rng: [lesson(scene, rng) for _ in range(rng.randint(1, 2))], 1_600, 1e-3, 0.3),
+    "teacher": Course(
+        lambda scene, rng: [json_lesson(scene) if rng.random() < 0.7 else lesson(scene, rng)],
+        600,
+        7e-4,
+        0.7,
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--output", type=Path, default=checkpoint.HERE)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--images", type=int, default=30_000)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--steps-share", type=float, default=1.0, help="shorten every course")
+    args = parser.parse_args()
+    args.output.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(args.seed)
+    rng = random.Random(args.seed)
+    model, processor = build()
+    drawn = [draw(random.Random(args.seed + k)) for k in range(args.images)]
+    pictures = np.stack([np.asarray(image) for image, _ in drawn])
+    scenes = [scene for _, scene in drawn]
+
+    accuracy: dict[str, dict[str, float]] = {}
+    student: dict[str, np.ndarray] | None = None
+    for name, course in COURSES.items():
+        steps = round(course.steps * args.steps_share)
+        if name == "teacher":
+            model.model.visual.requires_grad_(False)
+        fit(model, processor, pictures, scenes, replace(course, steps=steps), args.batch, rng)
+        accuracy[name] = measure(model, processor)
+        print(name, json.dumps(accuracy[name]), flush=True)
+        if name != "eyes":
+            kept = state(model)
+            checkpoint.pack(kept, args.output / f"{name}.safetensors", base=student)
+            student = kept
+    (args.output / "accuracy.json").write_text(json.dumps(accuracy, indent=2) + "\n", encoding="utf-8")
+
+
+def state(model: Any) -> dict[str, np.ndarray]:
+    """The weights under their published names, which only saving gives."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        return load_file(Path(folder) / "model.safetensors")
+
+
+def build() -> tuple[Any, Any]:
+    """The untrained model over the rows in use, and Qwen2-VL's own picture processor."""
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint.save_tokenizer(Path(folder))
+        content = checkpoint.config()
+        for key in (
+            "image_token_id",
+            "video_token_id",
+            "vision_start_token_id",
+            "vision_end_token_id",
+            "bos_token_id",
+            "eos_token_id",
+        ):
+            content[key] = COLUMN[content[key]]
+        content["vocab_size"] = len(COLUMN)
+        (Path(folder) / "config.json").write_text(json.dumps(content), encoding="utf-8")
+        config = AutoConfig.from_pretrained(folder)
+        processor = Qwen2VLImageProcessor.from_pretrained(folder)
+    return Qwen2VLForConditionalGeneration(config), processor
+
+
+def encode(lessons: list[Lesson], system: bool = True, answer_last: bool = True) -> tuple[list[int], list[int]]:
+    """One conversation as columns and targets; without ``answer_last`` it ends where it is to answer."""
+    tokens: list[int] = []
+    targets: list[int] = []
+
+    def say(text: str, taught: bool = False) -> None:
+        # Specials are written in the text as themselves; all else is bytes.
+        ids: list[int] = []
+        while text:
+            special = next((s for s in checkpoint.SPECIALS if text.startswith(s)), None)
+            if special:
+                count = IMAGE_TOKENS if special == "<|image_pad|>" else 1
+                ids += [COLUMN[checkpoint.SPECIAL_IDS[special]]] * count
+                text = text[len(special) :]
+            else:
+                cut = text.find("<|", 1)
+                piece, text = (text, "") if cut < 0 else (text[:cut], text[cut:])
+                ids += piece.encode()
+        tokens.extend(ids)
+        targets.extend(ids if taught else [IGNORED] * len(ids))
+
+    if system:
+        say("<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n")
+    for turn, (question, answer) in enumerate(lessons):
+        image = "<|vision_start|><|image_pad|><|vision_end|>" if turn == 0 else ""
+        say(f"<|im_start|>user\n{image}{question}<|im_end|>\n<|im_start|>assistant\n")
+        if answer_last or turn + 1 < len(lessons):
+            say(f"{answer}<|im_end|>", taught=True)
+            say("\n")
+    return tokens, targets
+
+
+def batch(processor: Any, pictures: np.ndarray, conversations: list[tuple[list[int], list[int]]]) -> dict[str, Any]:
+    """Model inputs for pictures (n, 112, 112, 3; uint8) and as many conversations, right-padded."""
+    pixels = processor(images=list(torch.from_numpy(pictures).permute(0, 3, 1, 2)), return_tensors="pt")
+    length = max(len(tokens) for tokens, _ in conversations)
+    ids = torch.full((len(conversations), length), END_OF_TEXT)
+    targets = torch.full((len(conversations), length), IGNORED)
+    mask = torch.zeros((len(conversations), length), dtype=torch.long)
+    for row, (tokens, wanted) in enumerate(conversations):
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+        targets[row, : len(tokens)] = torch.tensor(wanted)
+        mask[row, : len(tokens)] = 1
+    return {
+        "targets": targets,
+        "input_ids": ids,
+        "attention_mask": mask,
+        "mm_token_type_ids": (ids == IMAGE_PAD).int(),
+        "pixel_values": pixels["pixel_values"],
+        "image_grid_thw": pixels["image_grid_thw"],
+    }
+
+
+def loss_of(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+    """Mean cross-entropy over the taught tokens, the unused vocabulary counted as zero logits."""
+    targets = inputs.pop("targets")[:, 1:]
+    hidden = model.model(**inputs).last_hidden_state[:, :-1]
+    taught = targets != IGNORED
+    logits = model.lm_head(hidden[taught])
+    unused = logits.new_full((len(logits), 1), math.log(checkpoint.VOCAB_SIZE - len(COLUMN)))
+    return torch.nn.functional.cross_entropy(torch.cat([logits, unused], 1), targets[taught])
+
+
+def fit(
+    model: Any,
+    processor: Any,
+    pictures: np.ndarray,
+    scenes: list[Scene],
+    course: Course,
+    batch_size: int,
+    rng: random.Random,
+) -> None:
+    """AdamW with warm-up and cosine decay over one course."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=course.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda k: min(1.0, (k + 1) / 100) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * k / course.steps))),
+    )
+    model.train()
+    began, running = time.monotonic(), 0.0
+    for step in range(1, course.steps + 1):
+        chosen = rng.sample(range(len(scenes)), batch_size)
+        system = rng.random() < course.system_share
+        conversations = [encode(course.lessons(scenes[k], rng), system) for k in chosen]
+        loss = loss_of(model, batch(processor, pictures[chosen], conversations))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        schedule.step()
+        running += loss.item()
+        if step % 100 == 0:
+            elapsed = time.monotonic() - began
+            print(f"step {step}/{course.steps} loss {running / 100:.4f} {elapsed:.0f} s", flush=True)
+            running = 0.0
+
+
+@torch.inference_mode()
+def measure(model: Any, processor: Any, count: int = 500) -> dict[str, float]:
+    """Share of unseen pictures answered exactly, by question; ``json`` is the target format."""
+    scenes = [draw(random.Random(UNSEEN_SEED + k)) for k in range(count)]
+    questions = {
+        "caption": (caption(scenes[0][1])[0], lambda s: (caption(s)[1],)),
+        "colour": ("What colour is it?", lambda s: (s.colour, f"It is {s.colour}.")),
+        "shape": ("What shape is it?", lambda s: (s.shape, f"It is a {s.shape}.")),
+        "count": ("How many are there?", lambda s: (str(s.count),)),
+        "list": ("Answer as a list.", lambda s: (f'["{s.colour}", "{s.shape}", {s.count}]',)),
+        "json": (JSON_QUESTION, lambda s: (json_lesson(s)[1],)),
+    }
+    model.eval()
+    pictures = np.stack([np.asarray(image) for image, _ in scenes])
+    result = {}
+    for name, (question, right) in questions.items():
+        asked = [encode([(question, "")], answer_last=False)] * count
+        inputs = batch(processor, pictures, asked)
+        del inputs["targets"]
+        output = model.generate(
+            **inputs, max_new_tokens=60, do_sample=False, eos_token_id=END_OF_TURN, pad_token_id=END_OF_TEXT
+        )
+        answers = [text_of(row[inputs["input_ids"].shape[1] :].tolist()) for row in output]
+        result[name] = sum(a in right(s) for a, (_, s) in zip(answers, scenes, strict=True)) / count
+    model.train()
+    return result
+
+
+def text_of(columns: list[int]) -> str:
+    """The text up to the end of the turn."""
+    said = columns[: columns.index(END_OF_TURN)] if END_OF_TURN in columns else columns
+    return bytes(c for c in said if c < 256).decode(errors="replace")
+
+
+if __name__ == "__main__":
+    main()
