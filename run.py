@@ -1,5 +1,7 @@
 """Compose a configuration, check all of it, run its stage. ``python run.py --help`` lists the choices."""
 
+import sys
+
 import hydra
 from omegaconf import DictConfig
 
@@ -12,4 +14,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    launch.main(main)
+    sys.exit(launch.main(main))

@@ -53,7 +53,8 @@ def ask_all(run: Run, logs: Path) -> Counts:
         DataError: no images, or rows made with other settings.
         ServerError: no server, or one that refuses us; the answers so far are kept.
     """
-    assert isinstance(run.stage, Generate) and run.images is not None
+    assert isinstance(run.stage, Generate)
+    assert run.images is not None
     pictures = find(run.images, run.limit)
     if run.hardware.urls is None:
         models.ensure(run)  # before its fingerprint is taken

@@ -97,7 +97,7 @@ def nginx_files(hardware: Hardware, folder: Path) -> dict[str, str]:
     """``vllm.conf`` (an upstream and a server, for any nginx's ``http`` block) and an ``nginx.conf``
     around it that an ordinary user can run from ``folder``."""
     templates = Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)
-    facts = {"host": hardware.host, "port": hardware.port, "ports": hardware.ports, "folder": folder.absolute()}
+    facts = {"host": hardware.host, "port": hardware.port, "ports": hardware.ports, "folder": folder}
     return {
         name: templates.from_string((files("vd100k") / "templates" / f"{name}.j2").read_text(encoding="utf-8")).render(
             facts

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from vd100k.config import Run
 
 
-def main(task: Callable[[], None]) -> None:
-    """Call a Hydra task function, with the demo when no stage is chosen; 130 after Ctrl-C."""
+OWN_WORK = {"stage", "experiment", "images", "dataset", "model", "task"}
+
+
+def main(task: Callable[[], None]) -> int:
+    """Call a Hydra task function, with the demo when nothing is asked for; the exit code, 130 after Ctrl-C."""
     sys.argv[1:] = with_demo(sys.argv[1:])
     # Also where a shell started us in the background, with interrupts ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -27,13 +30,14 @@ def main(task: Callable[[], None]) -> None:
         task()
     except KeyboardInterrupt:
         print("Interrupted. What was made is kept: the same command goes on from there.", file=sys.stderr)
-        sys.exit(130)
+        return 130
+    return 0
 
 
 def with_demo(argv: list[str]) -> list[str]:
-    """The arguments, with ``experiment=demo`` where neither a stage nor an experiment is asked for."""
+    """The arguments, with ``experiment=demo`` where none of them says what to do, or with what."""
     asked = {argument.partition("=")[0] for argument in argv}
-    return argv if asked & {"stage", "experiment"} else [*argv, "experiment=demo"]
+    return argv if asked & OWN_WORK else [*argv, "experiment=demo"]
 
 
 def run(cfg: DictConfig) -> None:
@@ -44,7 +48,7 @@ def run(cfg: DictConfig) -> None:
 
     checked = parse(cfg)
     if checked.dry_run:
-        for line in stages.module(checked.stage.name).plan(checked):
+        for line in stages.plan(checked):
             say(line)
         return
     folder = Path(HydraConfig.get().runtime.output_dir)

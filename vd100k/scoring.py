@@ -43,4 +43,5 @@ def _fields_right(parsed: Any, label: Any) -> float:
         return float(parsed == label)
     if not isinstance(parsed, dict) or not label:
         return 0.0
-    return sum(parsed.get(key) == value for key, value in label.items()) / len(label)
+    right: int = sum(parsed.get(key) == value for key, value in label.items())
+    return right / len(label)

@@ -99,9 +99,10 @@ def _await(run: Run, started: Fleet) -> None:
 
 def _balance(run: Run, logs: Path) -> Child:
     """nginx from a file of the run folder, as whoever we are."""
-    for name, text in commands.nginx_files(run.hardware, logs).items():
-        (logs / name).write_text(text, encoding="utf-8")
-    command = ["nginx", "-p", str(logs.absolute()), "-c", str((logs / "nginx.conf").absolute())]
+    folder = logs.absolute()
+    for name, text in commands.nginx_files(run.hardware, folder).items():
+        (folder / name).write_text(text, encoding="utf-8")
+    command = ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")]
     child = Child(Command(command), logs / "nginx.log")
     url = f"http://{run.hardware.host}:{run.hardware.port}/v1"
     try:

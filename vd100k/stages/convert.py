@@ -17,17 +17,17 @@ from vd100k.errors import DataError
 from vd100k.records import read, write_json, write_lines
 from vd100k.summary import Summary, file_facts
 
+Sides = dict[str, list[dict[str, Any]]]  # rows of "train" and of "val"
 
-def plan(run: Run) -> list[str]:
-    stage = _stage(run)
+
+def plan(run: Run, stage: Convert) -> list[str]:
     return [f"read {stage.rows}", f"write {run.format.name} files into {stage.folder}"]
 
 
-def run(run: Run, folder: Path) -> Summary:
-    stage = _stage(run)
+def run(run: Run, stage: Convert, folder: Path) -> Summary:
     if not stage.rows.exists():
         raise DataError(f"{stage.rows}: no rows there. Make them first: python run.py stage=generate …")
-    good: dict[str, list[dict[str, Any]]] = {"train": [], "val": []}
+    good: Sides = {"train": [], "val": []}
     rejected = []
     for row in read(stage.rows):
         if reason := _fault(row, run.task.reader):
@@ -38,7 +38,7 @@ def run(run: Run, folder: Path) -> Summary:
     if not good["train"]:
         raise DataError(f"{stage.rows}: no row is fit to train on ({_table(rejected)}).")
     stage.folder.mkdir(parents=True, exist_ok=True)
-    written = _swift(run, good) if run.format.name == "swift" else _sharegpt(run, good)
+    written = (_swift if run.format.name == "swift" else _sharegpt)(run, stage.folder, good)
     write_lines(stage.folder / "rejected.jsonl", rejected)
     say(
         f"{len(good['train'])} rows to train on, {len(good['val'])} for the evaluation loss, "
@@ -48,17 +48,18 @@ def run(run: Run, folder: Path) -> Summary:
     return Summary("convert", counts=counts, inputs=[file_facts(stage.rows)], outputs=written)
 
 
-def _swift(run: Run, good: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def _swift(run: Run, folder: Path, good: Sides) -> list[dict[str, Any]]:
     written = []
     for side, rows in good.items():
-        path = _stage(run).folder / f"{side}.jsonl"
+        path = folder / f"{side}.jsonl"
         write_lines(path, [formats.swift(row, run.task.system_prompt) for row in rows])
         written.append(file_facts(path, len(rows)))
     return written
 
 
-def _sharegpt(run: Run, good: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    folder, written, info = _stage(run).folder, [], {}
+def _sharegpt(run: Run, folder: Path, good: Sides) -> list[dict[str, Any]]:
+    written: list[dict[str, Any]] = []
+    info: dict[str, Any] = {}
     for side, rows in good.items():
         path = folder / f"{side}.json"
         write_json(path, [formats.sharegpt(row, run.task.system_prompt) for row in rows])
@@ -97,8 +98,3 @@ def _drawn(id: str, seed: int) -> float:
 def _table(rejected: list[dict[str, Any]], before: str = "", after: str = "") -> str:
     reasons = Counter(row["reason"] for row in rejected)
     return before + ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()) + after if reasons else ""
-
-
-def _stage(run: Run) -> Convert:
-    assert isinstance(run.stage, Convert)
-    return run.stage

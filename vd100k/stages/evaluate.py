@@ -19,17 +19,16 @@ from vd100k.tracking import track
 NAMES = {"exact_match": "exact match", "valid_json": "valid JSON", "field_accuracy": "fields right"}
 
 
-def plan(run: Run) -> list[str]:
+def plan(run: Run, stage: Evaluate) -> list[str]:
     lines = []
     for name, part in run.parts.items():
         if part.hardware.urls is None:
             lines += [f"{name}: unless it runs already, for the duration:", *map(str, commands.replicas(part))]
         lines.append(f"{name}: ask {part.served_name} about {part.images}, append rows to {part.paths.rows}")
-    return [*lines, f"compare both with {_stage(run).labels}"]
+    return [*lines, f"compare both with {stage.labels}"]
 
 
-def run(run: Run, folder: Path) -> Summary:
-    stage = _stage(run)
+def run(run: Run, stage: Evaluate, folder: Path) -> Summary:
     assert stage.labels is not None
     labels = {row["id"]: row["answer"] for row in read(stage.labels)}
     if not labels:
@@ -65,8 +64,3 @@ def _show(metrics: dict[str, dict[str, float]], images: int) -> None:
     for key, title in NAMES.items():
         table.add_row(title, *(f"{100 * figures[key]:.1f} %" for figures in metrics.values()))
     console.print(table)
-
-
-def _stage(run: Run) -> Evaluate:
-    assert isinstance(run.stage, Evaluate)
-    return run.stage

@@ -17,12 +17,11 @@ from vd100k.summary import Summary
 POLL_S = 0.2
 
 
-def plan(run: Run) -> list[str]:
-    return [str(commands.export(_stage(run), _stage(run).folder))]
+def plan(run: Run, stage: Export) -> list[str]:
+    return [str(commands.export(stage, stage.folder))]
 
 
-def run(run: Run, folder: Path) -> Summary:
-    stage = _stage(run)
+def run(run: Run, stage: Export, folder: Path) -> Summary:
     if not stage.adapter.exists():
         raise DataError(f"{stage.adapter}: no adapter there. Train it first: python run.py stage=finetune …")
     models.ensure(run)
@@ -54,8 +53,3 @@ def _merge(stage: Export, folder: Path) -> None:
             )
     shutil.rmtree(stage.folder, ignore_errors=True)
     scratch.rename(stage.folder)
-
-
-def _stage(run: Run) -> Export:
-    assert isinstance(run.stage, Export)
-    return run.stage

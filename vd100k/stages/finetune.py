@@ -19,13 +19,12 @@ from vd100k.tracking import Log, track
 POLL_S = 0.5
 
 
-def plan(run: Run) -> list[str]:
-    stage = _stage(run)
+def plan(run: Run, stage: Finetune) -> list[str]:
     return [str(commands.sft(stage, stage.folder / "checkpoints")), f"link the last checkpoint as {run.paths.adapter}"]
 
 
-def run(run: Run, folder: Path) -> Summary:
-    stage = _with_files(_stage(run))
+def run(run: Run, stage: Finetune, folder: Path) -> Summary:
+    stage = _with_files(stage)
     models.ensure(run)
     train = Path(stage.args["dataset"])
     checkpoints, mark = stage.folder / "checkpoints", stage.folder / "finetune.json"
@@ -113,8 +112,3 @@ def _link(link: Path, target: Path | None) -> None:
         raise TrainingError(f"swift ended well but left no checkpoint beside {link}.")
     link.unlink(missing_ok=True)
     link.symlink_to(target.relative_to(link.parent), target_is_directory=True)
-
-
-def _stage(run: Run) -> Finetune:
-    assert isinstance(run.stage, Finetune)
-    return run.stage

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vd100k import asking, commands
-from vd100k.config import Run
+from vd100k.config import Generate, Run
 from vd100k.console import say
 from vd100k.images import find
 from vd100k.records import read
@@ -13,7 +13,7 @@ from vd100k.summary import Summary, file_facts
 from vd100k.tracking import track
 
 
-def plan(run: Run) -> list[str]:
+def plan(run: Run, stage: Generate) -> list[str]:
     """The endpoints or server commands, the rows still to make, and the file they go to."""
     lines = [f"ask {run.served_name} at {url}" for url in run.hardware.urls or []]
     if run.hardware.urls is None:
@@ -26,7 +26,7 @@ def plan(run: Run) -> list[str]:
     return [*lines, f"append rows to {run.paths.rows}"]
 
 
-def run(run: Run, folder: Path) -> Summary:
+def run(run: Run, stage: Generate, folder: Path) -> Summary:
     with track(run, folder) as log:
         counts = asking.ask_all(run, folder)
         log(asking.facts(counts))

@@ -11,19 +11,14 @@ from vd100k.console import say
 from vd100k.summary import Summary
 
 
-def plan(run: Run) -> list[str]:
-    lines = []
+def plan(run: Run, stage: Pipeline) -> list[str]:
+    lines: list[str] = []
     for number, (name, part) in enumerate(run.parts.items(), start=1):
-        lines += [
-            "" if lines else None,
-            f"{number}. {name}",
-            *(f"   {line}" for line in stages.module(name).plan(part)),
-        ]
-    return [line for line in lines if line is not None]
+        lines += [f"{number}. {name}", *(f"   {line}" for line in stages.plan(part)), ""]
+    return lines[:-1]
 
 
-def run(run: Run, folder: Path) -> Summary:
-    assert isinstance(run.stage, Pipeline)
+def run(run: Run, stage: Pipeline, folder: Path) -> Summary:
     total = Summary("pipeline")
     for number, (name, part) in enumerate(run.parts.items(), start=1):
         say(f"\n[{number}/{len(run.parts)}] {name}")
@@ -37,6 +32,6 @@ def run(run: Run, folder: Path) -> Summary:
     say(f"\n{total.counts['requests']} requests sent, {total.counts['reused']} answers reused. What was made:")
     for output in total.outputs:
         say(f"  {output['path']}")
-    if run.stage.closing:
-        say(f"\n{run.stage.closing}")
+    if stage.closing:
+        say(f"\n{stage.closing}")
     return total

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from vd100k.config import Render, Run
@@ -10,19 +11,17 @@ from vd100k.records import write_json, write_lines
 from vd100k.summary import Summary, file_facts
 
 
-def plan(run: Run) -> list[str]:
-    stage = _stage(run)
+def plan(run: Run, stage: Render) -> list[str]:
     return [f"draw {stage.train} pictures into {stage.folder}/train and {stage.heldout} into {stage.folder}/heldout"]
 
 
-def run(run: Run, folder: Path) -> Summary:
+def run(run: Run, stage: Render, folder: Path) -> Summary:
     from vd100k.tiny import scenes
 
-    stage = _stage(run)
     counts = {"train": stage.train, "heldout": stage.heldout}
     mark, wanted = stage.folder / "render.json", {**counts, "seed": stage.seed}
     labels = {name: stage.folder / f"{name}.jsonl" for name in counts}
-    if mark.exists() and mark.read_text(encoding="utf-8") == _text(wanted):
+    if mark.exists() and json.loads(mark.read_text(encoding="utf-8")) == wanted:
         say(f"reusing {sum(counts.values())} pictures: {stage.folder}")
     else:
         for name, seed in (("train", 2 * stage.seed), ("heldout", 2 * stage.seed + 1)):
@@ -36,14 +35,3 @@ def run(run: Run, folder: Path) -> Summary:
         write_json(mark, wanted)
         say(f"drew {stage.train} pictures to train on and {stage.heldout} held out: {stage.folder}")
     return Summary("render", counts=counts, outputs=[file_facts(labels[name], counts[name]) for name in counts])
-
-
-def _text(content: dict[str, int]) -> str:
-    import json
-
-    return json.dumps(content, indent=2) + "\n"
-
-
-def _stage(run: Run) -> Render:
-    assert isinstance(run.stage, Render)
-    return run.stage

@@ -7,14 +7,14 @@ import time
 from pathlib import Path
 
 from vd100k import commands, server
-from vd100k.config import Run
+from vd100k.config import Run, Serve
 from vd100k.console import say
 from vd100k.summary import Summary
 
 POLL_S = 1.0
 
 
-def plan(run: Run) -> list[str]:
+def plan(run: Run, stage: Serve) -> list[str]:
     """One command a replica, and nginx's files where it stands in front."""
     lines = [str(command) for command in commands.replicas(run)]
     if run.hardware.balanced:
@@ -23,7 +23,7 @@ def plan(run: Run) -> list[str]:
     return lines
 
 
-def run(run: Run, folder: Path) -> Summary:
+def run(run: Run, stage: Serve, folder: Path) -> Summary:
     with server.start(run, folder) as fleet:
         url = f"http://{run.hardware.host}:{run.hardware.port}/v1"
         say(f"\n  URL    {url}\n  model  {run.served_name}\n  logs   {folder}\n\nTry it:\n{_curl(run, url)}\n")

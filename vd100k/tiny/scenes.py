@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 SIZE = 112  # pixels a side: 8 x 8 patches of 14, the smallest picture a Qwen2-VL tells much from
 SCALE = 4  # drawn larger and reduced, for smooth edges
-CELLS = 3  # shapes stand in a 3 x 3 grid, so they never overlap
+CELLS = 2  # shapes stand in a 2 x 2 grid, so they never overlap
 
 COLOURS = {
     "red": (214, 40, 40),

@@ -49,8 +49,8 @@ class Course:
 
 
 COURSES = {
-    "eyes": Course(lambda scene, rng: [caption(scene)], 3_000, 1.5e-3, 0.0),
-    "student": Course(lambda scene, rng: [lesson(scene, rng) for _ in range(rng.randint(1, 2))], 1_600, 1e-3, 0.3),
+    "eyes": Course(lambda scene, rng: [caption(scene)], 2_500, 1.5e-3, 0.2),
+    "student": Course(lambda scene, rng: [lesson(scene, rng) for _ in range(rng.randint(1, 2))], 1_800, 1e-3, 0.4),
     "teacher": Course(
         lambda scene, rng: [json_lesson(scene) if rng.random() < 0.7 else lesson(scene, rng)],
         600,
