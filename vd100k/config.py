@@ -34,7 +34,7 @@ class Engine(Part):
     flags: Literal["kebab", "snake"]
     package: str
     install: str
-    serves: str
+    serves: str | None
     env: Options
     args: Options
 
@@ -217,7 +217,8 @@ class Run(Part):
     @property
     def served_name(self) -> str:
         """The model name that requests carry."""
-        return self.hardware.engine.serves if self.hardware.engine else self.served_names[self.weights]
+        engine = self.hardware.engine
+        return (engine.serves if engine else None) or self.served_names[self.weights]
 
     @property
     def model_path(self) -> str | None:

@@ -1,7 +1,5 @@
-"""One module a stage. ``run(run, stage, folder)`` does it and returns its Summary; ``plan(run, stage)`` says what it
-would do.
-
-Stages hand each other files and never import each other; ``pipeline`` runs them in order.
+"""One module a stage, each a ``Stage``. They hand each other files and never import each other;
+``pipeline`` runs them in order.
 """
 
 from __future__ import annotations
@@ -11,22 +9,31 @@ import errno
 import importlib
 import time
 from pathlib import Path
-from types import ModuleType
+from typing import Any, Protocol, cast
 
 from vd100k.config import Run
 from vd100k.errors import DataError
 from vd100k.summary import Summary
 
 
-def module(name: str) -> ModuleType:
+class Stage(Protocol):
+    """What a stage's module offers; ``stage`` is its own configuration, ``run.stage``."""
+
+    def plan(self, run: Run, stage: Any) -> list[str]:
+        """What would be run and written, in lines."""
+
+    def run(self, run: Run, stage: Any, folder: Path) -> Summary:
+        """Do it, logs going to ``folder``."""
+
+
+def module(name: str) -> Stage:
     """The module of a stage, imported only now: some bring heavy libraries."""
-    return importlib.import_module(f"vd100k.stages.{name}")
+    return cast(Stage, importlib.import_module(f"vd100k.stages.{name}"))
 
 
 def plan(run: Run) -> list[str]:
-    """What the stage would run and write, in lines."""
-    lines: list[str] = module(run.stage.name).plan(run, run.stage)
-    return lines
+    """What the run's stage would do."""
+    return module(run.stage.name).plan(run, run.stage)
 
 
 def execute(run: Run, folder: Path, command: list[str]) -> Summary:

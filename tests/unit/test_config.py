@@ -1,0 +1,126 @@
+"""Composition and typed parsing: what goes together, and how what does not is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from vd100k.config import Run
+from vd100k.errors import ConfigError
+
+Parsed = Callable[..., Run]
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
+
+
+
+def own(stage: str) -> list[str]:
+    """What a stage cannot do without."""
+    if stage == "evaluate":
+        return ["images=photos", "stage.labels=labels.jsonl", "stage.images=photos"]
+    if stage == "pipeline":
+        return ["images=photos", "stage.evaluate.labels=labels.jsonl", "stage.evaluate.images=photos"]
+    return ["images=photos"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hardware", options("hardware"))
+@pytest.mark.parametrize("stage", options("stage"))
+def test_every_hardware_model_and_stage(parsed: Parsed, hardware: str, stage: str) -> None:
+    for model in options("model"):
+        try:
+            run = parsed(f"hardware={hardware}", f"model={model}", f"stage={stage}", *own(stage))
+        except ConfigError as error:
+            # The only impossible ones: a model without weights on a machine, or weights and no machine.
+            hosted = model in {"gpt-4o", "claude-3-5-sonnet", "qwen-vl-max"}
+            assert hosted or hardware == "api", error
+            assert stage not in {"render", "convert"}
+            assert all("choose" in problem or "set" in problem for problem in error.problems)
+        else:
+            assert (run.stage.name, run.hardware.name, run.model.name) == (stage, hardware, model)
+            if run.hardware.urls is None and run.hardware.gpus_per_replica:
+                assert run.hardware.dtype in {"half", "bfloat16"}
+
+
+@pytest.mark.parametrize("group", ["task", "format", "tracking", "engine"])
+def test_every_other_option(parsed: Parsed, group: str) -> None:
+    for option in options(group):
+        choice = f"engine@hardware.engine={option}" if group == "engine" else f"{group}={option}"
+        parsed(choice, "stage=generate", "images=photos")
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_every_experiment(parsed: Parsed, name: str) -> None:
+    images = [] if name == "demo" else ["images=photos"]
+    needs = [] if name == "demo" else ["stage.evaluate.labels=l.jsonl", "stage.evaluate.images=photos"]
+    assert parsed(f"experiment={name}", *images, *needs).stage.name == "pipeline"
+
+
+@pytest.mark.parametrize("name", options("fit"))
+def test_every_fit_names_a_pair_and_sets_no_stage(parsed: Parsed, name: str) -> None:
+    hardware, model = name.split("_", 1)
+    plain = parsed(f"hardware={hardware}", "model=qwen2-vl-2b", "stage=serve")
+    fitted = parsed(f"hardware={hardware}", f"model={model}", "stage=serve")
+    assert fitted.hardware != plain.hardware
+    assert "stage" not in (ROOT / "conf" / "fit" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def test_all_problems_are_told_at_once(parsed: Parsed) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parsed("stage=generate", "stage.max_in_flight=0", "limit=many", "+stage.max_in_flite=3", "model.max_pixels=-1")
+    told = str(caught.value)
+    for piece in ("stage.max_in_flight=0", "limit='many'", "did you mean max_in_flight?", "model.max_pixels=-1"):
+        assert piece in told
+    assert len(caught.value.problems) == 4
+
+
+@pytest.mark.parametrize(
+    ("overrides", "remedy"),
+    [
+        (["stage=generate"], "set images=FOLDER"),
+        (["stage=generate", "images=p", "model=gpt-4o"], "choose hardware=api"),
+        (["stage=generate", "images=p", "hardware=api"], "hardware.urls=[http://HOST:PORT/v1]"),
+        (["stage=finetune", "images=p", "model=gpt-4o"], "choose one that has"),
+        (["stage=serve", "hardware=api"], "choose hardware=single-gpu"),
+        (["stage=evaluate", "images=p"], "stage.labels is missing"),
+        (["stage=pipeline", "images=p", "format=sharegpt"], "choose format=swift"),
+        (["stage=generate", "images=p", "stage.max_retries=???"], "stage.max_retries"),
+        (["stage=generate", "images=${nowhere}"], "nowhere"),
+    ],
+)
+def test_what_is_impossible_comes_with_its_remedy(parsed: Parsed, overrides: list[str], remedy: str) -> None:
+    with pytest.raises(ConfigError, match="problem") as caught:
+        parsed(*overrides)
+    assert remedy in str(caught.value)
+
+
+def test_generation_is_the_teachers(parsed: Parsed) -> None:
+    run = parsed("experiment=gpt-distill", "images=photos", "stage=generate")
+    assert (run.model.name, run.hardware.name) == ("gpt-4o", "api")
+    assert run.paths.rows == Path("outputs/data/photos/vqa/gpt-4o.jsonl")
+
+
+def test_a_pipeline_hands_on_files(parsed: Parsed) -> None:
+    parts = parsed("experiment=demo").parts
+    assert list(parts) == ["render", "generate", "convert", "finetune", "export", "evaluate"]
+    assert parts["generate"].model.name == "tiny-teacher"
+    assert parts["convert"].stage.rows == parts["generate"].paths.rows
+    assert parts["finetune"].stage.args["dataset"] == f"{parts['convert'].stage.folder}/train.jsonl"
+    assert parts["export"].stage.adapter == parts["finetune"].paths.adapter
+    before, after = parts["evaluate"].parts["before"], parts["evaluate"].parts["after"]
+    assert after.model_path == str(parts["export"].stage.folder)
+    assert (before.served_name, after.served_name) == ("tiny-student", "tiny-student-tuned")
+    assert before.paths.rows != after.paths.rows
+    assert before.images.endswith("heldout")
+
+
+def test_training_and_serving_share_the_pixel_cap(parsed: Parsed) -> None:
+    serve = parsed("stage=serve", "hardware=single-gpu", "model=qwen2-vl-2b", "model.max_pixels=200704")
+    train = parsed("stage=finetune", "dataset=d", "hardware=single-gpu", "model=qwen2-vl-2b", "model.max_pixels=200704")
+    assert serve.hardware.engine.args["mm_processor_kwargs"]["max_pixels"] == 200704
+    assert train.stage.args["max_pixels"] == 200704
