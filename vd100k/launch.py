@@ -43,8 +43,8 @@ def with_demo(argv: list[str]) -> list[str]:
 def run(cfg: DictConfig) -> None:
     """Check all of a composed configuration, then run its stage, or print what it would do."""
     from vd100k import stages
-    from vd100k.config import parse
     from vd100k.console import say
+    from vd100k.parsing import parse
 
     checked = parse(cfg)
     if checked.dry_run:

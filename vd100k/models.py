@@ -20,7 +20,8 @@ def ensure(run: Run) -> None:
     Raises:
         DataError: the folder is missing and cannot be made.
     """
-    path = Path(run.model_path or "")
+    named = run.model_path or ""
+    path = Path(named).expanduser()
     if (path / "config.json").exists():
         return
     if run.weights == "base" and run.model.build:
@@ -33,5 +34,5 @@ def ensure(run: Run) -> None:
         raise DataError(
             f"{path}: no exported model there. Make it: python run.py stage=export … (after stage=finetune)."
         )
-    elif path.is_absolute() or str(path).startswith((".", "~")) or path.is_dir():
+    elif named.startswith((".", "/", "~")) or named.count("/") > 1 or path.is_dir():
         raise DataError(f"{path}: no config.json in it, so it is no model folder. Set model.path=FOLDER or a hub name.")

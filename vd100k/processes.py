@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -15,6 +16,8 @@ import psutil
 from vd100k.commands import Command
 
 GRACE_S = 5.0
+# Where Linux has it, the kernel ends a child whose parent was killed too hard to do it itself.
+WITH_PARENT = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
 
 
 class Child:
@@ -29,7 +32,7 @@ class Child:
         env = {**os.environ, **command.env, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                command.argv,
+                [*WITH_PARENT, *command.argv],
                 env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -59,8 +62,10 @@ class Child:
             _signal(family, signal.SIGTERM)
             psutil.wait_procs(family, timeout=GRACE_S)
         finally:
-            _signal({*family, *self._family()}, signal.SIGKILL)
+            left = {*family, *self._family()}
+            _signal(left, signal.SIGKILL)
             self._process.wait()
+            psutil.wait_procs(left, timeout=GRACE_S)
 
     def tail(self, lines: int = 15) -> str:
         """The last lines of its log, indented, for an error message."""

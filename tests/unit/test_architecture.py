@@ -1,0 +1,94 @@
+"""The rules of ARCHITECTURE.md, checked: imports run one way, help is quick, files are short."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+PACKAGE = ROOT / "vd100k"
+# Lower layers know nothing of higher ones; within a layer, earlier nothing of later.
+LAYERS = (
+    {"errors"},
+    {"config", "parsing", "fingerprint", "console"},
+    {"images", "prompts", "records", "formats", "scoring", "training", "commands", "summary", "tracking"},
+    {"processes", "models", "client"},
+    {"server"},
+    {"asking"},
+    {"stages"},
+    {"launch"},
+)
+HEAVY = {"torch", "vllm", "swift", "transformers", "peft", "wandb", "openai", "matplotlib", "numpy", "pydantic"}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Names of our own modules that a file imports, relative to the package."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "vd100k":
+            inner = (node.module or "").partition(".")[2]
+            names |= {inner} if inner else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {a.name.partition(".")[2] for a in node.names if a.name.startswith("vd100k.")}
+    return names - {""}
+
+
+def layer(name: str) -> int:
+    return next(k for k, names in enumerate(LAYERS) if name.split(".")[0] in names)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_one_way(path: Path) -> None:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    for other in imported(path):
+        if parts[0] == "tiny":
+            assert other.startswith("tiny"), f"{path.name} makes the tiny models and needs nothing else"
+        elif other.startswith("tiny"):
+            assert parts == ("stages", "render"), "only render draws pictures"
+        elif parts[0] == "stages":
+            assert other != "launch"
+            assert other.split(".")[0] != "stages" or parts[1] == "pipeline", "stages never import each other"
+        elif parts[0] != "__init__":
+            assert layer(other) <= layer(parts[0]), f"{path.name} reaches up to {other}"
+
+
+def test_no_machine_is_named_in_code() -> None:
+    names = [path.stem for path in (ROOT / "conf" / "hardware").glob("*.yaml")]
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Compare):
+                constants = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant)]
+                assert not set(names) & set(constants), f"{path}:{node.lineno}"
+
+
+def test_files_are_short() -> None:
+    long = {path.name: n for path in modules() if (n := len(path.read_text(encoding="utf-8").splitlines())) > 300}
+    assert not long
+
+
+def test_help_is_quick_and_light() -> None:
+    code = (
+        "import sys, json, runpy, contextlib, io\n"
+        f"sys.argv = ['run.py', '--help']; sys.path.insert(0, {str(ROOT)!r})\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
+        f"    runpy.run_path({str(ROOT / 'run.py')!r}, run_name='__main__')\n"
+        "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not HEAVY & set(json.loads(done.stdout))
+
+
+def test_help_lists_the_groups() -> None:
+    done = subprocess.run([sys.executable, str(ROOT / "run.py"), "--help"], capture_output=True, text=True, check=True)
+    for group in ("hardware: api, cpu", "model: ", "stage: ", "task: ", "experiment: "):
+        assert group in done.stdout

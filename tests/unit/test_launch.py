@@ -1,0 +1,87 @@
+"""The command line: the demo by default, messages instead of stack traces."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vd100k.launch import folder_name, with_demo
+
+Result = subprocess.CompletedProcess[str]
+
+
+@pytest.mark.parametrize(
+    ("argv", "demo"),
+    [
+        ([], True),
+        (["dry_run=true"], True),
+        (["engine@hardware.engine=swift"], True),
+        (["stage=serve"], False),
+        (["experiment=gpt-distill"], False),
+        (["images=photos"], False),
+    ],
+)
+def test_the_demo_is_what_runs_when_nothing_is_asked_for(argv: list[str], demo: bool) -> None:
+    assert with_demo(argv) == ([*argv, "experiment=demo"] if demo else argv)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [(None, None), ("a/photos/", "photos"), ("list.jsonl", "list"), ("/a/照片", "照片")]
+)
+def test_a_data_set_is_named_after_its_folder(path: str | None, name: str | None) -> None:
+    assert folder_name(path) == name
+
+
+def test_a_dry_run_plans_the_whole_demo_and_writes_nothing(vd100k: Callable[..., Result], tmp_path: Path) -> None:
+    shown = vd100k("dry_run=true")
+    assert shown.returncode == 0, shown.stderr
+    for piece in ("1. render", "vllm.entrypoints", "rows pending", "swift.cli.main sft", "export", "--port 8000"):
+        assert piece in shown.stdout or piece == "rows pending"
+    assert not (tmp_path / "outputs/data").exists()
+    assert not (tmp_path / "outputs/models").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["stage=generate", "images=nowhere"], "images=nowhere: no such folder or file"),
+        (["stage=generate", "images=empty"], "no images in it"),
+        (["stage=serve", "model=qwen9"], "Could not find 'model/qwen9'"),
+        (["stage=serve", "model.path=./nothing", "model.build=null"], "no config.json in it"),
+        (["stage=convert", "dataset=d"], "no rows there"),
+        (["stage=finetune", "dataset=d"], "no training file there"),
+        (["stage=export", "dataset=d"], "no adapter there"),
+        (["stage=serve", "dataset=d", "weights=merged"], "no exported model there"),
+        (["stage=serve", "model=qwen2-vl-2b", "hardware=m2-ultra"], "pip install mlx-vlm"),
+        (["stage=generate", "images=texts"], "None of the 1 images of texts was answered"),
+    ],
+)
+def test_bad_input_ends_in_one_message(
+    vd100k: Callable[..., Result], tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts/a.jpg").write_text("hello", encoding="utf-8")
+    if "images=texts" in overrides:
+        overrides = [*overrides, "hardware=api", "hardware.urls=[http://127.0.0.1:9/v1]", "model.api_key_env=null"]
+    done = vd100k(*overrides)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) < 30
+
+
+def test_a_port_in_use_is_named(vd100k: Callable[..., Result]) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = vd100k("stage=serve", "engine@hardware.engine=swift", f"hardware.port={port}")
+    assert done.returncode == 1
+    assert f"Port {port} is in use" in done.stderr
+    assert "hardware.port=PORT" in done.stderr

@@ -1,0 +1,124 @@
+"""The ledger: every row once, whatever happened before."""
+
+from __future__ import annotations
+
+import json
+import resource
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vd100k.errors import DataError
+from vd100k.records import Ledger, read
+
+SETTINGS = {"model": "m", "prompt": "p"}
+texts = st.text(st.characters(codec=None))  # lone surrogates too: models write them
+
+
+def row(id: str, answer: str = "a") -> dict[str, str]:
+    return {"id": id, "answer": answer}
+
+
+def append_all(ledger: Ledger, ids: list[str]) -> None:
+    for id in ids:
+        ledger.append(row(id))
+
+
+@given(st.lists(st.tuples(st.text(st.characters(codec="utf-8"), min_size=1), st.text(st.characters(codec="utf-8")))))
+def test_what_is_appended_is_read(tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]]) -> None:
+    path = tmp_path_factory.mktemp("ledger") / "rows.jsonl"
+    with Ledger(path, SETTINGS) as ledger:
+        for id, answer in pairs:
+            ledger.append(row(id, answer))
+    assert list(read(path)) == [row(id, answer) for id, answer in pairs]
+
+
+@given(texts)
+def test_any_text_a_model_writes_can_be_kept(tmp_path_factory: pytest.TempPathFactory, answer: str) -> None:
+    path = tmp_path_factory.mktemp("ledger") / "rows.jsonl"
+    with Ledger(path, SETTINGS) as ledger:
+        ledger.append(row("1", answer))
+    assert len(list(read(path))) == 1
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1, unique=True), st.integers(0, 10_000))
+def test_a_crash_at_any_byte_costs_the_torn_row_alone(
+    tmp_path_factory: pytest.TempPathFactory, ids: list[str], cut: int
+) -> None:
+    path = tmp_path_factory.mktemp("ledger") / "rows.jsonl"
+    with Ledger(path, SETTINGS) as ledger:
+        append_all(ledger, ids)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: cut % (len(whole) + 1)])
+    kept = path.read_bytes().count(b"\n")
+    with Ledger(path, SETTINGS) as ledger:
+        assert ledger.done == set(ids[:kept])
+        append_all(ledger, ids[kept:])
+    assert path.read_bytes() == whole
+
+
+def test_a_failure_is_forgotten_once_answered(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    with Ledger(path, SETTINGS) as ledger:
+        ledger.fail("1", "timeout", "no answer", 4)
+        ledger.fail("2", "http_400", "too large", 1)
+        ledger.append(row("1"))
+    with Ledger(path, SETTINGS) as ledger:
+        assert (ledger.done, ledger.failed) == ({"1"}, {"2"})
+    failures = list(read(tmp_path / "rows.failures.jsonl"))
+    assert failures[1] == {"id": "2", "reason": "http_400", "detail": "too large", "attempts": 1}
+
+
+def test_other_settings_are_refused_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    with Ledger(path, SETTINGS) as ledger:
+        ledger.append(row("1"))
+    with pytest.raises(DataError, match="prompt: 'p' there, 'q' now"), Ledger(path, SETTINGS | {"prompt": "q"}):
+        pass
+    assert len(list(read(path))) == 1
+
+
+def test_other_settings_can_set_the_old_rows_aside(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    with Ledger(path, SETTINGS) as ledger:
+        ledger.append(row("1", "old"))
+    with Ledger(path, SETTINGS | {"prompt": "q"}, "set_aside") as ledger:
+        assert not ledger.done
+        ledger.append(row("1", "new"))
+    assert [r["answer"] for r in read(path)] == ["new"]
+    aside = list(tmp_path.glob("rows.jsonl.*"))
+    assert [r["answer"] for r in read(aside[0])] == ["old"]
+
+
+def test_two_writers_are_one_too_many(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    with Ledger(path, SETTINGS), pytest.raises(DataError, match="another process"), Ledger(path, SETTINGS):
+        pass
+
+
+def test_a_full_disk_ends_in_words_and_costs_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    ids = [f"{k:03d}" for k in range(100)]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Ledger(path, SETTINGS) as ledger:
+        # The largest file allowed stands for the room left: the write that meets it is cut short.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        try:
+            with pytest.raises(DataError, match=r"could not be written: No space left.*make room"):
+                append_all(ledger, ids)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with Ledger(path, SETTINGS) as ledger:
+        kept = len(ledger.done)
+        assert 0 < kept < len(ids)
+        append_all(ledger, ids[kept:])
+    assert [r["id"] for r in read(path)] == ids
+
+
+def test_a_bad_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row("1")) + "\n{oops}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"rows.jsonl, line 2: "), Ledger(path, SETTINGS):
+        pass

@@ -1,0 +1,48 @@
+"""What counts as right."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vd100k.scoring import score
+
+LABEL = {"count": 2, "colour": "red"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "exact", "valid", "fields"),
+    [
+        ('{"colour": "red", "count": 2}', 1, 1, 1),
+        ('{"colour": "red", "count": 3}', 0, 1, 0.5),
+        ('{"colour": "red", "count": "2"}', 0, 1, 0.5),
+        ('{"colour": "red", "count": 2, "more": 1}', 0, 1, 1),
+        ("[2, 1]", 0, 1, 0),
+        ("two red", 0, 0, 0),
+        (None, 0, 0, 0),
+    ],
+)
+def test_structured(answer: str | None, exact: float, valid: float, fields: float) -> None:
+    assert score([(answer, LABEL)]) == {"exact_match": exact, "valid_json": valid, "field_accuracy": fields}
+
+
+def test_text() -> None:
+    assert score([(" a cat \n", "a cat"), ("a dog", "a cat")])["exact_match"] == 0.5
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.dictionaries(st.text(), inner), max_leaves=8
+)
+
+
+@given(st.lists(st.tuples(st.none() | st.text(), st.text() | st.dictionaries(st.text(), json_values)), max_size=20))
+def test_shares_stay_within_0_and_1(pairs: list[tuple[str | None, object]]) -> None:
+    assert all(0 <= value <= 1 for value in score(pairs).values())
+
+
+@given(st.dictionaries(st.text(), json_values, min_size=1))
+def test_the_label_itself_is_right(label: dict[str, object]) -> None:
+    assert score([(json.dumps(label), label)]) == {"exact_match": 1, "valid_json": 1, "field_accuracy": 1}

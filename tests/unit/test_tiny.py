@@ -1,0 +1,104 @@
+"""The tiny models' files: small, whole, and read by the field's own libraries."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vd100k.tiny import checkpoint, lessons, scenes
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    from transformers import AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("tokenizer")
+    checkpoint.save_tokenizer(folder)
+    (folder / "config.json").write_text(json.dumps(checkpoint.config()), encoding="utf-8")
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def test_any_text_survives_the_tokenizer(tokenizer) -> None:  # type: ignore[no-untyped-def]
+    @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cs"])))
+    def survives(text: str) -> None:
+        import unicodedata
+
+        if "<|" in text:
+            return
+        ids = tokenizer.encode(text)
+        assert bytes(ids) == unicodedata.normalize("NFC", text).encode()
+        assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == unicodedata.normalize("NFC", text)
+
+    survives()
+
+
+def test_special_tokens_have_qwens_ids(tokenizer) -> None:  # type: ignore[no-untyped-def]
+    assert tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|vision_start|>", "<|image_pad|>"]) == [
+        151645,
+        151652,
+        151655,
+    ]
+    assert tokenizer.eos_token_id == 151645
+
+
+def test_the_chat_template_is_qwens(tokenizer) -> None:  # type: ignore[no-untyped-def]
+    content = [{"type": "image_url", "image_url": {"url": "x"}}, {"type": "text", "text": "Hi"}]
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+    )
+    assert text == (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Hi<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_kept_weights_are_small_and_unpack_whole(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    assert sum(path.stat().st_size for path in checkpoint.HERE.glob("*.safetensors")) < 6_000_000
+    checkpoint.unpack("teacher", tmp_path)
+    whole = load_file(tmp_path / "model.safetensors")
+    embedding = whole["model.embed_tokens.weight"]
+    used = np.abs(embedding).max(axis=1) > 0
+    assert embedding.shape == (151936, 128)
+    assert set(np.flatnonzero(used)) <= set(checkpoint.ROWS)
+    assert sum(tensor.size for name, tensor in whole.items() if "embed_tokens" not in name) > 1_000_000
+
+
+def test_packing_loses_less_than_a_step_of_each_rows_scale(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    tensor = rng.normal(size=(8, 16)).astype(np.float32)
+    checkpoint.pack({"w": tensor}, tmp_path / "w.safetensors")
+    from safetensors.numpy import load_file
+
+    kept = load_file(tmp_path / "w.safetensors")
+    again = kept["w"].astype(np.float32) * kept["w.scale"][:, None]
+    assert (np.abs(again - tensor) <= kept["w.scale"][:, None] * 0.51).all()
+
+
+def test_the_student_is_taught_every_character_of_the_target_but_never_the_target() -> None:
+    import random
+
+    rng = random.Random(0)
+    taught = set()
+    for _ in range(3000):
+        _, scene = scenes.draw(rng)
+        question, answer = lessons.lesson(scene, rng)
+        taught.add(answer)
+        assert question != lessons.JSON_QUESTION
+        assert answer != lessons.json_lesson(scene)[1]
+    characters = set("".join(taught))
+    for _ in range(50):
+        assert set(lessons.json_lesson(scenes.draw(rng)[1])[1]) <= characters
+
+
+def test_pictures_are_decided_by_the_seed() -> None:
+    first, second, other = scenes.render(3, 1), scenes.render(3, 1), scenes.render(3, 2)
+    assert [label for _, label in first] == [label for _, label in second]
+    assert all(a.tobytes() == b.tobytes() for (a, _), (b, _) in zip(first, second, strict=True))
+    assert first[0][0].tobytes() != other[0][0].tobytes()

@@ -1,0 +1,118 @@
+"""A composed configuration -> the typed run, or every problem with it at once."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+
+from vd100k.config import Evaluate, Part, Pipeline, Run
+from vd100k.errors import ConfigError
+
+
+def parse(cfg: DictConfig) -> Run:
+    """The typed run of a composed configuration.
+
+    Raises:
+        ConfigError: with every missing key, unknown key, bad value and impossible combination.
+    """
+    problems: dict[str, None] = {}  # a set that keeps its order
+    run = _build(cfg, problems)
+    if run is None or problems:
+        raise ConfigError(list(problems))
+    return run
+
+
+def _build(cfg: DictConfig, problems: dict[str, None]) -> Run | None:
+    """The run of ``cfg`` and of all its parts; what is wrong with any goes to ``problems``."""
+    stage = OmegaConf.select(cfg, "stage.name")
+    changes: dict[str, dict[str, Any]] = {}
+    if stage == "generate":
+        cfg = _with(cfg, {k: v for k, v in cfg.teacher.items() if v is not None})
+    elif stage == "pipeline":
+        changes = {step: {"stage": cfg.stage[step]} for step in cfg.stage.steps if step in cfg.stage}
+    elif stage == "evaluate":
+        changes = {
+            name: {
+                "stage": cfg.stage.ask,
+                "weights": weights,
+                "images": cfg.stage.images,
+                "teacher": {},
+                "answers": cfg.answers,
+                "paths.rows": f"{cfg.stage.folder}/{cfg.model.name}.{weights}.jsonl",
+            }
+            for name, weights in (("before", "base"), ("after", "merged"))
+        }
+    parts = {name: _build(_with(cfg, change), problems) for name, change in changes.items()}
+    try:
+        content = OmegaConf.to_container(cfg, resolve=True)
+        assert isinstance(content, dict)
+        content.pop("teacher", None)
+        run = Run.model_validate(content | {"parts": {k: v for k, v in parts.items() if v}})
+    except ValidationError as error:
+        problems.update(dict.fromkeys(_in_words(error)))
+        return None
+    except OmegaConfBaseException as error:
+        problems[str(error).split("\n", 1)[0]] = None
+        return None
+    problems.update(dict.fromkeys(_impossible(run)))
+    return run
+
+
+def _with(cfg: DictConfig, changes: dict[str, Any]) -> DictConfig:
+    """A copy with some nodes replaced, in which interpolations resolve anew."""
+    changed = copy.deepcopy(cfg)
+    OmegaConf.set_struct(changed, False)
+    for key, value in changes.items():
+        OmegaConf.update(changed, key, copy.deepcopy(value), merge=False)
+    return changed
+
+
+def _in_words(error: ValidationError) -> Iterator[str]:
+    for fault in error.errors():
+        # A discriminated union puts the chosen stage's name into the location.
+        loc = [str(part) for part in fault["loc"]]
+        if len(loc) > 2 and loc[0] == "stage":
+            del loc[1]
+        key = ".".join(loc)
+        if fault["type"] == "missing":
+            yield f"{key} is missing: set {key}=VALUE"
+        elif fault["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(loc[-1], _known_keys(), n=1)
+            yield f"{key} is not a key" + (f": did you mean {near[0]}?" if near else ": remove it")
+        else:
+            yield f"{key}={fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+
+
+def _known_keys() -> set[str]:
+    return {key for part in Part.__subclasses__() for key in part.model_fields}
+
+
+def _impossible(run: Run) -> Iterator[str]:
+    """What each value alone does not show."""
+    stage, hardware, model = run.stage, run.hardware, run.model
+    if stage.name not in ("render", "serve", "pipeline") and not run.dataset:
+        yield "no data set is named: set images=FOLDER (or dataset=NAME for one that exists)"
+    if stage.name == "generate":
+        if not run.images:
+            yield "no images are named: set images=FOLDER, or a .jsonl or .csv list"
+        if hardware.urls is not None and None in hardware.urls:
+            yield f"model={model.name} has no address of its own: set 'hardware.urls=[http://HOST:PORT/v1]'"
+    if stage.name in ("finetune", "export", "serve") or run.weights == "merged":
+        if not model.path:
+            yield f"model={model.name} has no weights to {stage.name}: choose one that has, such as model=qwen2-vl-2b"
+        if hardware.engine is None:
+            yield f"hardware={hardware.name} has no machine to {stage.name} on: choose hardware=single-gpu or another"
+    elif stage.name == "generate" and hardware.urls is None and not model.path:
+        yield f"model={model.name} cannot be started here: choose hardware=api"
+    if isinstance(stage, Evaluate):
+        for key in ("images", "labels"):
+            if not getattr(stage, key):
+                yield f"stage.{key} is missing: evaluation compares answers with labels of held-out images"
+    if isinstance(stage, Pipeline) and "finetune" in stage.steps and run.format.name != "swift":
+        yield f"format={run.format.name} is not what finetune reads: choose format=swift"
