@@ -3,45 +3,53 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 
-def score(pairs: Iterable[tuple[str | None, Any]]) -> dict[str, float]:
-    """Shares in 0..1 over (answer, label) pairs; a missing answer is wrong.
+class Score(NamedTuple):
+    """How right one answer is, or many are on average; each in 0..1.
 
     ``exact_match``: equal as JSON where the label is structured, as stripped text where it is text;
-    ``valid_json``: parses; ``field_accuracy``: the label's fields that are right, on average.
+    ``valid_json``: parses; ``field_accuracy``: the share of the label's fields that are right.
     """
-    exact = valid = fields = total = 0.0
-    for answer, label in pairs:
-        parsed = _parsed(answer)
-        total += 1
-        valid += parsed is not None
-        if isinstance(label, str):
-            right = answer is not None and answer.strip() == label.strip()
-            exact += right
-            fields += right
-        else:
-            exact += parsed == label
-            fields += _fields_right(parsed, label)
-    return {
-        name: round(value / total, 4) if total else 0.0
-        for name, value in (("exact_match", exact), ("valid_json", valid), ("field_accuracy", fields))
-    }
+
+    exact_match: float
+    valid_json: float
+    field_accuracy: float
 
 
-def _parsed(answer: str | None) -> Any:
+def judge(answer: str | None, label: Any) -> Score:
+    """One answer against its label; None, no answer, is wrong."""
     try:
-        return json.loads(answer) if answer is not None else None
+        parsed = json.loads(answer or "")
+        valid = True
     except ValueError:
-        return None
+        parsed, valid = None, False
+    if isinstance(label, str):
+        right = answer is not None and answer.strip() == label.strip()
+        return Score(right, valid, right)
+    return Score(valid and _same(parsed, label), valid, _fields_right(parsed, label) if valid else 0.0)
+
+
+def mean(scores: Sequence[Score]) -> Score:
+    """The average, zero of none."""
+    return (
+        Score(*(round(sum(column) / len(scores), 4) for column in zip(*scores, strict=True)))
+        if scores
+        else Score(0, 0, 0)
+    )
+
+
+def _same(one: Any, other: Any) -> bool:
+    """As JSON: keys in any order, and true is not 1."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def _fields_right(parsed: Any, label: Any) -> float:
     if not isinstance(label, dict):
-        return float(parsed == label)
+        return float(_same(parsed, label))
     if not isinstance(parsed, dict) or not label:
         return 0.0
-    right: int = sum(parsed.get(key) == value for key, value in label.items())
+    right = sum(key in parsed and _same(parsed[key], value) for key, value in label.items())
     return right / len(label)

@@ -1,4 +1,4 @@
-"""What ms-swift writes while it trains: its log, its checkpoints, and the curve drawn from them."""
+"""What ms-swift writes while it trains: its log, its checkpoints, and the curve in them."""
 
 from __future__ import annotations
 
@@ -33,15 +33,3 @@ def last_checkpoint(checkpoints: Path) -> Path | None:
     """The newest complete ``checkpoint-N``: swift writes the trainer's state last."""
     found = [path for path in checkpoints.glob("checkpoint-*") if (path / "trainer_state.json").exists()]
     return max(found, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
-
-
-def draw(points: list[tuple[int, float]], path: Path) -> None:
-    """The loss curve as PNG."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.plot([step for step, _ in points], [loss for _, loss in points], marker=".")
-    axes.set(xlabel="step", ylabel="training loss", ylim=(0, None))
-    axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)

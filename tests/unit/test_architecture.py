@@ -17,7 +17,7 @@ PACKAGE = ROOT / "vd100k"
 LAYERS = (
     {"errors"},
     {"config", "parsing", "fingerprint", "console"},
-    {"images", "prompts", "records", "formats", "scoring", "training", "commands", "summary", "tracking"},
+    {"images", "prompts", "records", "formats", "scoring", "training", "commands", "figures", "summary", "tracking"},
     {"processes", "models", "client"},
     {"server"},
     {"asking"},

@@ -7,16 +7,20 @@ from typing import Any
 
 from rich.table import Table
 
-from vd100k import asking, commands
+from vd100k import asking, commands, figures
 from vd100k.config import Evaluate, Run
 from vd100k.console import console, say
 from vd100k.errors import DataError
+from vd100k.images import find
 from vd100k.records import read, write_lines
-from vd100k.scoring import score
+from vd100k.scoring import Score, judge, mean
 from vd100k.summary import Summary, file_facts
 from vd100k.tracking import track
 
 NAMES = {"exact_match": "exact match", "valid_json": "valid JSON", "field_accuracy": "fields right"}
+SHOWN = 8  # images in the picture of the comparison
+
+Answers = dict[str, str]  # by image id
 
 
 def plan(run: Run, stage: Evaluate) -> list[str]:
@@ -29,31 +33,57 @@ def plan(run: Run, stage: Evaluate) -> list[str]:
 
 
 def run(run: Run, stage: Evaluate, folder: Path) -> Summary:
-    assert stage.labels is not None
-    labels = {row["id"]: row["answer"] for row in read(stage.labels)}
-    if not labels:
-        raise DataError(
-            f'{stage.labels}: no labels there. One {{"id": image, "answer": what is right}} a line is expected.'
-        )
+    labels = _labels(run, stage)
     counts = {"images": len(labels), "requests": 0, "reused": 0, "failed": 0}
-    answers: dict[str, dict[str, str]] = {}
+    answers: dict[str, Answers] = {}
     for name, part in run.parts.items():
         asked = asking.ask_all(part, folder / name)
         for key in ("requests", "reused", "failed"):
             counts[key] += getattr(asked, key)
         answers[name] = {row["id"]: row["answer"] for row in read(part.paths.rows)}
-    metrics = {name: score((said.get(id), label) for id, label in labels.items()) for name, said in answers.items()}
+    scores = {name: {id: judge(said.get(id), label) for id, label in labels.items()} for name, said in answers.items()}
+    metrics = {name: mean(list(judged.values()))._asdict() for name, judged in scores.items()}
     compared = stage.folder / f"{run.model.name}.compared.jsonl"
-    write_lines(compared, [_side_by_side(id, label, answers) for id, label in labels.items()])
+    write_lines(
+        compared,
+        [
+            {"id": id, "label": label, **{n: said.get(id) for n, said in answers.items()}}
+            for id, label in labels.items()
+        ],
+    )
+    picture = _draw(stage, run.model.name, answers, scores)
     with track(run, folder) as log:
         log({f"{name}/{key}": value for name, figures in metrics.items() for key, value in figures.items()})
     _show(metrics, len(labels))
-    say(f"answer by answer: {compared}")
-    return Summary("evaluate", counts=counts, metrics=metrics, outputs=[file_facts(compared, len(labels))])
+    say(f"answer by answer: {compared}, some of them drawn: {picture}")
+    outputs = [file_facts(compared, len(labels)), file_facts(picture)]
+    return Summary("evaluate", counts=counts, metrics=metrics, outputs=outputs)
 
 
-def _side_by_side(id: str, label: Any, answers: dict[str, dict[str, str]]) -> dict[str, Any]:
-    return {"id": id, "label": label, **{name: said.get(id) for name, said in answers.items()}}
+def _labels(run: Run, stage: Evaluate) -> dict[str, Any]:
+    """What is right, by image id; with ``limit``, for the first images alone."""
+    assert stage.labels is not None
+    assert stage.images is not None
+    asked = {picture.id for picture in find(stage.images, run.limit)}
+    labels = {row["id"]: row["answer"] for row in read(stage.labels) if row.get("id") in asked and "answer" in row}
+    if not labels:
+        raise DataError(
+            f"{stage.labels}: no label for any image of {stage.images}. "
+            'One {"id": image, "answer": what is right} a line is expected.'
+        )
+    return labels
+
+
+def _draw(stage: Evaluate, model: str, answers: dict[str, Answers], scores: dict[str, dict[str, Score]]) -> Path:
+    """The first images with their answers before and after, as PNG."""
+    path = stage.folder / f"{model}.compared.png"
+    pictures = [p for p in find(str(stage.images)) if p.id in next(iter(scores.values()))][:SHOWN]
+    rows = [
+        figures.Compared(p.path, {n: (answers[n].get(p.id), bool(scores[n][p.id].exact_match)) for n in scores})
+        for p in pictures
+    ]
+    figures.comparison(rows, f"{model} on held-out images", path)
+    return path
 
 
 def _show(metrics: dict[str, dict[str, float]], images: int) -> None:

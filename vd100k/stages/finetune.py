@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from vd100k import commands, fingerprint, models, training
+from vd100k import commands, figures, fingerprint, models, training
 from vd100k.config import Finetune, Run
 from vd100k.console import console, progress, say
 from vd100k.errors import DataError, TrainingError
@@ -44,7 +44,7 @@ def run(run: Run, stage: Finetune, folder: Path) -> Summary:
         write_json(mark, {"fingerprint": decided, "done": True})
     points = training.curve(lines)
     if points:
-        training.draw(points, stage.folder / "loss.png")
+        figures.loss_curve(points, stage.folder / "loss.png")
         say(f"training loss {points[0][1]:.3f} -> {points[-1][1]:.3f}: {stage.folder / 'loss.png'}")
     return Summary(
         "finetune",

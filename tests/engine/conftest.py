@@ -1,0 +1,124 @@
+"""Real engines, started once for all tests: two vLLM replicas of the tiny teacher behind nginx."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.conftest import command_line
+
+START_S = 400  # two replicas share two cores
+
+
+@dataclass
+class Running:
+    """A command line at work: what it has said so far, and how to end it."""
+
+    process: subprocess.Popen[str]
+    lines: list[str]
+
+    def wait_for(self, text: str, seconds: float) -> str:
+        """The first line with ``text``."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for line in list(self.lines):
+                if text in line:
+                    return line
+            assert self.process.poll() is None, "".join(self.lines)
+            time.sleep(0.05)
+        raise AssertionError(f"{text!r} not said within {seconds} s:\n{''.join(self.lines)}")
+
+    def family(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def interrupt(self) -> float:
+        """Ctrl-C; seconds until it and all it had started were gone."""
+        family = self.family()
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(30)
+        _, alive = psutil.wait_procs(family, timeout=20)
+        assert not alive, alive
+        return time.monotonic() - began
+
+
+@pytest.fixture(scope="session")
+def launch() -> Iterator[Callable[..., Running]]:
+    """Start the command line in a folder; whatever is still at work at the end is interrupted."""
+    started: list[Running] = []
+
+    def start(folder: Path, *overrides: str) -> Running:
+        process = subprocess.Popen(
+            command_line(*overrides), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        running = Running(process, [])
+        threading.Thread(target=lambda: running.lines.extend(process.stdout or ()), daemon=True).start()
+        started.append(running)
+        return running
+
+    yield start
+    for running in started:
+        if running.process.poll() is None:
+            running.interrupt()
+
+
+@dataclass
+class Fleet:
+    """A folder with rendered pictures in it, and two replicas that were started from there."""
+
+    folder: Path
+    port: int
+
+    @property
+    def overrides(self) -> list[str]:
+        return ["hardware.replicas=2", "hardware.balancer=nginx", f"hardware.port={self.port}"]
+
+
+@pytest.fixture(scope="session")
+def fleet(launch: Callable[..., Running], tmp_path_factory: pytest.TempPathFactory) -> Fleet:
+    folder = tmp_path_factory.mktemp("fleet")
+    subprocess.run(
+        command_line("stage=render", "stage.train=48", "stage.heldout=8"), cwd=folder, check=True, capture_output=True
+    )
+    fleet = Fleet(folder, free_ports(3))
+    running = launch(folder, "stage=serve", "model=tiny-teacher", *fleet.overrides)
+    running.wait_for("Ctrl-C stops it", START_S)
+    return fleet
+
+
+def free_ports(count: int) -> int:
+    """The first of ``count`` free ports in a row."""
+    for first in range(20_000 + os.getpid() % 5_000, 40_000, count):
+        with_sockets = [socket.socket() for _ in range(count)]
+        try:
+            for k, one in enumerate(with_sockets):
+                one.bind(("127.0.0.1", first + k))
+        except OSError:
+            continue
+        else:
+            return first
+        finally:
+            for one in with_sockets:
+                one.close()
+    raise AssertionError("no free ports")
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((folder / "outputs/latest/summary.json").read_text(encoding="utf-8"))
+    return read
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,0 +1,52 @@
+"""The demo, whole, as ``python run.py`` runs it: what the README promises."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.engine.conftest import Running, free_ports, rows, summary
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
+
+
+def test_the_demo(launch: Callable[..., Running], tmp_path: Path) -> None:
+    port = f"hardware.port={free_ports(1)}"
+    first = launch(tmp_path, port)
+    # Interrupted in the middle of generating, it goes on from there.
+    first.wait_for("40/400", 300)
+    assert first.interrupt() < 10
+    kept = len(rows(tmp_path / "outputs/data/scenes/scene/tiny-teacher.jsonl"))
+    assert kept >= 40
+
+    second = launch(tmp_path, port)
+    second.process.wait(1000)
+    said = "".join(second.lines)
+    assert second.process.returncode == 0, said
+    assert f"{kept} of 400 images are answered already" in said
+    metrics = summary(tmp_path)["metrics"]
+    assert metrics["before"]["exact_match"] <= 0.1
+    assert metrics["after"]["exact_match"] >= 0.8
+    compared = rows(tmp_path / "outputs/evaluations/scenes/scene/tiny-student.compared.jsonl")
+    assert len(compared) == 200
+    right = sum(_json(row["after"]) == row["label"] for row in compared)
+    assert right / 200 == pytest.approx(metrics["after"]["exact_match"])
+    trained_on = {row["id"] for row in rows(tmp_path / "outputs/data/scenes/scene/tiny-teacher.jsonl")}
+    assert len(trained_on) == 400
+
+    third = launch(tmp_path, port)
+    third.process.wait(120)
+    said = "".join(third.lines)
+    assert summary(tmp_path)["counts"]["requests"] == 0, said
+    assert said.count("reusing") == 3
+    assert summary(tmp_path)["metrics"] == metrics
+
+
+def _json(text: str | None) -> object:
+    try:
+        return json.loads(text or "")
+    except ValueError:
+        return None

@@ -1,0 +1,130 @@
+"""``swift sft`` on the tiny student: it learns, it sees, it resumes, and its export serves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import command_line
+from tests.engine.conftest import Running, free_ports, rows, summary
+
+pytestmark = pytest.mark.engine
+
+COMMON = ["experiment=demo", "answers=truth"]
+SHORT = ["+stage.args.max_steps=16", "stage.args.logging_steps=1", "+stage.args.save_steps=8"]
+
+
+def call(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command_line(*overrides), cwd=folder, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def prepare(folder: Path, shift: int = 0) -> Path:
+    """Pictures and rows whose answers are true, or, shifted, those of other pictures."""
+    assert call(folder, "stage=render", "stage.train=64", "stage.heldout=8").returncode == 0
+    images = sorted((folder / "outputs/images/scenes/train").iterdir())
+    labels = rows(folder / "outputs/images/scenes/train.jsonl")
+    path = folder / "outputs/data/scenes/scene/truth.jsonl"
+    path.parent.mkdir(parents=True)
+    with path.open("w", encoding="utf-8") as file:
+        for k, label in enumerate(labels):
+            image = images[(k + shift) % len(images)]
+            row = {"id": label["id"], "image": str(image), "model": "truth", "finish_reason": "stop"}
+            row |= {"question": "Describe the picture as JSON.", "answer": json.dumps(label["answer"])}
+            file.write(json.dumps(row) + "\n")
+    assert call(folder, "stage=convert", *COMMON).returncode == 0
+    return folder
+
+
+def losses(folder: Path) -> list[float]:
+    return [loss for _, loss in summary(folder)["metrics"]["loss"]]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = prepare(tmp_path_factory.mktemp("trained"))
+    done = call(folder, "stage=finetune", *COMMON, *SHORT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_the_loss_falls_and_the_curve_is_kept(trained: Path) -> None:
+    steps = losses(trained)
+    assert len(steps) == 16
+    assert sum(steps[-4:]) < 0.5 * sum(steps[:4])
+    tuned = trained / "outputs/models/tiny-student/scenes-scene-truth"
+    assert (tuned / "loss.png").stat().st_size > 5_000
+    assert (tuned / "adapter/adapter_model.safetensors").exists()
+
+
+def test_the_result_changes_when_the_images_change(trained: Path, tmp_path: Path) -> None:
+    """Same questions, answers, order and seed; only the pictures are others. Blind training would not notice."""
+    folder = prepare(tmp_path, shift=1)
+    done = call(folder, "stage=finetune", *COMMON, *SHORT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    same_text = [
+        [row["messages"] for row in rows(one / "outputs/data/scenes/scene/truth.swift/train.jsonl")]
+        for one in (trained, folder)
+    ]
+    assert same_text[0] == same_text[1]
+    # The first step's loss is taken before anything is learnt: only what is seen can change it.
+    assert abs(losses(folder)[0] - losses(trained)[0]) > 1e-3
+    # And false pictures are harder to learn from.
+    assert sum(losses(folder)[-4:]) > sum(losses(trained)[-4:])
+
+
+def test_a_rerun_reuses_the_adapter(trained: Path) -> None:
+    again = call(trained, "stage=finetune", *COMMON, *SHORT)
+    assert again.returncode == 0
+    assert "reusing the adapter" in again.stdout
+
+
+def test_an_interrupted_training_goes_on_from_its_checkpoint(launch: Callable[..., Running], tmp_path: Path) -> None:
+    prepare(tmp_path)
+    running = launch(tmp_path, "stage=finetune", *COMMON, *SHORT)
+    running.wait_for("step 10/16", 200)
+    assert running.interrupt() < 10
+    assert summary(tmp_path)["status"] == "interrupted"
+    done = call(tmp_path, "stage=finetune", *COMMON, *SHORT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "going on from" in done.stdout
+    assert "checkpoint-8" in done.stdout
+    assert len(losses(tmp_path)) == 16
+
+
+def test_an_option_swift_rejects_is_shown_in_its_words(trained: Path) -> None:
+    done = call(trained, "stage=finetune", *COMMON, "+stage.args.no_such_option=1")
+    assert done.returncode == 1
+    assert "no_such_option" in done.stderr
+    assert "Traceback" not in done.stderr.split("swift sft ended")[0]
+    assert "outputs/models/tiny-student/scenes-scene-truth/adapter" not in done.stderr
+
+
+def test_the_export_serves_on_swift_and_answers_differently(trained: Path, launch: Callable[..., Running]) -> None:
+    exported = call(trained, "stage=export", *COMMON)
+    assert exported.returncode == 0, exported.stdout + exported.stderr
+    assert "reusing the merged model" in call(trained, "stage=export", *COMMON).stdout
+    answers: dict[str, list[dict[str, Any]]] = {}
+    for weights in ("base", "merged"):
+        done = call(
+            trained,
+            "stage=generate",
+            "model=tiny-student",
+            "task=scene",
+            "dataset=scenes",
+            f"weights={weights}",
+            f"answers={weights}",
+            "images=outputs/images/scenes/heldout",
+            "engine@hardware.engine=swift",
+            f"hardware.port={free_ports(1)}",
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        answers[weights] = rows(trained / f"outputs/data/scenes/scene/{weights}.jsonl")
+    assert len(answers["merged"]) == 8
+    assert {row["answer"] for row in answers["merged"]} != {row["answer"] for row in answers["base"]}

@@ -1,0 +1,76 @@
+"""Every command line we make, read by the real parser of the engine it is for: a renamed flag is noticed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.unit.test_config import impossible, options
+from vd100k import commands
+from vd100k.config import Run
+
+pytestmark = pytest.mark.engine
+
+VLLM = """
+import json, sys
+from vllm.entrypoints.openai.cli_args import make_arg_parser
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+parser = make_arg_parser(FlexibleArgumentParser())
+for argv in json.load(sys.stdin):
+    parser.parse_args(argv)
+    print("read")
+"""
+SWIFT = """
+import json, sys
+from transformers import HfArgumentParser
+from swift.arguments import DeployArguments, ExportArguments, SftArguments
+kinds = {"sft": SftArguments, "export": ExportArguments, "deploy": DeployArguments}
+parsers = {name: HfArgumentParser(kind) for name, kind in kinds.items()}
+for name, *argv in json.load(sys.stdin):
+    parsers[name].parse_args(argv)
+    print("read")
+"""
+
+
+def read_all(program: str, argvs: list[list[str]]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", program], input=json.dumps(argvs), capture_output=True, text=True, check=False
+    )
+    assert done.stdout.count("read") == len(argvs), done.stderr[-2000:]
+
+
+def test_vllm_reads_ours(parsed: Callable[..., Run]) -> None:
+    argvs = []
+    for hardware in ("cpu", "single-gpu", "t4x4"):
+        for model in options("model"):
+            if not impossible(hardware, model, "serve"):
+                run = parsed(f"hardware={hardware}", f"model={model}", "stage=serve")
+                argvs += [command.argv[3:] for command in commands.replicas(run)]
+    assert len(argvs) > 20
+    read_all(VLLM, argvs)
+
+
+def test_swift_reads_ours(parsed: Callable[..., Run]) -> None:
+    argvs = []
+    for overrides in (["experiment=demo"], ["experiment=gpt-distill", "images=photos"]):
+        tune = parsed(*overrides, "stage=finetune").stage
+        merge = parsed(*overrides, "stage=export").stage
+        argvs += [commands.sft(tune, Path("c")).argv[3:], commands.export(merge, Path("m")).argv[3:]]
+    serve = parsed("stage=serve", "engine@hardware.engine=swift")
+    argvs += [command.argv[3:] for command in commands.replicas(serve)]
+    read_all(SWIFT, argvs)
+
+
+def test_nginx_reads_ours(parsed: Callable[..., Run], tmp_path: Path) -> None:
+    run = parsed("hardware=t4x4", "model=qwen2-vl-2b", "stage=serve")
+    for name, text in commands.nginx_files(run.hardware, tmp_path).items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    done = subprocess.run(
+        ["nginx", "-t", "-p", tmp_path, "-c", tmp_path / "nginx.conf"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

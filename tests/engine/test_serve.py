@@ -1,0 +1,132 @@
+"""Two vLLM replicas behind nginx, and what generate makes of them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.conftest import command_line
+from tests.engine.conftest import Fleet, Running, free_ports, rows, summary
+
+pytestmark = pytest.mark.engine
+
+
+def requests_served(port: int) -> float:
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    return sum(float(n) for n in re.findall(r"^vllm:request_success_total\{.*\} (\S+)$", text, re.MULTILINE))
+
+
+def test_generate_uses_both_replicas_and_asks_once(fleet: Fleet) -> None:
+    before = [requests_served(fleet.port + k) for k in (1, 2)]
+    command = command_line(
+        "stage=generate",
+        "model=tiny-teacher",
+        "task=scene",
+        "images=outputs/images/scenes/train",
+        "dataset=scenes",
+        *fleet.overrides,
+    )
+    first = subprocess.run(command, cwd=fleet.folder, capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stderr
+    assert "using the server already at" in first.stdout
+    counts = summary(fleet.folder)["counts"]
+    assert (counts["images"], counts["rows"], counts["requests"], counts["failed"]) == (48, 48, 48, 0)
+    served = [requests_served(fleet.port + k) - n for k, n in zip((1, 2), before, strict=True)]
+    assert sum(served) == 48
+    assert min(served) >= 12
+
+    made = rows(fleet.folder / "outputs/data/scenes/scene/tiny-teacher.jsonl")
+    right = {row["id"]: row["answer"] for row in rows(fleet.folder / "outputs/images/scenes/train.jsonl")}
+    assert sum(_json(row["answer"]) == right[row["id"]] for row in made) >= 40, "the teacher knows its pictures"
+
+    again = subprocess.run(command, cwd=fleet.folder, capture_output=True, text=True, check=False)
+    assert again.returncode == 0
+    assert summary(fleet.folder)["counts"]["requests"] == 0
+
+
+def test_nginx_routes_everything_and_takes_large_bodies(fleet: Fleet) -> None:
+    url = f"http://127.0.0.1:{fleet.port}"
+    assert httpx.get(f"{url}/health").status_code == 200
+    assert httpx.get(f"{url}/v1/models").json()["data"][0]["id"] == "tiny-teacher"
+    noise = Image.frombytes("RGB", (1200, 1200), os.urandom(1200 * 1200 * 3))
+    assert len(_data_url(noise)) > 5_000_000
+    answer = _ask(url, noise)
+    # However large, a picture is reduced to the model's cap: 16 visual tokens.
+    small = _ask(url, Image.new("RGB", (112, 112)))
+    assert answer["usage"]["prompt_tokens"] == small["usage"]["prompt_tokens"]
+
+
+def test_answers_stream_through_nginx(fleet: Fleet) -> None:
+    body = _body(Image.new("RGB", (112, 112), "white")) | {"stream": True}
+    with httpx.stream("POST", f"http://127.0.0.1:{fleet.port}/v1/chat/completions", json=body, timeout=60) as answer:
+        pieces = [line for line in answer.iter_lines() if line.startswith("data: ")]
+    assert len(pieces) > 5
+    assert pieces[-1] == "data: [DONE]"
+
+
+def test_ctrl_c_while_starting_leaves_nothing(launch: Callable[..., Running], fleet: Fleet) -> None:
+    port = free_ports(1)
+    running = launch(fleet.folder, "stage=serve", "model=tiny-teacher", f"hardware.port={port}")
+    running.wait_for("starting", 60)
+    with pytest.raises(AssertionError, match="not said"):
+        running.wait_for("answers after", 6)
+    assert running.family()
+    assert running.interrupt() < 10
+    assert running.process.returncode == 130
+
+
+def test_a_replica_killed_while_serving_ends_it_with_its_log(launch: Callable[..., Running], tmp_path: Path) -> None:
+    running = launch(tmp_path, "stage=serve", "engine@hardware.engine=swift", f"hardware.port={free_ports(1)}")
+    running.wait_for("Ctrl-C stops it", 200)
+    os.kill(running.family()[0].pid, signal.SIGKILL)
+    assert running.process.wait(30) == 1
+    running_text = "".join(running.lines)
+    assert "ended with exit code -9" in running_text
+    assert "replica-0.log" in running_text
+
+
+def test_a_server_that_dies_while_starting_shows_its_last_lines(tmp_path: Path) -> None:
+    command = command_line("stage=serve", "+hardware.engine.args.no_such_flag=1", f"hardware.port={free_ports(1)}")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 1
+    assert "unrecognized arguments: --no-such-flag" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _data_url(image: Image.Image) -> str:
+    encoded = io.BytesIO()
+    image.save(encoded, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(encoded.getvalue()).decode()}"
+
+
+def _body(image: Image.Image) -> dict[str, object]:
+    content = [
+        {"type": "image_url", "image_url": {"url": _data_url(image)}},
+        {"type": "text", "text": "Describe the picture as JSON."},
+    ]
+    return {"model": "tiny-teacher", "max_tokens": 40, "messages": [{"role": "user", "content": content}]}
+
+
+def _ask(url: str, image: Image.Image) -> dict[str, dict[str, int]]:
+    answer = httpx.post(f"{url}/v1/chat/completions", json=_body(image), timeout=60)
+    assert answer.status_code == 200, answer.text
+    read: dict[str, dict[str, int]] = answer.json()
+    return read

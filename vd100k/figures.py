@@ -1,0 +1,69 @@
+"""Pictures of what happened: the loss while training, and answers before and after it."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMNS = 4
+WRAP = 30  # characters
+RIGHT, WRONG = "#1a7f37", "#b42318"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """An image, each model's answer to it, and whether that is right."""
+
+    image: Path
+    answers: dict[str, tuple[str | None, bool]]
+
+
+def loss_curve(points: list[tuple[int, float]], path: Path) -> None:
+    """(step, training loss) as PNG."""
+    figure = _figure(7, 4)
+    axes = figure.subplots()
+    axes.plot([step for step, _ in points], [loss for _, loss in points], marker=".")
+    axes.set(xlabel="step", ylabel="training loss", ylim=(0, None))
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+
+
+def comparison(rows: list[Compared], title: str, path: Path) -> None:
+    """Images in columns, under each every model's answer, green where right."""
+    figure = _figure(3.2 * COLUMNS, 3.6 * -(-len(rows) // COLUMNS) + 0.4)
+    figure.suptitle(title)
+    for axes, row in zip(figure.subplots(-(-len(rows) // COLUMNS), COLUMNS, squeeze=False).flat, rows, strict=False):
+        with Image.open(row.image) as image:
+            axes.imshow(image.convert("RGB"))
+        lines = 0
+        for name, (answer, right) in row.answers.items():
+            text = textwrap.fill(f"{name}: {answer if answer is not None else '(none)'}", WRAP)
+            axes.annotate(
+                text.replace("$", r"\$"),
+                (0, -0.03),
+                xycoords="axes fraction",
+                xytext=(0, -11 * lines),
+                textcoords="offset points",
+                va="top",
+                family="monospace",
+                fontsize=8,
+                color=RIGHT if right else WRONG,
+            )
+            lines += text.count("\n") + 1
+    for axes in figure.axes:
+        axes.set_axis_off()
+    figure.savefig(path, dpi=110)
+
+
+def _figure(width: float, height: float) -> Figure:
+    """Width and height in inches; no window, whatever the machine has."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
