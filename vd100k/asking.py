@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict, dataclass
+from collections.abc import Container
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.progress import TaskID
 
 from vd100k import fingerprint, models, prompts
-from vd100k.client import Client, Refused
+from vd100k.client import Client, Refused, may_pass
 from vd100k.config import Generate, Run
 from vd100k.console import progress, say
 from vd100k.errors import DataError
-from vd100k.images import ImageError, Picture, data_url, find
-from vd100k.records import Ledger
+from vd100k.images import ImageError, Picture, data_url, find, identity, unchanged
+from vd100k.records import Ledger, Row
 from vd100k.server import Fleet, fleet
 
 LOG_EVERY = 0.1  # share of the images between two lines where there is no terminal
@@ -46,39 +47,45 @@ def settings(run: Run) -> dict[str, Any]:
     }
 
 
-def ask_all(run: Run, logs: Path) -> Counts:
+def ask_all(run: Run, logs: Path, counts: Counts, only: Container[str] | None = None) -> None:
     """Ask about each image once; what was answered before is reused and costs nothing.
 
+    ``counts`` is kept up to date, however this ends. ``only`` limits the images to those ids.
+
     Raises:
-        DataError: no images, or rows made with other settings.
+        DataError: no images, or rows made with other settings or of other images.
         ServerError: no server, or one that refuses us; the answers so far are kept.
     """
-    assert isinstance(run.stage, Generate)
+    stage = run.stage
+    assert isinstance(stage, Generate)
     assert run.images is not None
-    pictures = find(run.images, run.limit)
+    pictures = [p for p in find(run.images, run.limit) if only is None or p.id in only]
+    paths = {picture.id: picture.path for picture in pictures}
+    counts.images = len(pictures)
     if run.hardware.urls is None:
         models.ensure(run)  # before its fingerprint is taken
-    with Ledger(run.paths.rows, settings(run), run.stage.if_changed) as ledger:
-        asked_before = ledger.done if run.stage.retry_failed else ledger.done | ledger.failed
-        todo = [picture for picture in pictures if picture.id not in asked_before]
-        counts = Counts(images=len(pictures), reused=sum(p.id in ledger.done for p in pictures))
+
+    def current(row: Row) -> bool:
+        return row["id"] not in paths or unchanged(paths[row["id"]], row)
+
+    with Ledger(run.paths.rows, settings(run), stage.if_changed, current, run.key) as ledger:
+        counts.reused = counts.rows = sum(id in ledger.done for id in paths)
         if counts.reused:
             say(f"{counts.reused} of {counts.images} images are answered already: {run.paths.rows}")
-        if todo:
-            with fleet(run, logs) as servers:
-                asyncio.run(_ask(run, servers, todo, ledger, counts))
-        counts.rows = sum(p.id in ledger.done for p in pictures)
-        counts.failed = len(pictures) - counts.rows
+        final = {id for id, reason in ledger.failed.items() if not (stage.retry_failed or may_pass(reason))}
+        todo = [picture for picture in pictures if picture.id not in final and picture.id not in ledger.done]
+        try:
+            if todo:
+                with fleet(run, logs) as servers:
+                    asyncio.run(_ask(run, servers, todo, ledger, counts))
+        finally:
+            counts.rows = sum(id in ledger.done for id in paths)
+            counts.failed = sum(id in ledger.failed for id in paths)
     if counts.failed:
         say(
             f"{counts.failed} images have no answer, reasons in {ledger.failures_path}; "
-            "stage.retry_failed=true asks them again."
+            f"{run.key}.retry_failed=true asks them again."
         )
-    return counts
-
-
-def facts(counts: Counts) -> dict[str, int]:
-    return asdict(counts)
 
 
 async def _ask(run: Run, servers: Fleet, todo: list[Picture], ledger: Ledger, counts: Counts) -> None:
@@ -108,7 +115,7 @@ async def _ask(run: Run, servers: Fleet, todo: list[Picture], ledger: Ledger, co
 
 async def _ask_one(run: Run, client: Client, picture: Picture, ledger: Ledger, counts: Counts) -> None:
     try:
-        url = await asyncio.to_thread(data_url, picture.path, run.model.max_pixels)
+        url, facts = await asyncio.to_thread(_read, picture.path, run.model.max_pixels)
     except ImageError as error:
         ledger.fail(picture.id, "image_unreadable", str(error), attempts=0)
         return
@@ -119,8 +126,14 @@ async def _ask_one(run: Run, client: Client, picture: Picture, ledger: Ledger, c
         return
     counts.prompt_tokens += answer.prompt_tokens
     counts.completion_tokens += answer.completion_tokens
+    facts["finish_reason"] = answer.finish_reason
     path = str(picture.path.absolute())
-    ledger.append(prompts.row(run.task, run.model.name, picture.id, path, answer.text, answer.finish_reason))
+    ledger.append(prompts.row(run.task, run.model.name, picture.id, path, answer.text, **facts))
+
+
+def _read(path: Path, max_pixels: int) -> tuple[str, dict[str, Any]]:
+    """What is sent of an image, and what its row keeps of it."""
+    return data_url(path, max_pixels), identity(path)
 
 
 def _report(bar: Any, line: TaskID, total: int, counts: Counts) -> None:

@@ -21,6 +21,7 @@ BACKOFF_S = 0.5  # first wait, doubled each time, with jitter
 LONGEST_WAIT_S = 60.0
 ENDS_THE_RUN = {401: "the key is not accepted", 403: "access is denied", 404: "the model or path is not there"}
 AGAIN = {408, 409, 429}  # and 5xx
+NO_CREDIT = "insufficient_quota"  # OpenAI says it with a 429, but waiting does not help
 
 
 @dataclass(frozen=True)
@@ -97,10 +98,12 @@ class Client:
             detail = _words(error)
             if error.status_code in ENDS_THE_RUN:
                 raise ServerError(_no_use(endpoint.url, self._name, error.status_code, detail)) from error
+            if error.code == NO_CREDIT:
+                raise ServerError(f"{endpoint.url}: {detail}\nWhat was answered is kept.") from error
             raise Refused(f"http_{error.status_code}", detail, attempts) from error
-        except openai.APITimeoutError as error:
-            raise Refused("timeout", "no answer in time (stage.timeout_s)", attempts) from error
         except openai.APIConnectionError as error:
+            if isinstance(error, openai.APITimeoutError) and not _never_connected(error):
+                raise Refused("timeout", "no answer in time (stage.timeout_s)", attempts) from error
             raise ServerError(
                 f"{endpoint.url} cannot be reached ({error.__cause__ or error}), tried {attempts} times. "
                 "Is the server up? What was answered is kept: run the same command again."
@@ -118,17 +121,14 @@ class Client:
             reply = await endpoint.client.chat.completions.create(
                 model=self._name,
                 messages=messages,  # type: ignore[arg-type]
-                **sampling,
+                extra_body=sampling,  # servers know more of it than the SDK: top_k, repetition_penalty
             )
+        except (json.JSONDecodeError, openai.APIResponseValidationError) as error:
+            raise Unusable(f"not a chat completion: {error}") from error
+        try:
             choice = reply.choices[0]
             text = choice.message.content
-        except (
-            json.JSONDecodeError,
-            openai.APIResponseValidationError,
-            AttributeError,
-            IndexError,
-            TypeError,
-        ) as error:
+        except (AttributeError, IndexError, TypeError) as error:  # the SDK takes any JSON for a reply
             raise Unusable(f"not a chat completion: {error}") from error
         if not text or not text.strip():
             raise Unusable(f"an empty answer (finish_reason {choice.finish_reason})")
@@ -154,9 +154,19 @@ def _api_key(model: Model) -> str:
     return key
 
 
+def may_pass(reason: str) -> bool:
+    """Whether a later run may get an answer where this reason was given: the server was the trouble."""
+    kind, _, code = reason.partition("_")
+    return reason in ("timeout", "empty_answer") or (kind == "http" and (int(code) in AGAIN or int(code) >= 500))
+
+
+def _never_connected(error: BaseException) -> bool:
+    return "Connect" in type(error.__cause__).__name__
+
+
 def _worth_retrying(error: BaseException) -> bool:
     if isinstance(error, openai.APIStatusError):
-        return error.status_code in AGAIN or error.status_code >= 500
+        return error.code != NO_CREDIT and (error.status_code in AGAIN or error.status_code >= 500)
     return isinstance(error, (openai.APIConnectionError, Unusable))
 
 

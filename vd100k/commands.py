@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -66,7 +67,7 @@ def _replica(hardware: Hardware, engine: Engine, k: int, port: int) -> Command:
     per = hardware.gpus_per_replica
     args = dict(engine.args)
     if per:
-        env = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(k * per, (k + 1) * per))), **env}
+        env = {"CUDA_VISIBLE_DEVICES": _visible(map(str, range(k * per, (k + 1) * per))), **env}
     else:
         env.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // hardware.replicas)))
     if per > 1 and "tensor_parallel_size" not in args and engine.package == "vllm":
@@ -77,10 +78,18 @@ def _replica(hardware: Hardware, engine: Engine, k: int, port: int) -> Command:
     return Command([*start, *flags({**args, "port": port}, engine.flags)], env)
 
 
+def _visible(wanted: Iterable[str]) -> str:
+    """``CUDA_VISIBLE_DEVICES`` for the wanted ones of those that we were left to see ourselves."""
+    ours = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    seen = ours.split(",") if ours else []
+    return ",".join(seen[int(k)] if k.isdigit() and int(k) < len(seen) else k for k in wanted)
+
+
 def sft(stage: Finetune, folder: Path, resume_from: Path | None = None) -> Command:
     """``swift sft`` writing its checkpoints to ``folder``."""
     args = {**stage.args, "output_dir": str(folder), "resume_from_checkpoint": resume_from}
-    env = {"CUDA_VISIBLE_DEVICES": str(stage.cuda_devices), **{k: str(v) for k, v in stage.env.items()}}
+    devices = _visible(str(stage.cuda_devices).split(","))
+    env = {"CUDA_VISIBLE_DEVICES": devices, **{k: str(v) for k, v in stage.env.items()}}
     return Command([sys.executable, "-m", "swift.cli.main", stage.method, *flags(args, "snake")], env)
 
 
@@ -97,7 +106,14 @@ def nginx_files(hardware: Hardware, folder: Path) -> dict[str, str]:
     """``vllm.conf`` (an upstream and a server, for any nginx's ``http`` block) and an ``nginx.conf``
     around it that an ordinary user can run from ``folder``."""
     templates = Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)
-    facts = {"host": hardware.host, "port": hardware.port, "ports": hardware.ports, "folder": folder}
+    backend = "127.0.0.1" if hardware.host == "0.0.0.0" else hardware.host
+    facts = {
+        "backend": backend,
+        "host": hardware.host,
+        "port": hardware.port,
+        "ports": hardware.ports,
+        "folder": folder,
+    }
     return {
         name: templates.from_string((files("vd100k") / "templates" / f"{name}.j2").read_text(encoding="utf-8")).render(
             facts

@@ -14,7 +14,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class Part(BaseModel):
     """A frozen piece of configuration that knows no key but its own."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), coerce_numbers_to_str=True)
 
 
 class Engine(Part):
@@ -78,7 +78,6 @@ class Task(Part):
     """A prompt, how it is sampled, and how the reply is read."""
 
     name: str
-    language: Literal["zh", "en"]
     system_prompt: str | None
     prompt: Annotated[str, Field(min_length=1)]
     question: str | None
@@ -186,8 +185,11 @@ class Run(Part):
     """One run, wholly decided.
 
     ``parts`` holds the runs it is made of: a pipeline's steps, an evaluation's ``before`` and
-    ``after``. A run that generates has the teacher's model and hardware as its own.
+    ``after``; ``key`` is where this one's stage stands on the command line. A run that generates
+    has the teacher's model and hardware as its own.
     """
+
+    key: str
 
     images: str | None
     dataset: str | None

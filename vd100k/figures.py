@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ def comparison(rows: list[Compared], title: str, path: Path) -> None:
     figure = _figure(3.2 * COLUMNS, 3.6 * -(-len(rows) // COLUMNS) + 0.4)
     figure.suptitle(title)
     for axes, row in zip(figure.subplots(-(-len(rows) // COLUMNS), COLUMNS, squeeze=False).flat, rows, strict=False):
-        with Image.open(row.image) as image:
+        with contextlib.suppress(OSError), Image.open(row.image) as image:  # a broken one is left blank
             axes.imshow(image.convert("RGB"))
         lines = 0
         for name, (answer, right) in row.answers.items():

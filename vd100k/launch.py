@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -11,21 +13,29 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from vd100k import help
+
 if TYPE_CHECKING:
     from types import FrameType
 
     from vd100k.config import Run
 
 
+LISTS = {".jsonl", ".csv"}
 OWN_WORK = {"stage", "experiment", "images", "dataset", "model", "task"}
 
 
 def main(task: Callable[[], None]) -> int:
     """Call a Hydra task function, with the demo when nothing is asked for; the exit code, 130 after Ctrl-C."""
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(help.text(Path(sys.argv[0]).parent / "conf"))
+        return 0
     sys.argv[1:] = with_demo(sys.argv[1:])
     # Also where a shell started us in the background, with interrupts ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup means it
+        signal.signal(signal.SIGHUP, _interrupt)
     try:
         task()
     except KeyboardInterrupt:
@@ -57,17 +67,21 @@ def run(cfg: DictConfig) -> None:
     say(f"\n{summary.stage} ended well in {summary.seconds:.0f} s: {folder / 'summary.json'}")
 
 
-def folder_name(path: str | None) -> str | None:
-    """The last part of a path without its suffix: a data set's default name."""
-    return Path(path).expanduser().stem if path else None
+def folder_name(path: str | int | None) -> str | None:
+    """A data set's default name: its folder's, or its list's without the suffix."""
+    if path is None:
+        return None
+    source = Path(str(path)).expanduser().resolve()
+    return source.stem if source.suffix in LISTS else source.name
 
 
 def _link_latest(checked: Run, folder: Path) -> None:
-    """``outputs/latest`` -> this run's folder."""
-    link = checked.output_dir / "latest"
-    checked.output_dir.mkdir(parents=True, exist_ok=True)
-    link.unlink(missing_ok=True)
-    link.symlink_to(folder.resolve(), target_is_directory=True)
+    """``outputs/latest`` -> this run's folder, replaced in one step: runs may start together."""
+    fresh = checked.output_dir / f".latest.{os.getpid()}"
+    with contextlib.suppress(OSError):
+        checked.output_dir.mkdir(parents=True, exist_ok=True)
+        fresh.symlink_to(folder.resolve(), target_is_directory=True)
+        fresh.replace(checked.output_dir / "latest")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -7,11 +7,11 @@ import difflib
 from collections.abc import Iterator
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from vd100k.config import Evaluate, Part, Pipeline, Run
+from vd100k.config import Evaluate, Generate, Part, Pipeline, Run
 from vd100k.errors import ConfigError
 
 
@@ -22,46 +22,55 @@ def parse(cfg: DictConfig) -> Run:
         ConfigError: with every missing key, unknown key, bad value and impossible combination.
     """
     problems: dict[str, None] = {}  # a set that keeps its order
-    run = _build(cfg, problems)
+    run = _build(cfg, "stage", problems)
     if run is None or problems:
         raise ConfigError(list(problems))
     return run
 
 
-def _build(cfg: DictConfig, problems: dict[str, None]) -> Run | None:
+def _build(cfg: DictConfig, key: str, problems: dict[str, None]) -> Run | None:
     """The run of ``cfg`` and of all its parts; what is wrong with any goes to ``problems``."""
-    stage = OmegaConf.select(cfg, "stage.name")
-    changes: dict[str, dict[str, Any]] = {}
-    if stage == "generate":
-        cfg = _with(cfg, {k: v for k, v in cfg.teacher.items() if v is not None})
-    elif stage == "pipeline":
-        changes = {step: {"stage": cfg.stage[step]} for step in cfg.stage.steps if step in cfg.stage}
-    elif stage == "evaluate":
-        changes = {
-            name: {
-                "stage": cfg.stage.ask,
-                "weights": weights,
-                "images": cfg.stage.images,
-                "teacher": {},
-                "answers": cfg.answers,
-                "paths.rows": f"{cfg.stage.folder}/{cfg.model.name}.{weights}.jsonl",
-            }
-            for name, weights in (("before", "base"), ("after", "merged"))
-        }
-    parts = {name: _build(_with(cfg, change), problems) for name, change in changes.items()}
+    parts: dict[str, Run | None] = {}
     try:
+        if OmegaConf.select(cfg, "stage.name") == "generate":
+            cfg = _with(cfg, {k: v for k, v in cfg.teacher.items() if v is not None})
+        for name, (where, changes) in _parts(cfg).items():
+            parts[name] = _build(_with(cfg, changes), f"{key}.{where}", problems)
         content = OmegaConf.to_container(cfg, resolve=True)
         assert isinstance(content, dict)
         content.pop("teacher", None)
-        run = Run.model_validate(content | {"parts": {k: v for k, v in parts.items() if v}})
+        run = Run.model_validate(content | {"key": key, "parts": {k: v for k, v in parts.items() if v}})
     except ValidationError as error:
-        problems.update(dict.fromkeys(_in_words(error)))
+        problems.update(dict.fromkeys(_in_words(error, key)))
         return None
     except OmegaConfBaseException as error:
         problems[str(error).split("\n", 1)[0]] = None
         return None
-    problems.update(dict.fromkeys(_impossible(run)))
+    problems.update(dict.fromkeys(_impossible(run, has_teacher=bool(cfg.get("teacher", {}).get("model")))))
     return run
+
+
+def _parts(cfg: DictConfig) -> dict[str, tuple[str, dict[str, Any]]]:
+    """The runs that a run is made of: name -> (key of its stage below this one's, nodes to replace)."""
+    stage = cfg.stage
+    if stage.get("name") == "pipeline":
+        steps = stage.steps if isinstance(stage.steps, ListConfig) else []
+        return {step: (step, {"stage": stage[step]}) for step in steps if step in stage}
+    if stage.get("name") != "evaluate":
+        return {}
+    common = {
+        "stage": stage.ask,
+        "images": stage.images,
+        "dataset": cfg.dataset,
+        "teacher": {},
+        "answers": cfg.answers,
+        # What training asked: the short question, where the task has one.
+        "task.prompt": cfg.task.question or cfg.task.prompt,
+    }
+    return {
+        name: ("ask", {**common, "weights": weights, "paths.rows": f"{stage.folder}/{cfg.model.name}.{weights}.jsonl"})
+        for name, weights in (("before", "base"), ("after", "merged"))
+    }
 
 
 def _with(cfg: DictConfig, changes: dict[str, Any]) -> DictConfig:
@@ -73,12 +82,14 @@ def _with(cfg: DictConfig, changes: dict[str, Any]) -> DictConfig:
     return changed
 
 
-def _in_words(error: ValidationError) -> Iterator[str]:
+def _in_words(error: ValidationError, stage_key: str) -> Iterator[str]:
     for fault in error.errors():
         # A discriminated union puts the chosen stage's name into the location.
         loc = [str(part) for part in fault["loc"]]
         if len(loc) > 2 and loc[0] == "stage":
             del loc[1]
+        if loc[0] == "stage":
+            loc[0] = stage_key
         key = ".".join(loc)
         if fault["type"] == "missing":
             yield f"{key} is missing: set {key}=VALUE"
@@ -93,26 +104,30 @@ def _known_keys() -> set[str]:
     return {key for part in Part.__subclasses__() for key in part.model_fields}
 
 
-def _impossible(run: Run) -> Iterator[str]:
+def _impossible(run: Run, has_teacher: bool) -> Iterator[str]:
     """What each value alone does not show."""
     stage, hardware, model = run.stage, run.hardware, run.model
-    if stage.name not in ("render", "serve", "pipeline") and not run.dataset:
+    needs_weights = stage.name in ("finetune", "export", "serve") or run.weights == "merged"
+    if isinstance(stage, Pipeline):
+        if len(set(stage.steps)) < len(stage.steps):
+            yield f"{run.key}.steps names a step twice"
+        if "finetune" in stage.steps and run.format.name != "swift":
+            yield f"format={run.format.name} is not what finetune reads: choose format=swift"
+    elif not run.dataset and (stage.name not in ("render", "serve") or run.weights == "merged"):
         yield "no data set is named: set images=FOLDER (or dataset=NAME for one that exists)"
-    if stage.name == "generate":
-        if not run.images:
-            yield "no images are named: set images=FOLDER, or a .jsonl or .csv list"
-        if hardware.urls is not None and None in hardware.urls:
-            yield f"model={model.name} has no address of its own: set 'hardware.urls=[http://HOST:PORT/v1]'"
-    if stage.name in ("finetune", "export", "serve") or run.weights == "merged":
-        if not model.path:
-            yield f"model={model.name} has no weights to {stage.name}: choose one that has, such as model=qwen2-vl-2b"
-        if hardware.engine is None:
-            yield f"hardware={hardware.name} has no machine to {stage.name} on: choose hardware=single-gpu or another"
-    elif stage.name == "generate" and hardware.urls is None and not model.path:
-        yield f"model={model.name} cannot be started here: choose hardware=api"
     if isinstance(stage, Evaluate):
         for key in ("images", "labels"):
             if not getattr(stage, key):
-                yield f"stage.{key} is missing: evaluation compares answers with labels of held-out images"
-    if isinstance(stage, Pipeline) and "finetune" in stage.steps and run.format.name != "swift":
-        yield f"format={run.format.name} is not what finetune reads: choose format=swift"
+                yield f"{run.key}.{key} is missing: set it, evaluation compares answers with labels of held-out images"
+    elif isinstance(stage, Generate) and not run.images and not run.key.endswith(".ask"):
+        yield "no images are named: set images=FOLDER, or a .jsonl or .csv list"
+    if needs_weights and not model.path:
+        yield f"model={model.name} has no weights to {stage.name}: choose one that has, such as model=qwen2-vl-2b"
+    if needs_weights and hardware.engine is None:
+        yield f"hardware={hardware.name} has no machine to {stage.name} on: choose hardware=single-gpu or another"
+    if isinstance(stage, Generate) and not needs_weights:
+        whose = "hardware@teacher.hardware" if has_teacher else "hardware"
+        if hardware.urls is None and not model.path:
+            yield f"model={model.name} cannot be started here: choose {whose}=api"
+        elif hardware.urls is not None and None in hardware.urls:
+            yield f"model={model.name} has no address of its own: set 'hardware.urls=[http://HOST:PORT/v1]'"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,6 +18,7 @@ import psutil
 from vd100k.commands import Command
 
 GRACE_S = 5.0
+ERROR = re.compile(r"\b[A-Z]\w*Error\b")
 # Where Linux has it, the kernel ends a child whose parent was killed too hard to do it itself.
 WITH_PARENT = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
 
@@ -28,6 +31,7 @@ class Child:
 
     def __init__(self, command: Command, log: Path) -> None:
         self.log = log
+        self._asked_at = 0.0
         log.parent.mkdir(parents=True, exist_ok=True)
         env = {**os.environ, **command.env, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
         with log.open("ab") as output:
@@ -55,12 +59,17 @@ class Child:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
 
+    def terminate(self) -> None:
+        """Ask it and its children to end, without waiting."""
+        self._asked_at = self._asked_at or time.monotonic()
+        _signal(self._family(), signal.SIGTERM)
+
     def stop(self) -> None:
         """Ask it and its children to end, then make them; a second Ctrl-C makes them at once."""
         family = self._family()
         try:
-            _signal(family, signal.SIGTERM)
-            psutil.wait_procs(family, timeout=GRACE_S)
+            self.terminate()
+            psutil.wait_procs(family, timeout=max(0.0, self._asked_at + GRACE_S - time.monotonic()))
         finally:
             left = {*family, *self._family()}
             _signal(left, signal.SIGKILL)
@@ -68,12 +77,13 @@ class Child:
             psutil.wait_procs(left, timeout=GRACE_S)
 
     def tail(self, lines: int = 15) -> str:
-        """The last lines of its log, indented, for an error message."""
+        """The last lines of its log, and before them the first error, which those may only refer to."""
         with contextlib.suppress(OSError):
             text = self.log.read_text(encoding="utf-8", errors="replace")
             # A progress bar rewrites its line: only the last state of it is worth showing.
-            kept = [line.rstrip().rsplit("\r", 1)[-1] for line in text.splitlines() if line.strip()]
-            return "\n".join(f"    {line[:300]}" for line in kept[-lines:])
+            kept = [line.rstrip().rsplit("\r", 1)[-1][:300] for line in text.splitlines() if line.strip()]
+            first = next((line for line in kept[:-lines] if ERROR.search(line)), None)
+            return "\n".join(f"    {line}" for line in ([first, "…"] if first else []) + kept[-lines:])
         return ""
 
     def _family(self) -> set[psutil.Process]:

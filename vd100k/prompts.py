@@ -24,7 +24,7 @@ def messages(task: Task, image_url: str) -> list[Message]:
     return [{"role": "system", "content": task.system_prompt}, user] if task.system_prompt else [user]
 
 
-def row(task: Task, model: str, id: str, image: str, answer: str, finish_reason: str | None) -> dict[str, Any]:
+def row(task: Task, model: str, id: str, image: str, answer: str, **facts: Any) -> dict[str, Any]:
     """A row of generated data; ``question`` is the task's short one where it has one."""
     return {
         "id": id,
@@ -32,5 +32,5 @@ def row(task: Task, model: str, id: str, image: str, answer: str, finish_reason:
         "question": task.question or task.prompt,
         "answer": answer,
         "model": model,
-        "finish_reason": finish_reason,
+        **facts,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,20 +20,31 @@ Row = dict[str, Any]
 class Ledger:
     """Rows at ``path``, refused images beside them in ``<name>.failures.jsonl``.
 
-    ``settings`` is what decides the answers (model, prompt, sampling). Rows made with other
-    settings are never mixed with these: ``if_changed`` says whether to ``refuse`` or to
-    ``set_aside`` the old files under another name. A second process is refused.
+    ``settings`` is what decides the answers (model, prompt, sampling), and ``current(row)`` says
+    whether a row's image is still the one it was. Rows made with other settings or of other images
+    are never mixed with these: ``if_changed`` says whether to ``refuse`` or to ``set_aside`` the
+    old files under another name; those made with the settings of now come back from there. A second
+    process is refused.
 
     Raises (on entering):
         DataError: other settings, another process, or a file that cannot be written.
     """
 
-    def __init__(self, path: Path, settings: Row, if_changed: str = "refuse") -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: Row,
+        if_changed: str = "refuse",
+        current: Callable[[Row], bool] = lambda row: True,
+        key: str = "stage",
+    ) -> None:
         self.path = path
         self.failures_path = path.with_name(f"{path.stem}.failures.jsonl")
         self.settings_path = path.with_name(f"{path.stem}.settings.json")
         self._settings = settings
         self._if_changed = if_changed
+        self._current = current
+        self._key = key
         self._lock = FileLock(path.with_name(f".{path.stem}.lock"))
 
     def __enter__(self) -> Self:
@@ -45,11 +56,12 @@ class Ledger:
         except OSError as error:
             raise DataError(f"{self.path}: cannot be written: {error.strerror}.") from error
         try:
-            self._guard()
             for path in (self.path, self.failures_path):
                 _mend(path)
+            self._guard()
             self.done = {row["id"] for row in read(self.path)}
-            self.failed = {row["id"] for row in read(self.failures_path)} - self.done
+            # id -> the reason given last
+            self.failed = {r["id"]: r["reason"] for r in read(self.failures_path) if r["id"] not in self.done}
             self._rows = self.path.open("ab", buffering=0)
             self._failures = self.failures_path.open("ab", buffering=0)
         except BaseException:
@@ -66,32 +78,51 @@ class Ledger:
         """Add a finished row; it counts once its whole line is on disk."""
         _append(self._rows, row, self.path)
         self.done.add(row["id"])
-        self.failed.discard(row["id"])
+        self.failed.pop(row["id"], None)
 
     def fail(self, id: str, reason: str, detail: str, attempts: int) -> None:
         """Keep an image that got no answer, with the reason."""
         failure = {"id": id, "reason": reason, "detail": detail, "attempts": attempts}
         _append(self._failures, failure, self.failures_path)
-        self.failed.add(id)
+        self.failed[id] = reason
 
     def _guard(self) -> None:
-        """Refuse, or set aside, rows that other settings made."""
+        """Refuse, or set aside, rows that other settings or other images made."""
         if self.settings_path.exists() and self.path.exists():
             old = json.loads(self.settings_path.read_text(encoding="utf-8"))
             changed = [key for key in {**old, **self._settings} if old.get(key) != self._settings.get(key)]
-            if changed and self._if_changed == "refuse":
-                differences = "; ".join(f"{k}: {old.get(k)!r} there, {self._settings.get(k)!r} now" for k in changed)
+            why = (
+                "; ".join(f"{k}: {old.get(k)!r} there, {self._settings.get(k)!r} now" for k in changed) or self._other()
+            )
+            if why and self._if_changed == "refuse":
                 raise DataError(
-                    f"{self.path} holds rows made with other settings ({differences}).\n"
+                    f"{self.path} holds rows made with something else ({why}).\n"
                     "Give the new ones a name of their own (task.name=NAME or dataset=NAME), "
-                    "or move the old away with stage.if_changed=set_aside."
+                    f"or move the old away with {self._key}.if_changed=set_aside."
                 )
+            if why:
+                self._move(old, away=True)
             if changed:
-                mark = fingerprint.of(old)[:8]
-                for path in (self.path, self.failures_path, self.settings_path):
-                    if path.exists():
-                        path.rename(path.with_name(f"{path.name}.{mark}"))
+                self._move(self._settings, away=False)
         write_json(self.settings_path, self._settings)
+
+    def _other(self) -> str:
+        """The first row whose image is another one now, in words."""
+        row = next((row for row in read(self.path) if not self._current(row)), None)
+        return f"{row['id']} was another image then" if row else ""
+
+    def _move(self, settings: Row, away: bool) -> None:
+        """The files to where those made with ``settings`` are set aside, or back from there."""
+        mark = fingerprint.of(settings)[:8]
+        for path in (self.path, self.failures_path, self.settings_path):
+            aside = path.with_name(f"{path.name}.{mark}")
+            if away:
+                number = 2
+                while aside.exists():
+                    aside, number = path.with_name(f"{path.name}.{mark}.{number}"), number + 1
+            source, target = (path, aside) if away else (aside, path)
+            if source.exists():
+                source.rename(target)
 
 
 def read(path: Path) -> Iterator[Row]:

@@ -7,7 +7,7 @@ import importlib.util
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from vd100k.errors import ServerError
 from vd100k.processes import Child
 
 POLL_S = 0.5
+NGINX_POLLS = 20
 
 
 @dataclass
@@ -41,6 +42,8 @@ class Fleet:
 def fleet(run: Run, logs: Path) -> Iterator[Fleet]:
     """Servers of the run's model: elsewhere, already running here, or started for the duration.
 
+    A merged model is always started: a running one of that name may be of an older export.
+
     Raises:
         ServerError: a port taken by something else, an engine not installed, one that died or
             did not answer within ``hardware.start_timeout_s``.
@@ -48,7 +51,7 @@ def fleet(run: Run, logs: Path) -> Iterator[Fleet]:
     if run.hardware.urls is not None:
         yield Fleet([url for url in run.hardware.urls if url])
         return
-    if running := _running(run):
+    if run.weights == "base" and (running := _running(run)):
         say(f"using the server already at {', '.join(running)}")
         yield Fleet(running)
         return
@@ -58,25 +61,55 @@ def fleet(run: Run, logs: Path) -> Iterator[Fleet]:
 
 @contextlib.contextmanager
 def start(run: Run, logs: Path) -> Iterator[Fleet]:
-    """Start every replica (and nginx, where the hardware has it); all end with the block."""
+    """Start every replica and await it; all end with the block."""
     hardware, engine = run.hardware, run.hardware.engine
     assert engine is not None
     _installed(engine)
     models.ensure(run)
-    if hardware.balanced and not shutil.which("nginx"):
-        raise ServerError("nginx is not installed: install it, or set hardware.balancer=none.")
-    for port in [*hardware.ports, *([hardware.port] if hardware.balanced and hardware.port else [])]:
+    for port in hardware.ports:
         _free(port)
     urls = [_url(run, port) for port in hardware.ports]
+    children: dict[str, Child] = {}
     with contextlib.ExitStack() as stack:
-        children = {}
         for k, (command, port) in enumerate(zip(commands.replicas(run), hardware.ports, strict=True)):
             children[f"replica {k} (port {port})"] = stack.enter_context(Child(command, logs / f"replica-{k}.log"))
+        # Left first: all are asked to end before any is waited for.
+        stack.callback(_terminate, children.values())
         started = Fleet(urls, children)
         _await(run, started)
-        if hardware.balanced:
-            children["nginx"] = stack.enter_context(_balance(run, logs))
         yield started
+
+
+@contextlib.contextmanager
+def balanced(run: Run, replicas: Fleet, logs: Path) -> Iterator[Fleet]:
+    """The replicas with nginx before them, where the hardware has it."""
+    if not run.hardware.balanced:
+        yield replicas
+        return
+    if not shutil.which("nginx"):
+        raise ServerError("nginx is not installed: install it, or set hardware.balancer=none.")
+    url = f"http://{run.hardware.host}:{run.hardware.port}/v1"
+    _free(run.hardware.port or 0)
+    folder = logs.absolute()
+    for name, text in commands.nginx_files(run.hardware, folder).items():
+        (folder / name).write_text(text, encoding="utf-8")
+    command = Command(["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")])
+    with Child(command, logs / "nginx.log") as child:
+        for _ in range(NGINX_POLLS):
+            if served(url):
+                break
+            if (code := child.exit_code()) is not None:
+                raise ServerError(_died("nginx", code, child))
+            time.sleep(POLL_S)
+        else:
+            raise ServerError(f"nginx does not answer at {url}. Its last lines ({child.log}):\n{child.tail()}")
+        say(f"nginx answers for all of them: {url}")
+        yield Fleet([url], {**replicas.children, "nginx": child})
+
+
+def _terminate(children: Iterable[Child]) -> None:
+    for child in children:
+        child.terminate()
 
 
 def _await(run: Run, started: Fleet) -> None:
@@ -95,28 +128,6 @@ def _await(run: Run, started: Fleet) -> None:
                     "(hardware.start_timeout_s). Its last lines:\n" + started.children[name].tail()
                 )
             time.sleep(POLL_S)
-
-
-def _balance(run: Run, logs: Path) -> Child:
-    """nginx from a file of the run folder, as whoever we are."""
-    folder = logs.absolute()
-    for name, text in commands.nginx_files(run.hardware, folder).items():
-        (folder / name).write_text(text, encoding="utf-8")
-    command = ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")]
-    child = Child(Command(command), logs / "nginx.log")
-    url = f"http://{run.hardware.host}:{run.hardware.port}/v1"
-    try:
-        for _ in range(40):
-            if served(url):
-                say(f"nginx answers for all of them: {url}")
-                return child
-            if (code := child.exit_code()) is not None:
-                raise ServerError(_died("nginx", code, child))
-            time.sleep(0.25)
-        raise ServerError(f"nginx did not answer at {url}. Its last lines:\n{child.tail()}")
-    except BaseException:
-        child.stop()
-        raise
 
 
 def served(url: str) -> list[str] | None:
@@ -152,10 +163,7 @@ def _free(port: int) -> None:
     with socket.socket() as probe:
         probe.settimeout(1)
         if probe.connect_ex(("127.0.0.1", port)) == 0:
-            raise ServerError(
-                f"Port {port} is in use, and not by this model. End what listens there, "
-                "or choose another: hardware.port=PORT."
-            )
+            raise ServerError(f"Port {port} is in use. End what listens there, or choose another: hardware.port=PORT.")
 
 
 def _died(name: str, code: int, child: Child) -> str:

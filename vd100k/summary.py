@@ -19,7 +19,7 @@ class Summary:
     """A stage's outcome; ``steps`` holds those of a pipeline."""
 
     stage: str
-    status: str = "ok"  # or failed, interrupted
+    status: str = "failed"  # until it is ok; or interrupted
     counts: dict[str, int] = field(default_factory=dict)
     inputs: list[dict[str, Any]] = field(default_factory=list)
     outputs: list[dict[str, Any]] = field(default_factory=list)
@@ -32,6 +32,11 @@ class Summary:
         """Write it with the command, the versions and the commit that made it."""
         origin = {"command": command, "versions": versions(), "commit": _commit()}
         write_json(folder / "summary.json", asdict(self) | origin)
+
+
+def folder_facts(path: Path) -> list[dict[str, Any]]:
+    """The same for the weights in a model folder."""
+    return [file_facts(file) for file in sorted(path.glob("*.safetensors"))]
 
 
 def file_facts(path: Path, rows: int | None = None) -> dict[str, Any]:

@@ -14,30 +14,30 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
 
 
 def test_the_demo(launch: Callable[..., Running], tmp_path: Path) -> None:
-    port = f"hardware.port={free_ports(1)}"
-    first = launch(tmp_path, port)
+    demo = [f"hardware.port={free_ports(1)}", "tracking=wandb"]
+    first = launch(tmp_path, *demo)
     # Interrupted in the middle of generating, it goes on from there.
-    first.wait_for("40/400", 300)
+    first.wait_for("32/320", 300)
     assert first.interrupt() < 10
-    kept = len(rows(tmp_path / "outputs/data/scenes/scene/tiny-teacher.jsonl"))
-    assert kept >= 40
+    kept = len(rows(tmp_path / "outputs/data/scenes-42/scene/tiny-teacher.jsonl"))
+    assert kept >= 32
 
-    second = launch(tmp_path, port)
+    second = launch(tmp_path, *demo)
     second.process.wait(1000)
     said = "".join(second.lines)
     assert second.process.returncode == 0, said
-    assert f"{kept} of 400 images are answered already" in said
+    assert f"{kept} of 320 images are answered already" in said
     metrics = summary(tmp_path)["metrics"]
     assert metrics["before"]["exact_match"] <= 0.1
     assert metrics["after"]["exact_match"] >= 0.8
-    compared = rows(tmp_path / "outputs/evaluations/scenes/scene/tiny-student.compared.jsonl")
+    compared = rows(tmp_path / "outputs/evaluations/scenes-42/scene/tiny-student.compared.jsonl")
     assert len(compared) == 200
     right = sum(_json(row["after"]) == row["label"] for row in compared)
     assert right / 200 == pytest.approx(metrics["after"]["exact_match"])
-    trained_on = {row["id"] for row in rows(tmp_path / "outputs/data/scenes/scene/tiny-teacher.jsonl")}
-    assert len(trained_on) == 400
+    trained_on = {row["id"] for row in rows(tmp_path / "outputs/data/scenes-42/scene/tiny-teacher.jsonl")}
+    assert len(trained_on) == 320
 
-    third = launch(tmp_path, port)
+    third = launch(tmp_path, *demo)
     third.process.wait(120)
     said = "".join(third.lines)
     assert summary(tmp_path)["counts"]["requests"] == 0, said

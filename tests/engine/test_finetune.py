@@ -28,9 +28,9 @@ def call(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
 def prepare(folder: Path, shift: int = 0) -> Path:
     """Pictures and rows whose answers are true, or, shifted, those of other pictures."""
     assert call(folder, "stage=render", "stage.train=64", "stage.heldout=8").returncode == 0
-    images = sorted((folder / "outputs/images/scenes/train").iterdir())
-    labels = rows(folder / "outputs/images/scenes/train.jsonl")
-    path = folder / "outputs/data/scenes/scene/truth.jsonl"
+    images = sorted((folder / "outputs/images/scenes-42/train").iterdir())
+    labels = rows(folder / "outputs/images/scenes-42/train.jsonl")
+    path = folder / "outputs/data/scenes-42/scene/truth.jsonl"
     path.parent.mkdir(parents=True)
     with path.open("w", encoding="utf-8") as file:
         for k, label in enumerate(labels):
@@ -58,7 +58,7 @@ def test_the_loss_falls_and_the_curve_is_kept(trained: Path) -> None:
     steps = losses(trained)
     assert len(steps) == 16
     assert sum(steps[-4:]) < 0.5 * sum(steps[:4])
-    tuned = trained / "outputs/models/tiny-student/scenes-scene-truth"
+    tuned = trained / "outputs/models/tiny-student/scenes-42-scene-truth"
     assert (tuned / "loss.png").stat().st_size > 5_000
     assert (tuned / "adapter/adapter_model.safetensors").exists()
 
@@ -69,7 +69,7 @@ def test_the_result_changes_when_the_images_change(trained: Path, tmp_path: Path
     done = call(folder, "stage=finetune", *COMMON, *SHORT)
     assert done.returncode == 0, done.stdout + done.stderr
     same_text = [
-        [row["messages"] for row in rows(one / "outputs/data/scenes/scene/truth.swift/train.jsonl")]
+        [row["messages"] for row in rows(one / "outputs/data/scenes-42/scene/truth.swift/train.jsonl")]
         for one in (trained, folder)
     ]
     assert same_text[0] == same_text[1]
@@ -103,7 +103,7 @@ def test_an_option_swift_rejects_is_shown_in_its_words(trained: Path) -> None:
     assert done.returncode == 1
     assert "no_such_option" in done.stderr
     assert "Traceback" not in done.stderr.split("swift sft ended")[0]
-    assert "outputs/models/tiny-student/scenes-scene-truth/adapter" not in done.stderr
+    assert "outputs/models/tiny-student/scenes-42-scene-truth/adapter" not in done.stderr
 
 
 def test_the_export_serves_on_swift_and_answers_differently(trained: Path, launch: Callable[..., Running]) -> None:
@@ -117,14 +117,14 @@ def test_the_export_serves_on_swift_and_answers_differently(trained: Path, launc
             "stage=generate",
             "model=tiny-student",
             "task=scene",
-            "dataset=scenes",
+            "dataset=scenes-42",
             f"weights={weights}",
             f"answers={weights}",
-            "images=outputs/images/scenes/heldout",
+            "images=outputs/images/scenes-42/heldout",
             "engine@hardware.engine=swift",
             f"hardware.port={free_ports(1)}",
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        answers[weights] = rows(trained / f"outputs/data/scenes/scene/{weights}.jsonl")
+        answers[weights] = rows(trained / f"outputs/data/scenes-42/scene/{weights}.jsonl")
     assert len(answers["merged"]) == 8
     assert {row["answer"] for row in answers["merged"]} != {row["answer"] for row in answers["base"]}

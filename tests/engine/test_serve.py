@@ -33,8 +33,8 @@ def test_generate_uses_both_replicas_and_asks_once(fleet: Fleet) -> None:
         "stage=generate",
         "model=tiny-teacher",
         "task=scene",
-        "images=outputs/images/scenes/train",
-        "dataset=scenes",
+        "images=outputs/images/scenes-42/train",
+        "dataset=scenes-42",
         *fleet.overrides,
     )
     first = subprocess.run(command, cwd=fleet.folder, capture_output=True, text=True, check=False)
@@ -46,8 +46,8 @@ def test_generate_uses_both_replicas_and_asks_once(fleet: Fleet) -> None:
     assert sum(served) == 48
     assert min(served) >= 12
 
-    made = rows(fleet.folder / "outputs/data/scenes/scene/tiny-teacher.jsonl")
-    right = {row["id"]: row["answer"] for row in rows(fleet.folder / "outputs/images/scenes/train.jsonl")}
+    made = rows(fleet.folder / "outputs/data/scenes-42/scene/tiny-teacher.jsonl")
+    right = {row["id"]: row["answer"] for row in rows(fleet.folder / "outputs/images/scenes-42/train.jsonl")}
     assert sum(_json(row["answer"]) == right[row["id"]] for row in made) >= 40, "the teacher knows its pictures"
 
     again = subprocess.run(command, cwd=fleet.folder, capture_output=True, text=True, check=False)

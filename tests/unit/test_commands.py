@@ -36,6 +36,12 @@ def test_replicas_share_out_the_gpus(parsed: Callable[..., Run]) -> None:
         assert command.argv[command.argv.index("--tensor-parallel-size") + 1] == "2"
 
 
+def test_devices_are_among_those_we_were_left(parsed: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    commands = replicas(parsed("stage=serve", "hardware=t4x4", "model=qwen2-vl-7b"))
+    assert [command.env["CUDA_VISIBLE_DEVICES"] for command in commands] == ["4,5", "6,7"]
+
+
 def test_engine_options_are_free(parsed: Callable[..., Run]) -> None:
     run = parsed(
         "stage=serve",

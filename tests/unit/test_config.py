@@ -96,6 +96,12 @@ def test_all_problems_are_told_at_once(parsed: Parsed) -> None:
         (["stage=pipeline", "images=p", "format=sharegpt"], "choose format=swift"),
         (["stage=generate", "images=p", "stage.max_retries=???"], "stage.max_retries"),
         (["stage=generate", "images=${nowhere}"], "nowhere"),
+        (["stage=evaluate", "dataset=${nowhere}"], "nowhere"),
+        (["stage=pipeline", "images=p", "stage.steps=null"], "stage.steps=None"),
+        (["stage=pipeline", "images=p", "stage.steps=[generate,generate]"], "a step twice"),
+        (["stage=pipeline", "images=p", "stage.generate.max_in_flight=0"], "stage.generate.max_in_flight=0"),
+        (["stage=serve", "weights=merged"], "no data set is named"),
+        (["experiment=demo", "model@teacher.model=gpt-4o"], "choose hardware@teacher.hardware=api"),
     ],
 )
 def test_what_is_impossible_comes_with_its_remedy(parsed: Parsed, overrides: list[str], remedy: str) -> None:
@@ -122,6 +128,20 @@ def test_a_pipeline_hands_on_files(parsed: Parsed) -> None:
     assert (before.served_name, after.served_name) == ("tiny-student", "tiny-student-tuned")
     assert before.paths.rows != after.paths.rows
     assert before.images.endswith("heldout")
+
+
+def test_an_evaluation_asks_about_other_images_for_the_same_data_set(parsed: Parsed) -> None:
+    run = parsed(
+        "experiment=gpt-distill", "stage=evaluate", "images=photos", "stage.images=heldout", "stage.labels=l.jsonl"
+    )
+    merged = parsed("experiment=gpt-distill", "stage=export", "images=photos").stage.folder
+    assert run.parts["after"].model_path == str(merged)
+    assert run.parts["after"].images == "heldout"
+
+
+def test_an_evaluation_asks_what_training_asked(parsed: Parsed) -> None:
+    run = parsed("stage=evaluate", "images=p", "stage.images=h", "stage.labels=l.jsonl", "task=details")
+    assert run.parts["before"].task.prompt == run.task.question
 
 
 def test_training_and_serving_share_the_pixel_cap(parsed: Parsed) -> None:

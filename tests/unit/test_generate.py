@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.chat_server import ChatServer, Reply, chat_server, completion
-from tests.conftest import command_line
+from tests.conftest import command_line, draw_pictures
 
 Result = subprocess.CompletedProcess[str]
 
@@ -87,6 +87,45 @@ def test_refusals_that_pass_are_waited_out(vd100k: Callable[..., Result], tmp_pa
         assert len(server.requests) == 10
     assert len(rows(tmp_path)) == 6
     assert summary(tmp_path)["counts"]["requests"] == 10
+
+
+def test_an_outage_is_asked_about_again(vd100k: Callable[..., Result], tmp_path: Path, pictures: Path) -> None:
+    with chat_server(lambda n, body: (503, {}, "down")) as server:
+        assert ask(vd100k, server, "stage.max_retries=0").returncode == 1
+    assert {row["reason"] for row in rows(tmp_path, "gpt-4o.failures.jsonl")} == {"http_503"}
+    with chat_server(lambda n, body: "a") as server:
+        assert ask(vd100k, server).returncode == 0
+    assert len(rows(tmp_path)) == 6
+
+
+def test_no_credit_ends_the_run_at_once(vd100k: Callable[..., Result], pictures: Path) -> None:
+    body = '{"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}'
+    with chat_server(lambda n, _: (429, {}, body)) as server:
+        done = ask(vd100k, server, "stage.max_in_flight=1")
+        assert len(server.requests) == 1
+    assert "You exceeded your current quota" in done.stderr
+
+
+def test_a_changed_image_is_not_taken_for_the_one_answered(
+    vd100k: Callable[..., Result], tmp_path: Path, pictures: Path
+) -> None:
+    with chat_server(lambda n, body: "a") as server:
+        ask(vd100k, server)
+        os.utime(pictures / "00.png")
+        assert ask(vd100k, server).returncode == 0, "touched only"
+        draw_pictures(pictures, 1, seed=7)
+        done = ask(vd100k, server)
+        assert done.returncode == 1
+        assert "00.png was another image then" in done.stderr
+        assert ask(vd100k, server, "stage.if_changed=set_aside").returncode == 0
+        assert len(server.requests) == 12
+
+
+def test_sampling_options_the_sdk_does_not_know_are_sent(vd100k: Callable[..., Result], pictures: Path) -> None:
+    with chat_server(lambda n, body: "a") as server:
+        done = ask(vd100k, server, "+task.sampling.top_k=5")
+        assert done.returncode == 0, done.stderr
+        assert server.requests[0]["top_k"] == 5
 
 
 def test_what_cannot_be_answered_is_kept_with_its_reason(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vd100k.errors import DataError
-from vd100k.images import ImageError, data_url, find, reduced
+from vd100k.images import ImageError, data_url, find, reduced, upright
 
 
 def sent(url: str) -> tuple[str, Image.Image]:
@@ -81,6 +81,16 @@ def test_a_turned_photo_is_sent_upright(tmp_path: Path) -> None:
     exif[0x0112] = 6
     path = save(tmp_path / "a.jpg", exif=exif)
     assert sent(data_url(path, 10_000))[1].size == (40, 60)
+
+
+def test_training_sees_a_turned_photo_upright_too(tmp_path: Path) -> None:
+    plain = save(tmp_path / "a.jpg")
+    assert upright(plain, tmp_path / "upright") == plain
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    copy = upright(save(tmp_path / "b.jpg", exif=exif), tmp_path / "upright")
+    assert Image.open(copy).size == (40, 60)
+    assert copy.parent == tmp_path / "upright"
 
 
 def test_a_text_file_and_a_torn_one_are_told_apart_from_images(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from vd100k.launch import folder_name, with_demo
 
@@ -29,17 +30,26 @@ def test_the_demo_is_what_runs_when_nothing_is_asked_for(argv: list[str], demo: 
 
 
 @pytest.mark.parametrize(
-    ("path", "name"), [(None, None), ("a/photos/", "photos"), ("list.jsonl", "list"), ("/a/照片", "照片")]
+    ("path", "name"),
+    [
+        (None, None),
+        ("a/photos/", "photos"),
+        ("trip.2024", "trip.2024"),
+        ("list.jsonl", "list"),
+        ("/a/照片", "照片"),
+        ("/a/photos/.", "photos"),
+        (2024, "2024"),
+    ],
 )
-def test_a_data_set_is_named_after_its_folder(path: str | None, name: str | None) -> None:
+def test_a_data_set_is_named_after_its_folder(path: str | int | None, name: str | None) -> None:
     assert folder_name(path) == name
 
 
 def test_a_dry_run_plans_the_whole_demo_and_writes_nothing(vd100k: Callable[..., Result], tmp_path: Path) -> None:
     shown = vd100k("dry_run=true")
     assert shown.returncode == 0, shown.stderr
-    for piece in ("1. render", "vllm.entrypoints", "rows pending", "swift.cli.main sft", "export", "--port 8000"):
-        assert piece in shown.stdout or piece == "rows pending"
+    for piece in ("1. render", "vllm.entrypoints", "append rows", "swift.cli.main sft", "export", "--port 8000"):
+        assert piece in shown.stdout
     assert not (tmp_path / "outputs/data").exists()
     assert not (tmp_path / "outputs/models").exists()
 
@@ -49,6 +59,7 @@ def test_a_dry_run_plans_the_whole_demo_and_writes_nothing(vd100k: Callable[...,
     [
         (["stage=generate", "images=nowhere"], "images=nowhere: no such folder or file"),
         (["stage=generate", "images=empty"], "no images in it"),
+        (["stage=generate", "images=one.png"], "not text in UTF-8"),
         (["stage=serve", "model=qwen9"], "Could not find 'model/qwen9'"),
         (["stage=serve", "model.path=./nothing", "model.build=null"], "no config.json in it"),
         (["stage=convert", "dataset=d"], "no rows there"),
@@ -64,6 +75,7 @@ def test_bad_input_ends_in_one_message(
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "texts").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "one.png")
     (tmp_path / "texts/a.jpg").write_text("hello", encoding="utf-8")
     if "images=texts" in overrides:
         overrides = [*overrides, "hardware=api", "hardware.urls=[http://127.0.0.1:9/v1]", "model.api_key_env=null"]

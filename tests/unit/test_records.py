@@ -66,7 +66,7 @@ def test_a_failure_is_forgotten_once_answered(tmp_path: Path) -> None:
         ledger.fail("2", "http_400", "too large", 1)
         ledger.append(row("1"))
     with Ledger(path, SETTINGS) as ledger:
-        assert (ledger.done, ledger.failed) == ({"1"}, {"2"})
+        assert (ledger.done, ledger.failed) == ({"1"}, {"2": "http_400"})
     failures = list(read(tmp_path / "rows.failures.jsonl"))
     assert failures[1] == {"id": "2", "reason": "http_400", "detail": "too large", "attempts": 1}
 
@@ -90,6 +90,22 @@ def test_other_settings_can_set_the_old_rows_aside(tmp_path: Path) -> None:
     assert [r["answer"] for r in read(path)] == ["new"]
     aside = list(tmp_path.glob("rows.jsonl.*"))
     assert [r["answer"] for r in read(aside[0])] == ["old"]
+    with Ledger(path, SETTINGS, "set_aside") as ledger:
+        assert ledger.done == {"1"}, "what was set aside comes back with its settings"
+    assert [r["answer"] for r in read(path)] == ["old"]
+
+
+def test_rows_of_other_images_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    with Ledger(path, SETTINGS) as ledger:
+        ledger.append(row("1"))
+    with pytest.raises(DataError, match="1 was another image then"), Ledger(path, SETTINGS, current=lambda row: False):
+        pass
+    for _ in range(2):
+        with Ledger(path, SETTINGS, "set_aside", current=lambda row: False) as ledger:
+            assert not ledger.done
+            ledger.append(row("1"))
+    assert len(list(tmp_path.glob("rows.jsonl.*"))) == 2, "none overwrites another"
 
 
 def test_two_writers_are_one_too_many(tmp_path: Path) -> None:

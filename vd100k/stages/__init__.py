@@ -22,8 +22,8 @@ class Stage(Protocol):
     def plan(self, run: Run, stage: Any) -> list[str]:
         """What would be run and written, in lines."""
 
-    def run(self, run: Run, stage: Any, folder: Path) -> Summary:
-        """Do it, logs going to ``folder``."""
+    def run(self, run: Run, stage: Any, folder: Path, summary: Summary) -> None:
+        """Do it, logs going to ``folder``, filling ``summary`` on the way."""
 
 
 def module(name: str) -> Stage:
@@ -36,17 +36,18 @@ def plan(run: Run) -> list[str]:
     return module(run.stage.name).plan(run, run.stage)
 
 
-def execute(run: Run, folder: Path, command: list[str]) -> Summary:
+def execute(run: Run, folder: Path, command: list[str], summary: Summary | None = None) -> Summary:
     """Run a stage and leave its ``summary.json`` in ``folder``, however it ends.
 
     Raises:
         Vd100kError: whatever ended it early, in words; a full disk among others.
     """
     began = time.monotonic()
-    summary = Summary(run.stage.name, status="failed")
+    summary = summary or Summary(run.stage.name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        summary = module(run.stage.name).run(run, run.stage, folder)
+        module(run.stage.name).run(run, run.stage, folder, summary)
+        summary.status = "ok"
     except KeyboardInterrupt:
         summary.status = "interrupted"
         raise

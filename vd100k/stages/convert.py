@@ -8,30 +8,38 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from vd100k import formats
 from vd100k.config import Convert, Run
 from vd100k.console import say
 from vd100k.errors import DataError
+from vd100k.images import ImageError, upright
 from vd100k.records import read, write_json, write_lines
 from vd100k.summary import Summary, file_facts
 
 Sides = dict[str, list[dict[str, Any]]]  # rows of "train" and of "val"
 
 
+class Unfit(ValueError):
+    """This one row cannot be trained on; the message is the reason in a word."""
+
+
 def plan(run: Run, stage: Convert) -> list[str]:
     return [f"read {stage.rows}", f"write {run.format.name} files into {stage.folder}"]
 
 
-def run(run: Run, stage: Convert, folder: Path) -> Summary:
+def run(run: Run, stage: Convert, folder: Path, summary: Summary) -> None:
     if not stage.rows.exists():
         raise DataError(f"{stage.rows}: no rows there. Make them first: python run.py stage=generate …")
     good: Sides = {"train": [], "val": []}
     rejected = []
     for row in read(stage.rows):
-        if reason := _fault(row, run.task.reader):
-            rejected.append({"id": row.get("id"), "reason": reason, "row": row})
+        try:
+            _check(row, run.task.reader)
+            row["image"] = str(upright(Path(row["image"]), stage.folder / "upright"))
+        except Unfit as error:
+            rejected.append({"id": row.get("id"), "reason": str(error), "row": row})
+        except ImageError:
+            rejected.append({"id": row.get("id"), "reason": "image_unreadable", "row": row})
         else:
             side = "val" if _drawn(row["id"], stage.data_seed) < stage.split_dataset_ratio else "train"
             good[side].append(row)
@@ -44,8 +52,9 @@ def run(run: Run, stage: Convert, folder: Path) -> Summary:
         f"{len(good['train'])} rows to train on, {len(good['val'])} for the evaluation loss, "
         f"{len(rejected)} rejected{_table(rejected, ' (', ')')}: {stage.folder}"
     )
-    counts = {name: len(rows) for name, rows in good.items()} | {"rejected": len(rejected)}
-    return Summary("convert", counts=counts, inputs=[file_facts(stage.rows)], outputs=written)
+    summary.counts = {name: len(rows) for name, rows in good.items()} | {"rejected": len(rejected)}
+    summary.inputs = [file_facts(stage.rows)]
+    summary.outputs = written
 
 
 def _swift(run: Run, folder: Path, good: Sides) -> list[dict[str, Any]]:
@@ -69,25 +78,19 @@ def _sharegpt(run: Run, folder: Path, good: Sides) -> list[dict[str, Any]]:
     return written
 
 
-def _fault(row: dict[str, Any], reader: str) -> str | None:
-    """Why a row is not fit to train on, None if it is."""
+def _check(row: dict[str, Any], reader: str) -> None:
+    """Raise Unfit, with the reason in a word, where a row is not fit to train on."""
     if not all(isinstance(row.get(key), str) and row[key] for key in ("id", "image", "question", "answer")):
-        return "incomplete"
+        raise Unfit("incomplete")
     if row.get("finish_reason") == "length":
-        return "truncated"
+        raise Unfit("truncated")
     if "<image>" in row["question"] or "<image>" in row["answer"]:
-        return "image_tag"  # trainers would count one image too many
+        raise Unfit("image_tag")  # trainers would count one image too many
     if reader == "json":
         try:
             json.loads(row["answer"])
         except ValueError:
-            return "not_json"
-    try:
-        with Image.open(row["image"]) as image:
-            image.verify()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return "image_unreadable"
-    return None
+            raise Unfit("not_json") from None
 
 
 def _drawn(id: str, seed: int) -> float:

@@ -32,17 +32,19 @@ def plan(run: Run, stage: Evaluate) -> list[str]:
     return [*lines, f"compare both with {stage.labels}"]
 
 
-def run(run: Run, stage: Evaluate, folder: Path) -> Summary:
+def run(run: Run, stage: Evaluate, folder: Path, summary: Summary) -> None:
     labels = _labels(run, stage)
-    counts = {"images": len(labels), "requests": 0, "reused": 0, "failed": 0}
     answers: dict[str, Answers] = {}
     for name, part in run.parts.items():
-        asked = asking.ask_all(part, folder / name)
-        for key in ("requests", "reused", "failed"):
-            counts[key] += getattr(asked, key)
+        counts = asking.Counts()
+        try:
+            asking.ask_all(part, folder / name, counts, only=labels)
+        finally:
+            for key in ("images", "requests", "reused", "failed"):
+                summary.counts[key] = summary.counts.get(key, 0) + getattr(counts, key)
         answers[name] = {row["id"]: row["answer"] for row in read(part.paths.rows)}
     scores = {name: {id: judge(said.get(id), label) for id, label in labels.items()} for name, said in answers.items()}
-    metrics = {name: mean(list(judged.values()))._asdict() for name, judged in scores.items()}
+    summary.metrics = {name: mean(list(judged.values()))._asdict() for name, judged in scores.items()}
     compared = stage.folder / f"{run.model.name}.compared.jsonl"
     write_lines(
         compared,
@@ -53,11 +55,12 @@ def run(run: Run, stage: Evaluate, folder: Path) -> Summary:
     )
     picture = _draw(stage, run.model.name, answers, scores)
     with track(run, folder) as log:
-        log({f"{name}/{key}": value for name, figures in metrics.items() for key, value in figures.items()})
-    _show(metrics, len(labels))
+        log({f"{name}/{key}": value for name, figures in summary.metrics.items() for key, value in figures.items()})
+    _show(summary.metrics, len(labels))
     say(f"answer by answer: {compared}, some of them drawn: {picture}")
-    outputs = [file_facts(compared, len(labels)), file_facts(picture)]
-    return Summary("evaluate", counts=counts, metrics=metrics, outputs=outputs)
+    assert stage.labels is not None
+    summary.inputs = [file_facts(stage.labels, len(labels))]
+    summary.outputs = [file_facts(compared, len(labels)), file_facts(picture)]
 
 
 def _labels(run: Run, stage: Evaluate) -> dict[str, Any]:

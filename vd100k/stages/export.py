@@ -12,7 +12,7 @@ from vd100k.console import say, waiting
 from vd100k.errors import DataError, TrainingError
 from vd100k.processes import Child
 from vd100k.records import write_json
-from vd100k.summary import Summary
+from vd100k.summary import Summary, folder_facts
 
 POLL_S = 0.2
 
@@ -21,7 +21,7 @@ def plan(run: Run, stage: Export) -> list[str]:
     return [str(commands.export(stage, stage.folder))]
 
 
-def run(run: Run, stage: Export, folder: Path) -> Summary:
+def run(run: Run, stage: Export, folder: Path, summary: Summary) -> None:
     if not stage.adapter.exists():
         raise DataError(f"{stage.adapter}: no adapter there. Train it first: python run.py stage=finetune …")
     models.ensure(run)
@@ -37,7 +37,8 @@ def run(run: Run, stage: Export, folder: Path) -> Summary:
         _merge(stage, folder)
         write_json(mark, wanted)
         say(f"merged the adapter into {run.model.name}: {stage.folder}")
-    return Summary("export", outputs=[{"path": str(stage.folder), "sha256": fingerprint.of_model(str(stage.folder))}])
+    summary.inputs = folder_facts(stage.adapter)
+    summary.outputs = folder_facts(stage.folder)
 
 
 def _merge(stage: Export, folder: Path) -> None:

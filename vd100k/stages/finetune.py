@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -12,51 +13,51 @@ from vd100k.config import Finetune, Run
 from vd100k.console import console, progress, say
 from vd100k.errors import DataError, TrainingError
 from vd100k.processes import Child
-from vd100k.records import write_json
-from vd100k.summary import Summary, file_facts
+from vd100k.records import read, write_json
+from vd100k.summary import Summary, file_facts, folder_facts
 from vd100k.tracking import Log, track
 
 POLL_S = 0.5
+DATA = {".jsonl", ".json", ".csv"}  # what swift reads from disk
 
 
 def plan(run: Run, stage: Finetune) -> list[str]:
     return [str(commands.sft(stage, stage.folder / "checkpoints")), f"link the last checkpoint as {run.paths.adapter}"]
 
 
-def run(run: Run, stage: Finetune, folder: Path) -> Summary:
-    stage = _with_files(stage)
+def run(run: Run, stage: Finetune, folder: Path, summary: Summary) -> None:
+    stage = _without_empty(stage)
+    files = _local_files(stage)
     models.ensure(run)
-    train = Path(stage.args["dataset"])
+    adapter = run.paths.adapter
     checkpoints, mark = stage.folder / "checkpoints", stage.folder / "finetune.json"
-    decided = _fingerprint(run, stage)
+    decided = _fingerprint(run, stage, files)
     old = json.loads(mark.read_text(encoding="utf-8")) if mark.exists() else {}
-    lines = training.log_lines(checkpoints)
-    if old.get("fingerprint") == decided and old.get("done") and run.paths.adapter.exists():
-        say(f"reusing the adapter trained on the same data with the same options: {run.paths.adapter}")
+    summary.inputs = [file_facts(file) for file in files]
+    if old.get("fingerprint") == decided and old.get("done") and adapter.exists():
+        say(f"reusing the adapter trained on the same data with the same options: {adapter}")
     else:
+        # First, or an unfinished training would look like the finished one before it.
+        adapter.unlink(missing_ok=True)
         if old.get("fingerprint") != decided and checkpoints.exists():
             checkpoints.rename(stage.folder / f"checkpoints.{time.strftime('%Y%m%d-%H%M%S')}")
         stage.folder.mkdir(parents=True, exist_ok=True)
         write_json(mark, {"fingerprint": decided, "done": False})
         with track(run, folder) as log:
-            lines = _train(stage, checkpoints, folder, log)
-        _link(run.paths.adapter, training.last_checkpoint(checkpoints))
+            _train(stage, checkpoints, folder, log)
+        _link(adapter, training.last_checkpoint(checkpoints))
         write_json(mark, {"fingerprint": decided, "done": True})
-    points = training.curve(lines)
+    points = training.curve(training.log_lines(checkpoints))
     if points:
         figures.loss_curve(points, stage.folder / "loss.png")
         say(f"training loss {points[0][1]:.3f} -> {points[-1][1]:.3f}: {stage.folder / 'loss.png'}")
-    return Summary(
-        "finetune",
-        counts={"steps": points[-1][0] if points else 0},
-        inputs=[file_facts(train)],
-        outputs=[file_facts(run.paths.adapter / "adapter_model.safetensors")],
-        metrics={"loss": points},
-    )
+    summary.counts = {"steps": points[-1][0] if points else 0}
+    summary.metrics = {"loss": points}
+    summary.outputs = folder_facts(adapter)
 
 
-def _train(stage: Finetune, checkpoints: Path, folder: Path, log: Log) -> list[dict[str, Any]]:
-    """Run swift to its end, its log lines shown and logged as they come; returns all of them."""
+def _train(stage: Finetune, checkpoints: Path, folder: Path, log: Log) -> None:
+    """Run swift to its end, its log lines shown and logged as they come."""
     resume_from = training.last_checkpoint(checkpoints)
     if resume_from:
         say(f"going on from {resume_from}")
@@ -82,33 +83,44 @@ def _train(stage: Finetune, checkpoints: Path, folder: Path, log: Log) -> list[d
             raise TrainingError(
                 f"swift {stage.method} ended with exit code {code}. Its last lines ({child.log}):\n{child.tail()}"
             )
-    return training.log_lines(checkpoints)
 
 
-def _with_files(stage: Finetune) -> Finetune:
-    """The stage with its data files checked, and no evaluation file where it would be empty."""
-    train = Path(stage.args["dataset"])
-    if not train.exists():
-        raise DataError(f"{train}: no training file there. Make it first: python run.py stage=convert …")
-    args = dict(stage.args)
-    if args.get("val_dataset") and not _filled(Path(args["val_dataset"])):
-        args["val_dataset"] = None
-    return stage.model_copy(update={"args": args})
+def _local_files(stage: Finetune) -> list[Path]:
+    """The data files among ``dataset`` and ``val_dataset``; swift also takes hub names, and FILE#ROWS."""
+    entries = [entry for key in ("dataset", "val_dataset") for entry in _as_list(stage.args.get(key))]
+    files = [Path(str(entry).partition("#")[0]) for entry in entries]
+    files = [file for file in files if file.suffix in DATA or file.exists()]
+    for file in files:
+        if not file.exists():
+            raise DataError(f"{file}: no training file there. Make it first: python run.py stage=convert …")
+    return files
 
 
-def _filled(path: Path) -> bool:
-    return path.exists() and path.stat().st_size > 0
+def _without_empty(stage: Finetune) -> Finetune:
+    """The stage with no evaluation file where convert left it empty: swift would stop at it."""
+    file = stage.args.get("val_dataset")
+    if isinstance(file, str) and Path(file).exists() and not Path(file).stat().st_size:
+        return stage.model_copy(update={"args": {**stage.args, "val_dataset": None}})
+    return stage
 
 
-def _fingerprint(run: Run, stage: Finetune) -> str:
-    """What decides the adapter: data, base, options."""
-    files = [stage.args["dataset"], stage.args.get("val_dataset")]
-    contents = [fingerprint.of_file(Path(file)) for file in files if file]
-    return fingerprint.of([stage.method, stage.args, stage.env, contents, fingerprint.of_model(run.model.path)])
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _fingerprint(run: Run, stage: Finetune, files: list[Path]) -> str:
+    """What decides the adapter: data with its images, base, options."""
+    images = {image: None for file in files if file.suffix == ".jsonl" for row in read(file) for image in _images(row)}
+    data = [fingerprint.of_file(file) for file in files] + [fingerprint.of_stat(Path(image)) for image in images]
+    return fingerprint.of([stage.method, stage.args, stage.env, data, fingerprint.of_model(run.model.path)])
+
+
+def _images(row: dict[str, Any]) -> list[str]:
+    return [image for image in _as_list(row.get("images")) if isinstance(image, str)]
 
 
 def _link(link: Path, target: Path | None) -> None:
     if target is None:
         raise TrainingError(f"swift ended well but left no checkpoint beside {link}.")
-    link.unlink(missing_ok=True)
-    link.symlink_to(target.relative_to(link.parent), target_is_directory=True)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(os.path.relpath(target, link.parent), target_is_directory=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from vd100k import asking, commands
@@ -26,14 +27,19 @@ def plan(run: Run, stage: Generate) -> list[str]:
     return [*lines, f"append rows to {run.paths.rows}"]
 
 
-def run(run: Run, stage: Generate, folder: Path) -> Summary:
-    with track(run, folder) as log:
-        counts = asking.ask_all(run, folder)
-        log(asking.facts(counts))
+def run(run: Run, stage: Generate, folder: Path, summary: Summary) -> None:
+    counts = asking.Counts()
+    try:
+        with track(run, folder) as log:
+            asking.ask_all(run, folder, counts)
+            log(asdict(counts))
+    finally:
+        summary.counts = asdict(counts)
+        summary.inputs = [{"path": run.images, "rows": counts.images}]
+        if run.paths.rows.exists():
+            summary.outputs = [file_facts(run.paths.rows, sum(1 for _ in read(run.paths.rows)))]
     asking.refuse_if_all_failed(run, counts)
     say(
         f"{counts.rows} rows ({counts.reused} reused, {counts.failed} failed) "
         f"with {counts.requests} requests: {run.paths.rows}"
     )
-    rows = sum(1 for _ in read(run.paths.rows))
-    return Summary("generate", counts=asking.facts(counts), outputs=[file_facts(run.paths.rows, rows)])

@@ -18,20 +18,22 @@ def plan(run: Run, stage: Pipeline) -> list[str]:
     return lines[:-1]
 
 
-def run(run: Run, stage: Pipeline, folder: Path) -> Summary:
-    total = Summary("pipeline")
+def run(run: Run, stage: Pipeline, folder: Path, summary: Summary) -> None:
     for number, (name, part) in enumerate(run.parts.items(), start=1):
         say(f"\n[{number}/{len(run.parts)}] {name}")
-        done = stages.execute(part, folder / f"{number}-{name}", [])
-        total.steps.append(asdict(done))
-        total.outputs += done.outputs
+        done = Summary(name)
+        try:
+            stages.execute(part, folder / f"{number}-{name}", [], done)
+        finally:
+            summary.steps.append(asdict(done))
+            for key in ("requests", "reused", "failed"):
+                summary.counts[key] = summary.counts.get(key, 0) + done.counts.get(key, 0)
+        summary.inputs += done.inputs
+        summary.outputs += done.outputs
         if name == "evaluate":
-            total.metrics = done.metrics
-        for key in ("requests", "reused", "failed"):
-            total.counts[key] = total.counts.get(key, 0) + done.counts.get(key, 0)
-    say(f"\n{total.counts['requests']} requests sent, {total.counts['reused']} answers reused. What was made:")
-    for output in total.outputs:
+            summary.metrics = done.metrics
+    say(f"\n{summary.counts['requests']} requests sent, {summary.counts['reused']} answers reused. What was made:")
+    for output in summary.outputs:
         say(f"  {output['path']}")
     if stage.closing:
         say(f"\n{stage.closing}")
-    return total

@@ -23,8 +23,8 @@ def plan(run: Run, stage: Serve) -> list[str]:
     return lines
 
 
-def run(run: Run, stage: Serve, folder: Path) -> Summary:
-    with server.start(run, folder) as fleet:
+def run(run: Run, stage: Serve, folder: Path, summary: Summary) -> None:
+    with server.start(run, folder) as replicas, server.balanced(run, replicas, folder) as fleet:
         url = f"http://{run.hardware.host}:{run.hardware.port}/v1"
         say(f"\n  URL    {url}\n  model  {run.served_name}\n  logs   {folder}\n\nTry it:\n{_curl(run, url)}\n")
         say("Ctrl-C stops it.")
@@ -34,7 +34,6 @@ def run(run: Run, stage: Serve, folder: Path) -> Summary:
                 time.sleep(POLL_S)
         except KeyboardInterrupt:
             say("stopping")
-    return Summary("serve")
 
 
 def _curl(run: Run, url: str) -> str:
