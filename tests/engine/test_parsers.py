@@ -18,7 +18,7 @@ pytestmark = pytest.mark.engine
 
 VLLM = """
 import json, sys
-from vllm.entrypoints.openai.cli_args import make_arg_parser
+from vllm.entrypoints.launchers.cli_args import make_arg_parser
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 parser = make_arg_parser(FlexibleArgumentParser())
 for argv in json.load(sys.stdin):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
@@ -13,7 +12,7 @@ from vd100k.config import Finetune, Run
 from vd100k.console import console, progress, say
 from vd100k.errors import DataError, TrainingError
 from vd100k.processes import Child
-from vd100k.records import read, write_json
+from vd100k.records import read
 from vd100k.summary import Summary, file_facts, folder_facts
 from vd100k.tracking import Log, track
 
@@ -22,38 +21,32 @@ DATA = {".jsonl", ".json", ".csv"}  # what swift reads from disk
 
 
 def plan(run: Run, stage: Finetune) -> list[str]:
-    return [str(commands.sft(stage, stage.folder / "checkpoints")), f"link the last checkpoint as {run.paths.adapter}"]
+    checkpoints = stage.folder / "checkpoints-FINGERPRINT"
+    return [str(commands.sft(stage, checkpoints)), f"link the last checkpoint as {run.paths.adapter}"]
 
 
 def run(run: Run, stage: Finetune, folder: Path, summary: Summary) -> None:
     stage = _without_empty(stage)
     files = _local_files(stage)
-    models.ensure(run)
-    adapter = run.paths.adapter
-    checkpoints, mark = stage.folder / "checkpoints", stage.folder / "finetune.json"
-    decided = _fingerprint(run, stage, files)
-    old = json.loads(mark.read_text(encoding="utf-8")) if mark.exists() else {}
     summary.inputs = [file_facts(file) for file in files]
-    if old.get("fingerprint") == decided and old.get("done") and adapter.exists():
-        say(f"reusing the adapter trained on the same data with the same options: {adapter}")
+    models.ensure(run)
+    # Other data or options train in another folder, so neither a change nor a failure costs what was trained.
+    checkpoints = stage.folder / f"checkpoints-{_fingerprint(run, stage, files)[:8]}"
+    done = checkpoints / "done"
+    if done.exists():
+        say(f"reusing the adapter trained on the same data with the same options: {run.paths.adapter}")
     else:
-        # First, or an unfinished training would look like the finished one before it.
-        adapter.unlink(missing_ok=True)
-        if old.get("fingerprint") != decided and checkpoints.exists():
-            checkpoints.rename(stage.folder / f"checkpoints.{time.strftime('%Y%m%d-%H%M%S')}")
-        stage.folder.mkdir(parents=True, exist_ok=True)
-        write_json(mark, {"fingerprint": decided, "done": False})
         with track(run, folder) as log:
             _train(stage, checkpoints, folder, log)
-        _link(adapter, training.last_checkpoint(checkpoints))
-        write_json(mark, {"fingerprint": decided, "done": True})
+        done.touch()
+    _link(run.paths.adapter, training.last_checkpoint(checkpoints))
     points = training.curve(training.log_lines(checkpoints))
     if points:
         figures.loss_curve(points, stage.folder / "loss.png")
         say(f"training loss {points[0][1]:.3f} -> {points[-1][1]:.3f}: {stage.folder / 'loss.png'}")
     summary.counts = {"steps": points[-1][0] if points else 0}
     summary.metrics = {"loss": points}
-    summary.outputs = folder_facts(adapter)
+    summary.outputs = folder_facts(run.paths.adapter)
 
 
 def _train(stage: Finetune, checkpoints: Path, folder: Path, log: Log) -> None:
@@ -120,7 +113,11 @@ def _images(row: dict[str, Any]) -> list[str]:
 
 
 def _link(link: Path, target: Path | None) -> None:
+    """Point ``link`` to ``target`` in one step."""
     if target is None:
-        raise TrainingError(f"swift ended well but left no checkpoint beside {link}.")
+        raise TrainingError(f"swift ended well but left no checkpoint for {link}.")
     link.parent.mkdir(parents=True, exist_ok=True)
-    link.symlink_to(os.path.relpath(target, link.parent), target_is_directory=True)
+    fresh = link.with_name(f".{link.name}")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(os.path.relpath(target, link.parent), target_is_directory=True)
+    fresh.replace(link)
