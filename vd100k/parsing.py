@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -46,7 +46,7 @@ def _build(cfg: DictConfig, key: str, problems: dict[str, None]) -> Run | None:
     except OmegaConfBaseException as error:
         problems[str(error).split("\n", 1)[0]] = None
         return None
-    problems.update(dict.fromkeys(_impossible(run, has_teacher=bool(cfg.get("teacher", {}).get("model")))))
+    problems.update(dict.fromkeys(_impossible(run, cfg.get("teacher", {}))))
     return run
 
 
@@ -104,8 +104,8 @@ def _known_keys() -> set[str]:
     return {key for part in Part.__subclasses__() for key in part.model_fields}
 
 
-def _impossible(run: Run, has_teacher: bool) -> Iterator[str]:
-    """What each value alone does not show."""
+def _impossible(run: Run, teacher: Mapping[str, Any]) -> Iterator[str]:
+    """What each value alone does not show; ``teacher`` is the node of that name, its values null where not chosen."""
     stage, hardware, model = run.stage, run.hardware, run.model
     needs_weights = stage.name in ("finetune", "export", "serve") or run.weights == "merged"
     if isinstance(stage, Pipeline):
@@ -126,8 +126,15 @@ def _impossible(run: Run, has_teacher: bool) -> Iterator[str]:
     if needs_weights and hardware.engine is None:
         yield f"hardware={hardware.name} has no machine to {stage.name} on: choose hardware=single-gpu or another"
     if isinstance(stage, Generate) and not needs_weights:
-        whose = "hardware@teacher.hardware" if has_teacher else "hardware"
+        whose = "hardware@teacher.hardware" if teacher.get("model") else "hardware"
         if hardware.urls is None and not model.path:
             yield f"model={model.name} cannot be started here: choose {whose}=api"
+        elif hardware.gpus_per_replica and teacher.get("model") and not teacher.get("hardware"):
+            # fit/ has arranged the machine for the model that learns, perhaps a much smaller one.
+            yield (
+                f"model@teacher.model={model.name} would get the GPUs arranged for the model that learns: set "
+                f"hardware@teacher.hardware={hardware.name} if they suit it, or let it answer first with "
+                f"stage=generate model={model.name} and go on with answers={model.name}"
+            )
         elif hardware.urls is not None and None in hardware.urls:
             yield f"model={model.name} has no address of its own: set 'hardware.urls=[http://HOST:PORT/v1]'"

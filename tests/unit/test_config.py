@@ -101,6 +101,10 @@ def test_all_problems_are_told_at_once(parsed: Parsed) -> None:
         (["stage=pipeline", "images=p", "stage.steps=[generate,generate]"], "a step twice"),
         (["stage=pipeline", "images=p", "stage.generate.max_in_flight=0"], "stage.generate.max_in_flight=0"),
         (["stage=serve", "weights=merged"], "no data set is named"),
+        (
+            ["stage=generate", "images=p", "hardware=t4x4", "model=qwen2-vl-2b", "model@teacher.model=qwen2-vl-7b"],
+            "stage=generate model=qwen2-vl-7b and go on with answers=qwen2-vl-7b",
+        ),
         (["experiment=demo", "model@teacher.model=gpt-4o"], "choose hardware@teacher.hardware=api"),
     ],
 )
