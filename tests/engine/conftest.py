@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +21,9 @@ import pytest
 from tests.conftest import command_line
 
 START_S = 400  # two replicas share two cores
+# Only where someone tries the project on a machine without nginx are its tests left out, never in CI.
+NGINX = shutil.which("nginx") is not None or "CI" in os.environ
+needs_nginx = pytest.mark.skipif(not NGINX, reason="nginx is not installed here")
 
 
 @dataclass
@@ -80,10 +84,17 @@ class Fleet:
 
     folder: Path
     port: int
+    said: list[str]
 
     @property
     def overrides(self) -> list[str]:
-        return ["hardware.replicas=2", "hardware.balancer=nginx", f"hardware.port={self.port}"]
+        balancer = "nginx" if NGINX else "none"
+        return ["hardware.replicas=2", f"hardware.balancer={balancer}", f"hardware.port={self.port}"]
+
+    @property
+    def replicas(self) -> list[int]:
+        first = self.port + (1 if NGINX else 0)
+        return [first, first + 1]
 
 
 @pytest.fixture(scope="session")
@@ -92,9 +103,10 @@ def fleet(launch: Callable[..., Running], tmp_path_factory: pytest.TempPathFacto
     subprocess.run(
         command_line("stage=render", "stage.train=48", "stage.heldout=8"), cwd=folder, check=True, capture_output=True
     )
-    fleet = Fleet(folder, free_ports(3))
-    running = launch(folder, "stage=serve", "model=tiny-teacher", *fleet.overrides)
+    fleet = Fleet(folder, free_ports(3), [])
+    running = launch(folder, "stage=serve", "model=tiny-teacher", "task=scene", *fleet.overrides)
     running.wait_for("Ctrl-C stops it", START_S)
+    fleet.said.extend(running.lines)
     return fleet
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine.conftest import needs_nginx
 from tests.unit.test_config import impossible, options
 from vd100k import commands
 from vd100k.config import Run
@@ -66,6 +67,7 @@ def test_swift_reads_ours(parsed: Callable[..., Run]) -> None:
     read_all(SWIFT, argvs)
 
 
+@needs_nginx
 def test_nginx_reads_ours(parsed: Callable[..., Run], tmp_path: Path) -> None:
     run = parsed("hardware=t4x4", "model=qwen2-vl-2b", "stage=serve")
     for name, text in commands.nginx_files(run.hardware, tmp_path).items():

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import command_line
-from tests.engine.conftest import Fleet, Running, free_ports, rows, summary
+from tests.engine.conftest import Fleet, Running, free_ports, needs_nginx, rows, summary
 
 pytestmark = pytest.mark.engine
 
@@ -28,7 +28,7 @@ def requests_served(port: int) -> float:
 
 
 def test_generate_uses_both_replicas_and_asks_once(fleet: Fleet) -> None:
-    before = [requests_served(fleet.port + k) for k in (1, 2)]
+    before = [requests_served(port) for port in fleet.replicas]
     command = command_line(
         "stage=generate",
         "model=tiny-teacher",
@@ -42,7 +42,7 @@ def test_generate_uses_both_replicas_and_asks_once(fleet: Fleet) -> None:
     assert "using the server already at" in first.stdout
     counts = summary(fleet.folder)["counts"]
     assert (counts["images"], counts["rows"], counts["requests"], counts["failed"]) == (48, 48, 48, 0)
-    served = [requests_served(fleet.port + k) - n for k, n in zip((1, 2), before, strict=True)]
+    served = [requests_served(port) - n for port, n in zip(fleet.replicas, before, strict=True)]
     assert sum(served) == 48
     assert min(served) >= 12
 
@@ -55,6 +55,7 @@ def test_generate_uses_both_replicas_and_asks_once(fleet: Fleet) -> None:
     assert summary(fleet.folder)["counts"]["requests"] == 0
 
 
+@needs_nginx
 def test_nginx_routes_everything_and_takes_large_bodies(fleet: Fleet) -> None:
     url = f"http://127.0.0.1:{fleet.port}"
     assert httpx.get(f"{url}/health").status_code == 200
@@ -67,6 +68,14 @@ def test_nginx_routes_everything_and_takes_large_bodies(fleet: Fleet) -> None:
     assert answer["usage"]["prompt_tokens"] <= small["usage"]["prompt_tokens"]
 
 
+def test_the_curl_it_prints_works(fleet: Fleet) -> None:
+    line = next(line for line in fleet.said if "| curl" in line)
+    line = line.replace("IMAGE.png", "outputs/images/scenes-42/train/00000.png").replace("curl", "curl --silent")
+    answer = subprocess.run(["bash", "-c", line], cwd=fleet.folder, capture_output=True, text=True, check=True)
+    assert json.loads(answer.stdout)["choices"][0]["message"]["content"].startswith("{")
+
+
+@needs_nginx
 def test_answers_stream_through_nginx(fleet: Fleet) -> None:
     body = _body(Image.new("RGB", (112, 112), "white")) | {"stream": True}
     with httpx.stream("POST", f"http://127.0.0.1:{fleet.port}/v1/chat/completions", json=body, timeout=60) as answer:

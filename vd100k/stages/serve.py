@@ -37,21 +37,10 @@ def run(run: Run, stage: Serve, folder: Path, summary: Summary) -> None:
 
 
 def _curl(run: Run, url: str) -> str:
-    body = {
-        "model": run.served_name,
-        "messages": [
-            {
-                "role": "user",
-                "content": [
-                    {
-                        "type": "image_url",
-                        "image_url": {"url": "data:image/png;base64,'$(base64 < IMAGE.png | tr -d '\\n')'"},
-                    },
-                    {"type": "text", "text": run.task.prompt},
-                ],
-            }
-        ],
-        **run.task.sampling,
-    }
-    text = json.dumps(body, ensure_ascii=False).replace("\\\\n", "\\n")
-    return f"curl {url}/chat/completions -H 'Content-Type: application/json' -d '{text}'"
+    """A line for the shell; the body goes through a pipe, since a photo is too long for an argument."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,BASE64"}}
+    content = [image, {"type": "text", "text": run.task.prompt}]
+    body = {"model": run.served_name, "messages": [{"role": "user", "content": content}], **run.task.sampling}
+    text = json.dumps(body, ensure_ascii=False).replace("'", r"'\''")
+    text = text.replace("BASE64", r"'$(base64 < IMAGE.png | tr -d '\n')'", 1)
+    return f"printf %s '{text}' | curl {url}/chat/completions -H 'Content-Type: application/json' -d @-"
