@@ -16,7 +16,7 @@ from tests.engine.conftest import Running, free_ports, rows, summary
 pytestmark = pytest.mark.engine
 
 COMMON = ["experiment=demo", "answers=truth"]
-SHORT = ["+stage.args.max_steps=16", "stage.args.logging_steps=1", "+stage.args.save_steps=8"]
+SHORT = ["+stage.args.max_steps=16", "stage.args.logging_steps=1", "stage.args.save_steps=8"]
 
 
 def call(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
