@@ -33,7 +33,7 @@ def run(run: Run, stage: Finetune, folder: Path, summary: Summary) -> None:
     # Other data or options train in another folder, so neither a change nor a failure costs what was trained.
     checkpoints = stage.folder / f"checkpoints-{_fingerprint(run, stage, files)[:8]}"
     done = checkpoints / "done"
-    if done.exists():
+    if done.exists() and training.last_checkpoint(checkpoints):
         say(f"reusing the adapter trained on the same data with the same options: {run.paths.adapter}")
     else:
         with track(run, folder) as log:
