@@ -28,6 +28,7 @@ class Engine(Part):
     package: str
     install: str
     serves: str | None
+    rebinds_port: bool
     env: Options
     args: Options
 

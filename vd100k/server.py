@@ -22,6 +22,7 @@ from vd100k.processes import Child
 
 POLL_S = 0.5
 NGINX_POLLS = 20
+IDLE_S = 75.0
 
 
 @dataclass
@@ -68,6 +69,8 @@ def start(run: Run, logs: Path) -> Iterator[Fleet]:
     models.ensure(run)
     for port in hardware.ports:
         _free(port)
+        if not engine.rebinds_port:
+            _idle(port)
     urls = [_url(run, port) for port in hardware.ports]
     children: dict[str, Child] = {}
     with contextlib.ExitStack() as stack:
@@ -164,6 +167,22 @@ def _free(port: int) -> None:
         probe.settimeout(1)
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise ServerError(f"Port {port} is in use. End what listens there, or choose another: hardware.port=PORT.")
+
+
+def _idle(port: int) -> None:
+    """Wait until the port can be bound as if never used: after a server it stays taken for a minute (TIME_WAIT)."""
+    end = time.monotonic() + IDLE_S
+    while True:
+        try:
+            with socket.socket() as probe:
+                probe.bind(("", port))
+                return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise ServerError(
+                    f"Port {port} does not become free: {error}. Choose another: hardware.port=PORT."
+                ) from error
+        time.sleep(POLL_S)
 
 
 def _died(name: str, code: int, child: Child) -> str:
