@@ -86,6 +86,10 @@ class Child:
             return "\n".join(f"    {line}" for line in ([first, "…"] if first else []) + kept[-lines:])
         return ""
 
+    def last_words(self, name: str) -> str:
+        """How it ended, for an error message."""
+        return f"{name} ended with exit code {self.exit_code()}. Its last lines ({self.log}):\n{self.tail()}"
+
     def _family(self) -> set[psutil.Process]:
         """The process, its descendants, and whoever else is in the session we gave it."""
         family: set[psutil.Process] = set()

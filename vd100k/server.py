@@ -35,8 +35,8 @@ class Fleet:
     def check(self) -> None:
         """Raise ServerError with a replica's last words if one of ours has ended."""
         for name, child in self.children.items():
-            if (code := child.exit_code()) is not None:
-                raise ServerError(_died(name, code, child))
+            if child.exit_code() is not None:
+                raise ServerError(child.last_words(name))
 
 
 @contextlib.contextmanager
@@ -91,8 +91,9 @@ def balanced(run: Run, replicas: Fleet, logs: Path) -> Iterator[Fleet]:
         return
     if not shutil.which("nginx"):
         raise ServerError("nginx is not installed: install it, or set hardware.balancer=none.")
-    url = f"http://{run.hardware.host}:{run.hardware.port}/v1"
-    _free(run.hardware.port or 0)
+    port = run.hardware.port or 0
+    url = _url(run, port)
+    _free(port)
     folder = logs.absolute()
     for name, text in commands.nginx_files(run.hardware, folder).items():
         (folder / name).write_text(text, encoding="utf-8")
@@ -101,8 +102,8 @@ def balanced(run: Run, replicas: Fleet, logs: Path) -> Iterator[Fleet]:
         for _ in range(NGINX_POLLS):
             if served(url):
                 break
-            if (code := child.exit_code()) is not None:
-                raise ServerError(_died("nginx", code, child))
+            if child.exit_code() is not None:
+                raise ServerError(child.last_words("nginx"))
             time.sleep(POLL_S)
         else:
             raise ServerError(f"nginx does not answer at {url}. Its last lines ({child.log}):\n{child.tail()}")
@@ -183,7 +184,3 @@ def _idle(port: int) -> None:
                     f"Port {port} does not become free: {error}. Choose another: hardware.port=PORT."
                 ) from error
         time.sleep(POLL_S)
-
-
-def _died(name: str, code: int, child: Child) -> str:
-    return f"{name} ended with exit code {code}. Its last lines ({child.log}):\n{child.tail()}"

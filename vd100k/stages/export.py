@@ -48,9 +48,7 @@ def _merge(stage: Export, folder: Path) -> None:
     with Child(commands.export(stage, scratch), folder / "swift-export.log") as child, waiting("merging"):
         while child.exit_code() is None:
             child.wait(POLL_S)
-        if code := child.exit_code():
-            raise TrainingError(
-                f"swift export ended with exit code {code}. Its last lines ({child.log}):\n{child.tail()}"
-            )
+        if child.exit_code():
+            raise TrainingError(child.last_words("swift export"))
     shutil.rmtree(stage.folder, ignore_errors=True)
     scratch.rename(stage.folder)

@@ -72,10 +72,8 @@ def _train(stage: Finetune, checkpoints: Path, folder: Path, log: Log) -> None:
                         say(f"  step {where[0]}/{where[1]} loss {line['loss']:.4f}")
             if not ended:
                 time.sleep(POLL_S)
-        if code := child.exit_code():
-            raise TrainingError(
-                f"swift {stage.method} ended with exit code {code}. Its last lines ({child.log}):\n{child.tail()}"
-            )
+        if child.exit_code():
+            raise TrainingError(child.last_words(f"swift {stage.method}"))
 
 
 def _local_files(stage: Finetune) -> list[Path]:

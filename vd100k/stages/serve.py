@@ -25,7 +25,7 @@ def plan(run: Run, stage: Serve) -> list[str]:
 
 def run(run: Run, stage: Serve, folder: Path, summary: Summary) -> None:
     with server.start(run, folder) as replicas, server.balanced(run, replicas, folder) as fleet:
-        url = f"http://{run.hardware.host}:{run.hardware.port}/v1"
+        url = fleet.urls[0]
         say(f"\n  URL    {url}\n  model  {run.served_name}\n  logs   {folder}\n\nTry it:\n{_curl(run, url)}\n")
         say("Ctrl-C stops it.")
         try:
