@@ -13,6 +13,7 @@ from typing import Any, Self
 import openai
 import tenacity
 
+from vd100k import replies
 from vd100k.config import Generate, Model
 from vd100k.errors import ServerError
 from vd100k.prompts import Message
@@ -26,7 +27,7 @@ NO_CREDIT = "insufficient_quota"  # OpenAI says it with a 429, but waiting does 
 
 @dataclass(frozen=True)
 class Answer:
-    text: str
+    fields: dict[str, Any]
     finish_reason: str | None
     prompt_tokens: int
     completion_tokens: int
@@ -43,6 +44,10 @@ class Refused(Exception):
 
 class Unusable(Exception):
     """A reply without the promised content: worth asking again."""
+
+    def __init__(self, detail: str, reason: str = "empty_answer") -> None:
+        super().__init__(detail)
+        self.reason = reason
 
 
 @dataclass
@@ -73,8 +78,8 @@ class Client:
         for endpoint in self._endpoints:
             await endpoint.client.close()
 
-    async def ask(self, messages: list[Message], sampling: dict[str, Any]) -> Answer:
-        """The model's answer.
+    async def ask(self, messages: list[Message], sampling: dict[str, Any], reader: str) -> Answer:
+        """The model's answer, as the ``reader`` finds it in the reply.
 
         Raises:
             Refused: not for this prompt, after retries where those could help.
@@ -93,7 +98,7 @@ class Client:
                 with attempt:
                     attempts += 1
                     self.requests += 1
-                    return await self._once(endpoint, messages, sampling, attempts)
+                    return await self._once(endpoint, messages, sampling, reader, attempts)
         except openai.APIStatusError as error:
             detail = _words(error)
             if error.status_code in ENDS_THE_RUN:
@@ -109,13 +114,13 @@ class Client:
                 "Is the server up? What was answered is kept: run the same command again."
             ) from error
         except Unusable as error:
-            raise Refused("empty_answer", str(error), attempts) from error
+            raise Refused(error.reason, str(error), attempts) from error
         finally:
             endpoint.in_flight -= 1
         raise AssertionError("the retry loop returns or raises")
 
     async def _once(
-        self, endpoint: Endpoint, messages: list[Message], sampling: dict[str, Any], attempts: int
+        self, endpoint: Endpoint, messages: list[Message], sampling: dict[str, Any], reader: str, attempts: int
     ) -> Answer:
         try:
             reply = await endpoint.client.chat.completions.create(
@@ -132,9 +137,13 @@ class Client:
             raise Unusable(f"not a chat completion: {error}") from error
         if not text or not text.strip():
             raise Unusable(f"an empty answer (finish_reason {choice.finish_reason})")
+        try:
+            fields = replies.read(reader, text, whole=choice.finish_reason != "length")
+        except replies.Unread as error:
+            raise Unusable(f"{error}: {text[:200]}", "not_as_asked") from error
         usage = reply.usage
         return Answer(
-            text,
+            fields,
             choice.finish_reason,
             usage.prompt_tokens if usage else 0,
             usage.completion_tokens if usage else 0,

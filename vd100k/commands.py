@@ -85,12 +85,15 @@ def _visible(wanted: Iterable[str]) -> str:
     return ",".join(seen[int(k)] if k.isdigit() and int(k) < len(seen) else k for k in wanted)
 
 
-def sft(stage: Finetune, folder: Path, resume_from: Path | None = None) -> Command:
-    """``swift sft`` writing its checkpoints to ``folder``."""
+METHODS = {"sft": ["sft"], "dpo": ["rlhf", "--rlhf_type", "dpo"]}
+
+
+def train(stage: Finetune, folder: Path, resume_from: Path | None = None) -> Command:
+    """``swift sft`` or ``swift rlhf --rlhf_type dpo``, writing its checkpoints to ``folder``."""
     args = {**stage.args, "output_dir": str(folder), "resume_from_checkpoint": resume_from}
     devices = _visible(str(stage.cuda_devices).split(","))
     env = {"CUDA_VISIBLE_DEVICES": devices, **{k: str(v) for k, v in stage.env.items()}}
-    return Command([sys.executable, "-m", "swift.cli.main", stage.method, *flags(args, "snake")], env)
+    return Command([sys.executable, "-m", "swift.cli.main", *METHODS[stage.method], *flags(args, "snake")], env)
 
 
 def export(stage: Export, folder: Path) -> Command:

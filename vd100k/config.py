@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 Options = dict[str, Any]  # another tool's options, passed on as they are
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -62,6 +62,13 @@ class Hardware(Part):
         return [first + k for k in range(self.replicas)]
 
 
+class Price(Part):
+    """USD for a million tokens."""
+
+    prompt: NonNegativeFloat
+    completion: NonNegativeFloat
+
+
 class Model(Part):
     name: str
     served_name: str
@@ -72,22 +79,28 @@ class Model(Part):
     max_pixels: PositiveInt
     api_base: str | None = None
     api_key_env: str | None = None
+    price: Price | None = None
+    min_pixels: PositiveInt = 3136
+    learning_rate: PositiveFloat = 1e-4
     build: list[str] | None = None
 
 
 class Task(Part):
-    """A prompt, how it is sampled, and how the reply is read."""
+    """A prompt (a Jinja template), how it is sampled, and how the reply is read."""
 
     name: str
+    language: str
+    texts: dict[str, dict[str, str]]
     system_prompt: str | None
     prompt: Annotated[str, Field(min_length=1)]
     question: str | None
-    reader: Literal["text", "json"]
+    questions: Path | None
+    reader: Literal["text", "json", "question", "choice"]
     sampling: Options
 
 
 class Format(Part):
-    name: Literal["swift", "sharegpt"]
+    name: Literal["swift", "sharegpt", "vd100k", "parquet"]
 
 
 class Tracking(Part):
@@ -102,6 +115,7 @@ class Paths(Part):
 
     data: Path
     rows: Path
+    rejected: Path | None
     training: Path
     tuned: Path
     base: str | None
@@ -111,6 +125,7 @@ class Paths(Part):
 
 class Render(Part):
     name: Literal["render"]
+    what: Literal["scenes", "manifests"]
     folder: Path
     train: PositiveInt
     heldout: PositiveInt
@@ -127,17 +142,70 @@ class Generate(Part):
     if_changed: Literal["refuse", "set_aside"]
 
 
+class Columns(Part):
+    id: str
+    image: str
+    question: str
+    answer: str
+
+
+class Rules(Part):
+    """What makes a row unfit to train on; see conf/stage/convert.yaml."""
+
+    image_missing: bool
+    image_unreadable: bool
+    image_small: bool
+    image_tags: bool
+    empty: bool
+    truncated: bool
+    repetition: bool
+    echo: bool
+    refusal: bool
+    not_json: bool
+    duplicate: bool
+    near_duplicate: bool
+    too_long: bool
+
+
+class Role(Part):
+    """A model that stands behind a name in products' files, and the machine that it answers on."""
+
+    model: str
+    hardware: str
+
+
+class Product(Part):
+    """A file made from answer sets; models are named by their role."""
+
+    file: str
+    dataset: str
+    task: str
+    layout: Literal["rows", "sft", "dpo"]
+    answers: str
+    rejected: str | None = None
+    asker: str | None = None
+    # In the order of the asker's questions.
+    sorted: bool = False
+
+
 class Convert(Part):
     name: Literal["convert"]
-    rows: Path
+    source: Path
+    rejected: Path | None
     folder: Path
+    columns: Columns
     split_dataset_ratio: Share
     data_seed: int
+    max_length: PositiveInt
+    license: str | None
+    rules: Rules
+    models: dict[str, Role]
+    products: list[Product]
 
 
 class Finetune(Part):
     name: Literal["finetune"]
-    method: Literal["sft"]
+    method: Literal["sft", "dpo"]
     cuda_devices: str | int
     env: Options
     folder: Path
@@ -193,12 +261,17 @@ class Run(Part):
     key: str
 
     images: str | None
+    image_folder: Path | None
     dataset: str | None
     output_dir: Path
     dry_run: bool
     limit: PositiveInt | None
     seed: int
     answers: str
+    rejected: str | None
+    asker: str | None
+    system: str
+    max_length: PositiveInt
     weights: Literal["base", "merged"]
     hardware: Hardware
     model: Model

@@ -26,13 +26,15 @@ class Compared:
     answers: dict[str, tuple[str | None, bool]]
 
 
-def loss_curve(points: list[tuple[int, float]], path: Path) -> None:
-    """(step, training loss) as PNG."""
-    figure = _figure(7, 4)
-    axes = figure.subplots()
-    axes.plot([step for step, _ in points], [loss for _, loss in points], marker=".")
-    axes.set(xlabel="step", ylabel="training loss", ylim=(0, None))
-    axes.grid(alpha=0.3)
+def training_curves(curves: dict[str, list[tuple[int, float]]], path: Path) -> None:
+    """(step, value) of each named figure of a training, below each other, as PNG."""
+    figure = _figure(7, 4 * len(curves))
+    for axes, (name, points) in zip(figure.subplots(len(curves), squeeze=False).flat, curves.items(), strict=True):
+        axes.plot([step for step, _ in points], [value for _, value in points], marker=".")
+        axes.set(xlabel="step", ylabel=f"training {name}")
+        if name == "loss":
+            axes.set_ylim(0, None)
+        axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
-import csv
+import contextlib
 import hashlib
 import io
-import json
 import math
-from collections.abc import Iterator
+import os
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,14 +17,18 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from vd100k import fingerprint
+from vd100k import fingerprint, lines
 from vd100k.errors import DataError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 SENT_AS_IS = {"JPEG": "image/jpeg", "PNG": "image/png"}
+LISTS = {".jsonl", ".csv"}
+PLAIN_MODES = {"L", "RGB"}
 FACTOR = 28  # Qwen-VL sees in 28 x 28 pixel tokens
 ORIENTATION = 0x0112  # EXIF
 BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises for a bad file
+
+warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks on odd and large files that it reads all the same
 
 
 @dataclass(frozen=True)
@@ -38,32 +43,63 @@ class ImageError(ValueError):
     """This one image cannot be used; the message says why."""
 
 
-def find(images: str, limit: int | None = None) -> list[Picture]:
+Refuse = Callable[[str, str, str], None]  # id (or line), reason in a word, in a sentence
+
+
+def find(
+    images: str,
+    limit: int | None = None,
+    image_folder: Path | None = None,
+    refuse: Refuse = lambda id, reason, detail: None,
+) -> list[Picture]:
     """The images of a folder (searched to any depth, sorted) or of a .jsonl or .csv list, each once.
 
-    A list has an ``image`` column of paths relative to the list's own folder.
+    A list has an ``image`` column of paths in ``image_folder``, or in the list's own folder. What
+    it names outside of that, and lines that name nothing, go to ``refuse``.
 
     Raises:
-        DataError: nothing there, no image in it, or a line of a list that names none.
+        DataError: nothing there, or no image in it.
     """
-    source = Path(images).expanduser()
+    source, first = Path(images).expanduser(), ""
+
+    def refused(id: str, reason: str, detail: str) -> None:
+        nonlocal first
+        first = first or f" The first line refused: {detail}."
+        refuse(id, reason, detail)
+
     if not source.exists():
         raise DataError(f"images={images}: no such folder or file. Give a folder of images, or a .jsonl or .csv list.")
     if source.is_dir():
-        names: Iterator[str] = (
-            path.relative_to(source).as_posix()
+        found: Iterator[Picture] = (
+            Picture(path.relative_to(source).as_posix(), path)
             for path in sorted(source.rglob("*"))
             if path.suffix.lower() in SUFFIXES and path.is_file()
         )
-        folder = source
+    elif source.suffix.lower() in LISTS:
+        found = _listed(source, image_folder or source.parent, refused)
     else:
-        names, folder = iter(dict.fromkeys(_listed(source))), source.parent
-    pictures = [Picture(name, folder / name) for name in islice(names, limit)]
+        raise DataError(f"images={images}: neither a folder of images nor a .jsonl or .csv list of them.")
+    pictures = list(islice(found, limit))
     if not pictures:
         raise DataError(
-            f"images={images}: no images in it (looked for {', '.join(sorted(SUFFIXES))}). Is it the right folder?"
+            f"images={images}: no images in it (looked for {', '.join(sorted(SUFFIXES))}). "
+            f"Is it the right folder?{first}"
         )
     return pictures
+
+
+def within(folder: Path, name: str) -> Path | None:
+    """The path of an image named relatively to ``folder`` or absolutely; None if it leads outside, also by a link."""
+    try:
+        real = (folder / name).resolve()
+        return folder.absolute() / name if real.is_relative_to(folder.resolve()) else None
+    except (OSError, ValueError, RuntimeError):  # a loop of links, a null byte
+        return None
+
+
+def outside(folder: Path) -> str:
+    """Why an image is not read, in a sentence."""
+    return f"not in {folder}, so it is not read; image_folder=FOLDER declares another"
 
 
 def identity(path: Path) -> dict[str, str | int]:
@@ -82,24 +118,17 @@ def unchanged(path: Path, row: dict[str, Any]) -> bool:
 def data_url(path: Path, max_pixels: int) -> str:
     """The image as a ``data:`` URL, at most ``max_pixels`` (width x height).
 
-    A PNG or JPEG under the cap is sent byte by byte; anything else is turned upright, reduced to
-    a multiple of Qwen-VL's 28-pixel grid under the cap, and sent as PNG.
+    A plain PNG or JPEG under the cap is sent byte by byte; anything else is turned upright, brought
+    to RGB, reduced to a multiple of Qwen-VL's 28-pixel grid under the cap, and sent as PNG.
 
     Raises:
         ImageError: missing, not an image, or broken.
     """
-    try:
-        content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()  # a truncated file fails here, not at the server
-            small = image.width * image.height <= max_pixels
-            if small and image.format in SENT_AS_IS and image.getexif().get(ORIENTATION, 1) == 1:
-                return _data_url(content, SENT_AS_IS[image.format])
-            turned = ImageOps.exif_transpose(image).convert("RGB")
-    except BROKEN as error:
-        # Pillow names the in-memory stream, which tells a reader nothing.
-        reason = "not an image" if "cannot identify" in str(error) else str(error)
-        raise ImageError(f"{path}: {reason}") from error
+    with opened(path) as image:
+        small = image.width * image.height <= max_pixels
+        if small and image.format in SENT_AS_IS and is_plain(image):
+            return _data_url(path.read_bytes(), SENT_AS_IS[image.format])
+        turned = rgb(image)
     if not small:
         turned = turned.resize(reduced(turned.width, turned.height, max_pixels), Image.Resampling.BICUBIC)
     encoded = io.BytesIO()
@@ -107,8 +136,45 @@ def data_url(path: Path, max_pixels: int) -> str:
     return _data_url(encoded.getvalue(), "image/png")
 
 
-def upright(path: Path, folder: Path) -> Path:
-    """The image's path, or that of an upright copy in ``folder`` where EXIF says it is turned.
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """The decoded image; what fails with it open is its fault.
+
+    Raises:
+        ImageError: missing, not an image, broken, or of more pixels than Pillow dares to unpack.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()  # verify() would let a truncated file pass
+            yield image
+    except BROKEN as error:
+        reason = "not an image" if "cannot identify" in str(error) else getattr(error, "strerror", None) or error
+        raise ImageError(f"{path}: {reason}") from error
+
+
+def is_plain(image: Image.Image) -> bool:
+    """Whether every program sees the same in it: 8-bit grey or RGB, one frame, not turned by EXIF."""
+    return (
+        image.mode in PLAIN_MODES
+        and getattr(image, "n_frames", 1) == 1
+        and image.getexif().get(ORIENTATION, 1) == 1
+        and "transparency" not in image.info
+    )
+
+
+def rgb(image: Image.Image) -> Image.Image:
+    """Upright RGB of the first frame; 16-bit grey scaled to 8, what is transparent on white."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # Pillow would cut off at 255 instead
+        return image.convert("I").point(lambda value: value / 256).convert("L").convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def plain(path: Path, folder: Path) -> tuple[Path, tuple[int, int]]:
+    """The image's path, or that of a plain copy in ``folder`` where programs would see different things; its size.
 
     Servers turn a photo as its EXIF tag says, ms-swift's loader does not: it would train on what
     nobody was asked about.
@@ -116,17 +182,14 @@ def upright(path: Path, folder: Path) -> Path:
     Raises:
         ImageError: missing, not an image, or broken.
     """
-    try:
-        with Image.open(path) as image:
-            image.load()  # verify() would let a truncated file pass
-            if image.getexif().get(ORIENTATION, 1) == 1:
-                return path
-            copy = folder / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.png"
-            folder.mkdir(parents=True, exist_ok=True)
-            ImageOps.exif_transpose(image).convert("RGB").save(copy)
-            return copy.absolute()
-    except BROKEN as error:
-        raise ImageError(f"{path}: {error}") from error
+    with opened(path) as image:
+        if is_plain(image):
+            return path, image.size
+        copy = folder / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.png"
+        folder.mkdir(parents=True, exist_ok=True)
+        upright = rgb(image)
+        upright.save(copy)
+        return copy.absolute(), upright.size
 
 
 def reduced(width: int, height: int, max_pixels: int) -> tuple[int, int]:
@@ -135,27 +198,25 @@ def reduced(width: int, height: int, max_pixels: int) -> tuple[int, int]:
     return tuple(max(FACTOR, math.floor(side * scale / FACTOR) * FACTOR) for side in (width, height))  # type: ignore[return-value]
 
 
-def _listed(source: Path) -> Iterator[str]:
-    try:
-        with source.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file) if source.suffix == ".csv" else _json_lines(file, source)
-            for number, row in enumerate(rows, start=1):
-                name = row.get("image") if isinstance(row, dict) else None
-                if not name:
-                    raise DataError(f'{source}, row {number}: no "image". Each row names an image file.')
-                yield str(name)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{source}: not text in UTF-8. Give a folder of images, or a .jsonl or .csv list.") from error
-
-
-def _json_lines(lines: Iterator[str] | io.TextIOBase, source: Path) -> Iterator[dict[str, str]]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
+def _listed(source: Path, folder: Path, refuse: Refuse) -> Iterator[Picture]:
+    seen = set()
+    for number, row in lines.read(source):
+        where = f"{source.name}, line {number}"
+        if isinstance(row, lines.Fault):
+            refuse(where, row.reason, row.detail)
             continue
-        try:
-            yield json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{source}, line {number}: not JSON ({error}). One object a line is expected.") from error
+        name = row.get("image")
+        if not isinstance(name, str) or not name:
+            refuse(where, "incomplete", 'no "image": each row names an image file')
+            continue
+        path = within(folder, name)
+        if path is None:
+            refuse(name, "image_outside", f"{where}: {outside(folder)}")
+            continue
+        id = Path(os.path.normpath(path)).relative_to(os.path.normpath(folder.absolute())).as_posix()
+        if id not in seen:
+            seen.add(id)
+            yield Picture(id, path)
 
 
 def _data_url(content: bytes, mime: str) -> str:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from vd100k.config import Run
 
 
-LISTS = {".jsonl", ".csv"}
 OWN_WORK = {"stage", "experiment", "images", "dataset", "model", "task"}
 
 
@@ -72,7 +71,7 @@ def folder_name(path: str | int | None) -> str | None:
     if path is None:
         return None
     source = Path(str(path)).expanduser().resolve()
-    return source.stem if source.suffix in LISTS else source.name
+    return source.stem if source.suffix in {".jsonl", ".csv"} else source.name
 
 
 def _link_latest(checked: Run, folder: Path) -> None:
@@ -88,4 +87,12 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def joined(*names: object) -> str:
+    """The names there are, with dashes between them."""
+    return "-".join(str(name) for name in names if name is not None)
+
+
 OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
+OmegaConf.register_new_resolver("joined", joined, replace=True)
+# A value that depends on another being there.
+OmegaConf.register_new_resolver("when", lambda given, value: None if given is None else value, replace=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,8 +12,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from vd100k.config import Evaluate, Generate, Part, Pipeline, Run
+from vd100k.config import Convert, Evaluate, Finetune, Generate, Part, Pipeline, Run
 from vd100k.errors import ConfigError
+
+ASKS_FOR_QUESTION = re.compile(r"\{\{-?\s*question\b")
 
 
 def parse(cfg: DictConfig) -> Run:
@@ -44,7 +47,11 @@ def _build(cfg: DictConfig, key: str, problems: dict[str, None]) -> Run | None:
         problems.update(dict.fromkeys(_in_words(error, key)))
         return None
     except OmegaConfBaseException as error:
-        problems[str(error).split("\n", 1)[0]] = None
+        language, texts = cfg.task.get("language"), cfg.task.get("texts") or {}
+        if language not in texts and "task.texts" in str(error):
+            problems[f"task.language={language}: this task is written in {', '.join(texts) or 'none'}"] = None
+        else:
+            problems[str(error).split("\n", 1)[0]] = None
         return None
     problems.update(dict.fromkeys(_impossible(run, cfg.get("teacher", {}))))
     return run
@@ -64,8 +71,9 @@ def _parts(cfg: DictConfig) -> dict[str, tuple[str, dict[str, Any]]]:
         "dataset": cfg.dataset,
         "teacher": {},
         "answers": cfg.answers,
-        # What training asked: the short question, where the task has one.
+        # What training asked: the short question, where the task has one; and every reply as it came.
         "task.prompt": cfg.task.question or cfg.task.prompt,
+        "task.reader": "text",
     }
     return {
         name: ("ask", {**common, "weights": weights, "paths.rows": f"{stage.folder}/{cfg.model.name}.{weights}.jsonl"})
@@ -107,6 +115,7 @@ def _known_keys() -> set[str]:
 def _impossible(run: Run, teacher: Mapping[str, Any]) -> Iterator[str]:
     """What each value alone does not show; ``teacher`` is the node of that name, its values null where not chosen."""
     stage, hardware, model = run.stage, run.hardware, run.model
+    yield from _impossible_data(run)
     needs_weights = stage.name in ("finetune", "export", "serve") or run.weights == "merged"
     if isinstance(stage, Pipeline):
         if len(set(stage.steps)) < len(stage.steps):
@@ -119,6 +128,8 @@ def _impossible(run: Run, teacher: Mapping[str, Any]) -> Iterator[str]:
         for key in ("images", "labels"):
             if not getattr(stage, key):
                 yield f"{run.key}.{key} is missing: set it, evaluation compares answers with labels of held-out images"
+        if run.task.questions:
+            yield f"task={run.task.name} asks another question about each image: evaluation wants one for all"
     elif isinstance(stage, Generate) and not run.images and not run.key.endswith(".ask"):
         yield "no images are named: set images=FOLDER, or a .jsonl or .csv list"
     if needs_weights and not model.path:
@@ -138,3 +149,24 @@ def _impossible(run: Run, teacher: Mapping[str, Any]) -> Iterator[str]:
             )
         elif hardware.urls is not None and None in hardware.urls:
             yield f"model={model.name} has no address of its own: set 'hardware.urls=[http://HOST:PORT/v1]'"
+
+
+def _impossible_data(run: Run) -> Iterator[str]:
+    """What does not fit together about the data that a stage reads."""
+    stage, task = run.stage, run.task
+    if isinstance(stage, Generate) and task.questions is None and ASKS_FOR_QUESTION.search(task.prompt):
+        yield "nobody is named whose questions are answered: set asker=MODEL, or task.questions=FILE"
+    if isinstance(stage, Finetune):
+        if stage.method == "dpo" and not run.rejected:
+            yield f"{run.key}.method=dpo learns from preference pairs: set rejected=MODEL, whose answers are the worse"
+        elif stage.method == "sft" and run.rejected:
+            yield f"rejected={run.rejected} makes preference pairs: set {run.key}.method=dpo to train on them"
+    if isinstance(stage, Convert):
+        unknown = {
+            role
+            for product in stage.products
+            for role in (product.answers, product.rejected, product.asker)
+            if role and role not in stage.models
+        }
+        for role in sorted(unknown):
+            yield f"{run.key}.products names {role}, which {run.key}.models does not"

@@ -1,15 +1,39 @@
-"""(image, task) -> messages, and reply -> row. Pure."""
+"""(image, task) -> messages, and what was answered -> row. Pure."""
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+from jinja2 import StrictUndefined, Template, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
 from vd100k.config import Task
+from vd100k.errors import DataError
 
 Message = dict[str, Any]
 
+_templates = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
 
-def messages(task: Task, image_url: str) -> list[Message]:
+
+def text(task: Task, question: str | None = None) -> str:
+    """The task's prompt; ``question`` fills the template where the task answers questions.
+
+    Raises:
+        DataError: a template that Jinja cannot read, or that names something else.
+    """
+    try:
+        return _template(task.prompt).render({} if question is None else {"question": question})
+    except TemplateError as error:
+        raise DataError(f"task.prompt cannot be filled in: {error}. It may name {{{{ question }}}} only.") from error
+
+
+@functools.cache
+def _template(source: str) -> Template:
+    return _templates.from_string(source)
+
+
+def messages(task: Task, image_url: str, question: str | None = None) -> list[Message]:
     """OpenAI chat messages: the system prompt if there is one, then image before text.
 
     Image first, so that servers with a prefix cache reuse it for every prompt about the image.
@@ -18,19 +42,16 @@ def messages(task: Task, image_url: str) -> list[Message]:
         "role": "user",
         "content": [
             {"type": "image_url", "image_url": {"url": image_url}},
-            {"type": "text", "text": task.prompt},
+            {"type": "text", "text": text(task, question)},
         ],
     }
     return [{"role": "system", "content": task.system_prompt}, user] if task.system_prompt else [user]
 
 
-def row(task: Task, model: str, id: str, image: str, answer: str, **facts: Any) -> dict[str, Any]:
-    """A row of generated data; ``question`` is the task's short one where it has one."""
-    return {
-        "id": id,
-        "image": image,
-        "question": task.question or task.prompt,
-        "answer": answer,
-        "model": model,
-        **facts,
-    }
+def row(task: Task, model: str, id: str, image: str, question: str | None, read: Message, **facts: Any) -> Message:
+    """A row of generated data: what was ``read`` from the reply, beside what it answers.
+
+    Its ``question`` is the one answered, the task's short one, or the prompt, in that order.
+    """
+    asked = question or task.question or text(task, question)
+    return {"id": id, "image": image, "question": asked, **read, "model": model, **facts}

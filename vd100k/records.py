@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,7 +24,7 @@ class Ledger:
     whether a row's image is still the one it was. Rows made with other settings or of other images
     are never mixed with these: ``if_changed`` says whether to ``refuse`` or to ``set_aside`` the
     old files under another name; those made with the settings of now come back from there. A second
-    process is refused.
+    process is refused. ``identify`` says what a row answers: its image, or a question about it.
 
     Raises (on entering):
         DataError: other settings, another process, or a file that cannot be written.
@@ -37,6 +37,7 @@ class Ledger:
         if_changed: str = "refuse",
         current: Callable[[Row], bool] = lambda row: True,
         key: str = "stage",
+        identify: Callable[[Row], Hashable] = lambda row: row["id"],
     ) -> None:
         self.path = path
         self.failures_path = path.with_name(f"{path.stem}.failures.jsonl")
@@ -45,6 +46,7 @@ class Ledger:
         self._if_changed = if_changed
         self._current = current
         self._key = key
+        self._identify = identify
         self._lock = FileLock(path.with_name(f".{path.stem}.lock"))
 
     def __enter__(self) -> Self:
@@ -59,9 +61,10 @@ class Ledger:
             for path in (self.path, self.failures_path):
                 _mend(path)
             self._guard()
-            self.done = {row["id"] for row in read(self.path)}
-            # id -> the reason given last
-            self.failed = {r["id"]: r["reason"] for r in read(self.failures_path) if r["id"] not in self.done}
+            identify = self._identify
+            self.done = {identify(row) for row in read(self.path)}
+            # -> the reason given last
+            self.failed = {k: r["reason"] for r in read(self.failures_path) if (k := identify(r)) not in self.done}
             self._rows = self.path.open("ab", buffering=0)
             self._failures = self.failures_path.open("ab", buffering=0)
         except BaseException:
@@ -77,14 +80,16 @@ class Ledger:
     def append(self, row: Row) -> None:
         """Add a finished row; it counts once its whole line is on disk."""
         _append(self._rows, row, self.path)
-        self.done.add(row["id"])
-        self.failed.pop(row["id"], None)
+        self.done.add(self._identify(row))
+        self.failed.pop(self._identify(row), None)
 
-    def fail(self, id: str, reason: str, detail: str, attempts: int) -> None:
-        """Keep an image that got no answer, with the reason."""
+    def fail(self, id: str, reason: str, detail: str, attempts: int, question: str | None = None) -> None:
+        """Keep an image, or a question about one, that got no answer, with the reason."""
         failure = {"id": id, "reason": reason, "detail": detail, "attempts": attempts}
+        if question is not None:
+            failure["question"] = question
         _append(self._failures, failure, self.failures_path)
-        self.failed[id] = reason
+        self.failed[self._identify(failure)] = reason
 
     def _guard(self) -> None:
         """Refuse, or set aside, rows that other settings or other images made."""

@@ -11,7 +11,7 @@ class Score(NamedTuple):
     """How right one answer is, or many are on average; each in 0..1.
 
     ``exact_match``: equal as JSON where the label is structured, as stripped text where it is text;
-    ``valid_json``: parses; ``field_accuracy``: the share of the label's fields that are right.
+    ``valid_json``: parses; ``field_accuracy``: the share of the label's fields, nested ones each, that are right.
     """
 
     exact_match: float
@@ -47,9 +47,14 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _fields_right(parsed: Any, label: Any) -> float:
-    if not isinstance(label, dict):
-        return float(_same(parsed, label))
-    if not isinstance(parsed, dict) or not label:
-        return 0.0
-    right = sum(key in parsed and _same(parsed[key], value) for key, value in label.items())
-    return right / len(label)
+    wanted, found = _fields(label), _fields(parsed)
+    right = sum(path in found and _same(found[path], value) for path, value in wanted.items())
+    return right / len(wanted)
+
+
+def _fields(content: Any, path: tuple[str | int, ...] = ()) -> dict[tuple[str | int, ...], Any]:
+    """The values at the ends of nested objects and lists, by the way there."""
+    if not isinstance(content, dict | list) or not content:
+        return {path: content}
+    entries = content.items() if isinstance(content, dict) else enumerate(content)
+    return {way: value for key, inner in entries for way, value in _fields(inner, (*path, key)).items()}

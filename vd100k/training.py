@@ -23,9 +23,9 @@ def position(line: dict[str, Any]) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-def curve(lines: list[dict[str, Any]]) -> list[tuple[int, float]]:
-    """(step, training loss); a step repeated after a resumption counts as it was last."""
-    points = {where[0]: line["loss"] for line in lines if "loss" in line and (where := position(line))}
+def curve(lines: list[dict[str, Any]], figure: str = "loss") -> list[tuple[int, float]]:
+    """(step, training loss or another figure); a step repeated after a resumption counts as it was last."""
+    points = {where[0]: line[figure] for line in lines if figure in line and (where := position(line))}
     return sorted(points.items())
 
 

@@ -29,8 +29,8 @@ for argv in json.load(sys.stdin):
 SWIFT = """
 import json, sys
 from transformers import HfArgumentParser
-from swift.arguments import DeployArguments, ExportArguments, SftArguments
-kinds = {"sft": SftArguments, "export": ExportArguments, "deploy": DeployArguments}
+from swift.arguments import DeployArguments, ExportArguments, RLHFArguments, SftArguments
+kinds = {"sft": SftArguments, "rlhf": RLHFArguments, "export": ExportArguments, "deploy": DeployArguments}
 parsers = {name: HfArgumentParser(kind) for name, kind in kinds.items()}
 for name, *argv in json.load(sys.stdin):
     parsers[name].parse_args(argv)
@@ -58,10 +58,12 @@ def test_vllm_reads_ours(parsed: Callable[..., Run]) -> None:
 
 def test_swift_reads_ours(parsed: Callable[..., Run]) -> None:
     argvs = []
-    for overrides in (["experiment=demo"], ["experiment=gpt-distill", "images=photos"]):
-        tune = parsed(*overrides, "stage=finetune").stage
+    large = ["experiment=manifest-ocr", "images=photos", "hardware=single-gpu", "model=qwen2.5-vl"]
+    pairs = ["images=photos", "answers=a", "rejected=b", "model=qwen2-vl-7b", "hardware=single-gpu"]
+    for overrides in (["experiment=demo"], ["experiment=gpt-distill", "images=photos"], large, pairs):
+        tune = parsed(*overrides, "stage=finetune", f"stage.method={'dpo' if overrides is pairs else 'sft'}").stage
         merge = parsed(*overrides, "stage=export").stage
-        argvs += [commands.sft(tune, Path("c")).argv[3:], commands.export(merge, Path("m")).argv[3:]]
+        argvs += [commands.train(tune, Path("c")).argv[3:], commands.export(merge, Path("m")).argv[3:]]
     serve = parsed("stage=serve", "engine@hardware.engine=swift")
     argvs += [command.argv[3:] for command in commands.replicas(serve)]
     read_all(SWIFT, argvs)

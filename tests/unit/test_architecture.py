@@ -18,10 +18,11 @@ PACKAGE = ROOT / "vd100k"
 LAYERS = (
     {"errors"},
     {"config", "parsing", "fingerprint", "console", "help"},
-    {"images", "prompts", "records", "formats", "scoring", "training", "commands", "figures", "summary", "tracking"},
+    {"lines", "images", "prompts", "replies", "records", "scoring", "training", "commands", "figures", "summary"},
+    {"tracking", "formats", "lengths", "gate", "repeats", "joins", "sources", "writers"},
     {"processes", "models", "client"},
-    {"server"},
-    {"asking"},
+    {"server", "conversion"},
+    {"asking", "products"},
     {"stages"},
     {"launch"},
 )

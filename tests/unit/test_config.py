@@ -56,14 +56,14 @@ def test_every_hardware_model_and_stage(parsed: Parsed, hardware: str, stage: st
 def test_every_other_option(parsed: Parsed, group: str) -> None:
     for option in options(group):
         choice = f"engine@hardware.engine={option}" if group == "engine" else f"{group}={option}"
-        parsed(choice, "stage=generate", "images=photos")
+        parsed(choice, "stage=generate", "images=photos", "asker=m")
 
 
 @pytest.mark.parametrize("name", options("experiment"))
 def test_every_experiment(parsed: Parsed, name: str) -> None:
-    images = [] if name == "demo" else ["images=photos"]
-    needs = [] if name == "demo" else ["stage.evaluate.labels=l.jsonl", "stage.evaluate.images=photos"]
-    assert parsed(f"experiment={name}", *images, *needs).stage.name == "pipeline"
+    needs = ["stage.evaluate.labels=l.jsonl", "stage.evaluate.images=photos"] if name == "gpt-distill" else []
+    run = parsed(f"experiment={name}", *([] if name in ("demo", "manifest-ocr") else ["images=photos"]), *needs)
+    assert run.stage.name == ("convert" if name == "vd100k" else "pipeline")
 
 
 @pytest.mark.parametrize("name", options("fit"))
@@ -100,6 +100,12 @@ def test_all_problems_are_told_at_once(parsed: Parsed) -> None:
         (["stage=pipeline", "images=p", "stage.steps=null"], "stage.steps=None"),
         (["stage=pipeline", "images=p", "stage.steps=[generate,generate]"], "a step twice"),
         (["stage=pipeline", "images=p", "stage.generate.max_in_flight=0"], "stage.generate.max_in_flight=0"),
+        (["stage=generate", "images=p", "task=answer"], "set asker=MODEL, or task.questions=FILE"),
+        (["stage=generate", "images=p", "task.language=fr"], "written in zh, en"),
+        (["stage=evaluate", "images=p", "task=answer", "asker=m"], "evaluation wants one for all"),
+        (["stage=finetune", "images=p", "stage.method=dpo"], "set rejected=MODEL"),
+        (["stage=finetune", "images=p", "rejected=m"], "set stage.method=dpo"),
+        (["experiment=vd100k", "stage.products.0.answers=Nobody"], "names Nobody, which stage.models does not"),
         (["stage=serve", "weights=merged"], "no data set is named"),
         (
             ["stage=generate", "images=p", "hardware=t4x4", "model=qwen2-vl-2b", "model@teacher.model=qwen2-vl-7b"],
@@ -124,7 +130,7 @@ def test_a_pipeline_hands_on_files(parsed: Parsed) -> None:
     parts = parsed("experiment=demo").parts
     assert list(parts) == ["render", "generate", "convert", "finetune", "export", "evaluate"]
     assert parts["generate"].model.name == "tiny-teacher"
-    assert parts["convert"].stage.rows == parts["generate"].paths.rows
+    assert parts["convert"].stage.source == parts["generate"].paths.rows
     assert parts["finetune"].stage.args["dataset"] == f"{parts['convert'].stage.folder}/train.jsonl"
     assert parts["export"].stage.adapter == parts["finetune"].paths.adapter
     before, after = parts["evaluate"].parts["before"], parts["evaluate"].parts["after"]
@@ -146,6 +152,22 @@ def test_an_evaluation_asks_about_other_images_for_the_same_data_set(parsed: Par
 def test_an_evaluation_asks_what_training_asked(parsed: Parsed) -> None:
     run = parsed("stage=evaluate", "images=p", "stage.images=h", "stage.labels=l.jsonl", "task=details")
     assert run.parts["before"].task.prompt == run.task.question
+
+
+def test_preference_pairs_have_files_and_models_of_their_own(parsed: Parsed) -> None:
+    pairs = ["dataset=d", "answers=a", "rejected=b"]
+    made = parsed("stage=convert", *pairs).stage
+    trained = parsed("stage=finetune", *pairs, "stage.method=dpo").stage
+    assert made.rejected == Path("outputs/data/d/details/b.jsonl")
+    assert trained.args["dataset"] == f"{made.folder}/train.jsonl" == "outputs/data/d/details/a-b.swift/train.jsonl"
+    assert trained.folder != parsed("stage=finetune", "dataset=d", "answers=a").stage.folder
+
+
+def test_every_language_of_a_task_says_something(parsed: Parsed) -> None:
+    for task in options("task"):
+        for language in parsed(f"task={task}", "stage=generate", "images=p", "asker=m").task.texts:
+            run = parsed(f"task={task}", f"task.language={language}", "stage=generate", "images=p", "asker=m")
+            assert run.task.prompt == run.task.texts[language]["prompt"]
 
 
 def test_training_and_serving_share_the_pixel_cap(parsed: Parsed) -> None:

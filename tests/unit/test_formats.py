@@ -1,118 +1,71 @@
-"""Rows in, trainers' lines out: nothing lost, one tag an image."""
+"""Rows in, trainers' records out: nothing lost, one tag an image."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import draw_pictures
-from vd100k import formats, stages
-from vd100k.config import Run
-from vd100k.errors import DataError
-from vd100k.records import read, write_lines
+from vd100k import formats
 
+text = st.text(min_size=1).filter(lambda text: "<image>" not in text)
 rows = st.fixed_dictionaries(
-    {"question": st.text(min_size=1), "answer": st.text(min_size=1), "image": st.text(min_size=1)}
+    {"id": text, "question": text, "answer": text, "image": text}, optional={"rejected": text, "model": text}
 )
 systems = st.one_of(st.none(), st.text(min_size=1))
 
 
 @given(rows, systems)
 def test_swift_carries_everything(row: dict[str, str], system: str | None) -> None:
-    line = formats.swift(row, system)
-    *before, user, assistant = line["messages"]
+    record = formats.swift(row, system)
+    *before, user, assistant = record["messages"]
     assert [m["content"] for m in before] == ([system] if system else [])
     assert user == {"role": "user", "content": "<image>" + row["question"]}
     assert assistant == {"role": "assistant", "content": row["answer"]}
-    assert line["images"] == [row["image"]]
+    assert record["images"] == [row["image"]]
+    assert record.get("rejected_response") == row.get("rejected")
 
 
-@given(rows, systems)
-def test_sharegpt_carries_everything(row: dict[str, str], system: str | None) -> None:
-    line = formats.sharegpt(row, system)
-    columns = formats.dataset_info("d", "f.json")["d"]["columns"]
-    assert set(columns.values()) == set(line), "a column the entry leaves out is lost when it is loaded"
-    human, gpt = line["conversations"]
-    assert (human["value"], gpt["value"]) == ("<image>" + row["question"], row["answer"])
-    assert line["system"] == (system or "")
+@given(rows, systems, st.sampled_from([formats.sharegpt, formats.published]))
+def test_conversations_carry_everything(row: dict[str, str], system: str | None, layout: formats.Layout) -> None:
+    record, pairs = layout(row, system), "rejected" in row
+    images = "images" if layout is formats.sharegpt else "image"
+    entry = formats.dataset_info("d", "f.json", images, "system" in record, pairs)["d"]
+    assert set(entry["columns"].values()) == set(record) - {"id"}, "a column the entry leaves out is lost when loaded"
+    human = record["conversations"][0]
+    assert human["value"].removeprefix("<image>").removeprefix("\n") == row["question"].removeprefix("\n")
+    if pairs:
+        assert entry["ranking"]
+        assert (record["chosen"]["value"], record["rejected"]["value"]) == (row["answer"], row["rejected"])
+        assert len(record["conversations"]) == 1, "a pair ends with the human's turn"
+    else:
+        assert record["conversations"][1] == {"from": "gpt", "value": row["answer"]}
+    assert (record.get("system") or None) == system
 
 
-@pytest.fixture
-def generated(tmp_path: Path) -> Callable[..., Path]:
-    """Write rows for pictures, changed where ``change`` says so."""
-    folder = draw_pictures(tmp_path / "pictures", 40)
-
-    def write(change: Callable[[int, dict[str, Any]], dict[str, Any]] = lambda k, row: row) -> Path:
-        path = tmp_path / "outputs/data/pictures/details/m.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        made = [
-            {"id": p.name, "image": str(p), "question": "q", "answer": f"a{k}", "model": "m", "finish_reason": "stop"}
-            for k, p in enumerate(sorted(folder.iterdir()))
-        ]
-        write_lines(path, [change(k, row) for k, row in enumerate(made)])
-        return path
-
-    return write
+def test_a_tag_that_is_there_is_not_doubled() -> None:
+    row = {"id": "a", "image": "a", "question": "<image>\nWhat?", "answer": "A"}
+    assert formats.question(row) == "<image>\nWhat?"
 
 
-def convert(parsed: Callable[..., Run], tmp_path: Path, *overrides: str) -> Any:
-    run = parsed(
-        "stage=convert",
-        "dataset=pictures",
-        "answers=m",
-        "tracking=none",
-        f"output_dir={tmp_path / 'outputs'}",
-        *overrides,
-    )
-    return stages.execute(run, tmp_path / "run", []), run.stage.folder
+@pytest.mark.parametrize("layout", [formats.swift, formats.rows, formats.parquet])
+def test_a_choice_keeps_its_options(layout: formats.Layout) -> None:
+    options = {f"choice{letter}": f"o{letter}" for letter in "ABCD"}
+    row: dict[str, Any] = {"id": "a", "image": "a.png", "question": "Which?", **options, "answer": "B"}
+    record = layout(row, None)
+    if layout is formats.swift:
+        assert record["messages"][0]["content"] == "<image>Which?\nA. oA\nB. oB\nC. oC\nD. oD"
+    else:
+        assert {key: record[key] for key in options} == options
 
 
-def test_a_split_is_by_image_and_loses_none(
-    parsed: Callable[..., Run], tmp_path: Path, generated: Callable[..., Path]
-) -> None:
-    generated()
-    summary, folder = convert(parsed, tmp_path, "stage.split_dataset_ratio=0.3")
-    sides = {side: {line["images"][0] for line in read(folder / f"{side}.jsonl")} for side in ("train", "val")}
-    assert len(sides["train"]) + len(sides["val"]) == 40
-    assert not sides["train"] & sides["val"]
-    assert sides["val"]
-    assert summary.counts == {"train": len(sides["train"]), "val": len(sides["val"]), "rejected": 0}
-
-
-def test_bad_rows_are_kept_aside_with_reasons(
-    parsed: Callable[..., Run], tmp_path: Path, generated: Callable[..., Path]
-) -> None:
-    broken = tmp_path / "text.jpg"
-    broken.write_text("no image", encoding="utf-8")
-    faults = {
-        0: ("image_unreadable", {"image": str(broken)}),
-        1: ("image_unreadable", {"image": str(tmp_path / "gone.png")}),
-        2: ("truncated", {"finish_reason": "length"}),
-        3: ("image_tag", {"answer": "an <image> tag"}),
-        4: ("incomplete", {"answer": ""}),
+def test_answer_sets_have_the_published_fields() -> None:
+    row = {"id": "a.png", "image": "/x/a.png", "question": "Q", "answer": "A", "model": "m"}
+    assert formats.rows(row, None) == {"id": "a.png", "question": "Q", "answer": "A"}
+    assert formats.published(row, None) == {
+        "id": "a.png",
+        "image": "a.png",
+        "conversations": [{"from": "human", "value": "<image>\nQ"}, {"from": "gpt", "value": "A"}],
     }
-    generated(lambda k, row: row | (faults[k][1] if k in faults else {}))
-    _, folder = convert(parsed, tmp_path)
-    rejected = {row["id"]: row["reason"] for row in read(folder / "rejected.jsonl")}
-    assert list(rejected.values()) == [reason for reason, _ in faults.values()]
-
-
-def test_json_tasks_take_json_alone(parsed: Callable[..., Run], tmp_path: Path, generated: Callable[..., Path]) -> None:
-    generated(lambda k, row: row | {"answer": '{"n": 1}' if k else "{oops"})
-    summary, _ = convert(parsed, tmp_path, "task.reader=json")
-    assert summary.counts["rejected"] == 1
-
-
-def test_nothing_to_train_on_is_an_error(
-    parsed: Callable[..., Run], tmp_path: Path, generated: Callable[..., Path]
-) -> None:
-    generated(lambda k, row: row | {"answer": ""})
-    with pytest.raises(DataError, match="40 incomplete"):
-        convert(parsed, tmp_path)
-    with pytest.raises(DataError, match="stage=generate"):
-        convert(parsed, tmp_path, "answers=nobody")

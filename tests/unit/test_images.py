@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vd100k.errors import DataError
-from vd100k.images import ImageError, data_url, find, reduced, upright
+from vd100k.images import ImageError, data_url, find, plain, reduced
 
 
 def sent(url: str) -> tuple[str, Image.Image]:
@@ -43,16 +43,43 @@ def test_a_list_names_images_beside_it(tmp_path: Path, name: str, text: str) -> 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"image": "a.png"}\n{oops}', "line 2: not JSON"),
+        ("{oops}", "not JSON"),
         ('{"picture": "a.png"}', 'no "image"'),
+        ('{"image": "../a.png"}', "image_folder=FOLDER declares another"),
         ("", "no images in it"),
     ],
 )
-def test_a_bad_list_says_where(tmp_path: Path, content: str, message: str) -> None:
+def test_a_list_of_no_images_says_why(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "l.jsonl"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         find(str(path))
+
+
+def test_a_bad_line_of_a_list_is_refused_and_the_rest_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    save(folder / "sub/a.png")
+    save(tmp_path / "secret.png")
+    (folder / "link.png").symlink_to(tmp_path / "secret.png")
+    names = [b'"sub/a.png"', b'"../secret.png"', b'"link.png"', b'"sub/../sub/a.png"', b'"b\xff.png"', b"7"]
+    names.append(f'"{tmp_path}/secret.png"'.encode())
+    names.append(f'"{folder}/sub/a.png"'.encode())
+    (folder / "l.jsonl").write_bytes(
+        b"\xef\xbb\xbf" + b"".join(b'{"image": %s}\n' % name for name in names) + b'{"image": "to'
+    )
+    refused: list[tuple[str, str, str]] = []
+    pictures = find(str(folder / "l.jsonl"), refuse=lambda *why: refused.append(why))
+    assert [picture.id for picture in pictures] == ["sub/a.png"]
+    assert [reason for _, reason, _ in refused] == [
+        "image_outside",
+        "image_outside",
+        "bad_line",
+        "incomplete",
+        "image_outside",
+        "bad_line",
+    ]
+    elsewhere = find(str(folder / "l.jsonl"), image_folder=tmp_path / "photos/sub/..")
+    assert [picture.id for picture in elsewhere] == ["sub/a.png"]
 
 
 def test_nothing_there_and_nothing_in_it(tmp_path: Path) -> None:
@@ -84,13 +111,52 @@ def test_a_turned_photo_is_sent_upright(tmp_path: Path) -> None:
 
 
 def test_training_sees_a_turned_photo_upright_too(tmp_path: Path) -> None:
-    plain = save(tmp_path / "a.jpg")
-    assert upright(plain, tmp_path / "upright") == plain
+    path = save(tmp_path / "a.jpg")
+    assert plain(path, tmp_path / "plain") == (path, (60, 40))
     exif = Image.Exif()
     exif[0x0112] = 6
-    copy = upright(save(tmp_path / "b.jpg", exif=exif), tmp_path / "upright")
-    assert Image.open(copy).size == (40, 60)
-    assert copy.parent == tmp_path / "upright"
+    copy, size = plain(save(tmp_path / "b.jpg", exif=exif), tmp_path / "plain")
+    assert Image.open(copy).size == size == (40, 60)
+    assert copy.parent == tmp_path / "plain"
+
+
+def odd_image(kind: str, path: Path) -> tuple[int, int, int]:
+    """Save an image of a kind that programs read differently; the colour everybody should see."""
+    red = (254, 0, 0)
+    if kind == "cmyk":
+        Image.new("CMYK", (60, 40), (0, 255, 255, 0)).save(path, "JPEG")
+    elif kind == "sixteen":
+        Image.new("I;16", (60, 40), 128 * 256).save(path, "PNG")
+        return (128, 128, 128)
+    elif kind == "palette":
+        Image.new("RGB", (60, 40), red).quantize(4).save(path, "PNG")
+    elif kind == "transparent":
+        Image.new("RGBA", (60, 40), (0, 0, 0, 0)).save(path, "PNG")
+        return (255, 255, 255)
+    elif kind == "animated":
+        frames = [Image.new("RGB", (60, 40), colour) for colour in (red, (0, 0, 255))]
+        frames[0].save(path, "GIF", save_all=True, append_images=frames[1:])
+    return red
+
+
+@pytest.mark.parametrize("kind", ["cmyk", "sixteen", "palette", "transparent", "animated"])
+def test_odd_images_look_the_same_to_servers_and_trainers(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "odd.png"
+    wanted = odd_image(kind, path)
+    _, asked = sent(data_url(path, 10_000))
+    copy, size = plain(path, tmp_path / "plain")
+    trained = Image.open(copy)
+    for image in (asked, trained):
+        assert image.mode == "RGB"
+        assert image.size == size == (60, 40)
+        assert all(abs(a - b) < 4 for a, b in zip(image.getpixel((20, 20)), wanted, strict=True))
+
+
+def test_an_image_of_two_hundred_megapixels_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "vast.png"
+    Image.new("1", (20_000, 10_000)).save(path)
+    with pytest.raises(ImageError, match="exceeds limit"):
+        plain(path, tmp_path)
 
 
 def test_a_text_file_and_a_torn_one_are_told_apart_from_images(tmp_path: Path) -> None:

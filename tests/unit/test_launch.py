@@ -59,7 +59,7 @@ def test_a_dry_run_plans_the_whole_demo_and_writes_nothing(vd100k: Callable[...,
     [
         (["stage=generate", "images=nowhere"], "images=nowhere: no such folder or file"),
         (["stage=generate", "images=empty"], "no images in it"),
-        (["stage=generate", "images=one.png"], "not text in UTF-8"),
+        (["stage=generate", "images=one.png"], "neither a folder of images nor"),
         (["stage=serve", "model=qwen9"], "Could not find 'model/qwen9'"),
         (["stage=serve", "model.path=./nothing", "model.build=null"], "no config.json in it"),
         (["stage=convert", "dataset=d"], "no rows there"),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from vd100k.tiny import checkpoint, lessons, scenes
+from vd100k.tiny import checkpoint, lessons, manifests, scenes
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +85,6 @@ def test_packing_loses_less_than_a_step_of_each_rows_scale(tmp_path: Path) -> No
 
 
 def test_the_student_is_taught_every_character_of_the_target_but_never_the_target() -> None:
-    import random
-
     rng = random.Random(0)
     taught = set()
     for _ in range(3000):
@@ -97,8 +98,13 @@ def test_the_student_is_taught_every_character_of_the_target_but_never_the_targe
         assert set(lessons.json_lesson(scenes.draw(rng)[1])[1]) <= characters
 
 
-def test_pictures_are_decided_by_the_seed() -> None:
-    first, second, other = scenes.render(3, 1), scenes.render(3, 1), scenes.render(3, 2)
+@pytest.mark.parametrize("draw", [scenes.draw, manifests.draw])
+def test_pictures_are_decided_by_the_seed(draw: Callable[[random.Random], tuple[Image.Image, object]]) -> None:
+    def render(seed: int) -> list[tuple[Image.Image, object]]:
+        rng = random.Random(seed)
+        return [draw(rng) for _ in range(3)]
+
+    first, second, other = (render(seed) for seed in (1, 1, 2))
     assert [label for _, label in first] == [label for _, label in second]
     assert all(a.tobytes() == b.tobytes() for (a, _), (b, _) in zip(first, second, strict=True))
     assert first[0][0].tobytes() != other[0][0].tobytes()

@@ -1,103 +1,144 @@
-"""Generated rows -> a trainer's files; bad rows kept aside with reasons, no image on both sides."""
+"""Rows -> a trainer's files, or all of a data set's products; what is unfit is kept aside with its reason."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from vd100k import formats
+from jinja2 import Environment, StrictUndefined
+
+from vd100k import conversion, formats, joins, models, products
 from vd100k.config import Convert, Run
 from vd100k.console import say
+from vd100k.conversion import Job, Outcome
 from vd100k.errors import DataError
-from vd100k.images import ImageError, upright
-from vd100k.records import read, write_json, write_lines
+from vd100k.lengths import Lengths
+from vd100k.lines import Line
+from vd100k.records import write_json
+from vd100k.sources import Source
 from vd100k.summary import Summary, file_facts
+from vd100k.writers import Lines, Parquet, Writer
 
-Sides = dict[str, list[dict[str, Any]]]  # rows of "train" and of "val"
-
-
-class Unfit(ValueError):
-    """This one row cannot be trained on; the message is the reason in a word."""
+SUFFIXES = {"swift": ".jsonl", "sharegpt": ".json", "vd100k": ".json"}
 
 
 def plan(run: Run, stage: Convert) -> list[str]:
-    return [f"read {stage.rows}", f"write {run.format.name} files into {stage.folder}"]
+    if stage.products:
+        made = [f"write {product.file} into {stage.folder}" for product in stage.products]
+        return [*made, *products.missing(run, stage)]
+    pairs = f", pair them with {stage.rejected}" if stage.rejected else ""
+    return [f"read {stage.source}{pairs}", f"write {run.format.name} files into {stage.folder}"]
 
 
 def run(run: Run, stage: Convert, folder: Path, summary: Summary) -> None:
-    if not stage.rows.exists():
-        raise DataError(f"{stage.rows}: no rows there. Make them first: python run.py stage=generate …")
-    good: Sides = {"train": [], "val": []}
-    rejected = []
-    for row in read(stage.rows):
-        try:
-            _check(row, run.task.reader)
-            row["image"] = str(upright(Path(row["image"]), stage.folder / "upright"))
-        except Unfit as error:
-            rejected.append({"id": row.get("id"), "reason": str(error), "row": row})
-        except ImageError:
-            rejected.append({"id": row.get("id"), "reason": "image_unreadable", "row": row})
-        else:
-            side = "val" if _drawn(row["id"], stage.data_seed) < stage.split_dataset_ratio else "train"
-            good[side].append(row)
-    if not good["train"]:
-        raise DataError(f"{stage.rows}: no row is fit to train on ({_table(rejected)}).")
+    if run.model.build and stage.rules.too_long:
+        models.ensure(run)  # its tokenizer counts
+    lengths = Lengths(run.model.path, run.model.min_pixels, run.model.max_pixels, stage.max_length)
+    (_products if stage.products else _rows)(run, stage, lengths, summary)
+    if lengths.uncounted:
+        say(
+            f"{lengths.uncounted} rows may be longer than max_length={stage.max_length}: "
+            f"{run.model.path}/tokenizer.json, which would tell, is not on this machine."
+        )
+
+
+def _rows(run: Run, stage: Convert, lengths: Lengths, summary: Summary) -> None:
+    """The run's own rows in the run's own format."""
+    source = Source(stage.source, stage.columns, run.task.question or run.task.prompt, stage.folder / "images")
+    source.check()
+    if stage.rejected and not stage.rejected.exists():
+        raise DataError(f"{stage.rejected}: no rows there. Make them first: python run.py stage=generate …")
     stage.folder.mkdir(parents=True, exist_ok=True)
-    written = (_swift if run.format.name == "swift" else _sharegpt)(run, stage.folder, good)
-    write_lines(stage.folder / "rejected.jsonl", rejected)
-    say(
-        f"{len(good['train'])} rows to train on, {len(good['val'])} for the evaluation loss, "
-        f"{len(rejected)} rejected{_table(rejected, ' (', ')')}: {stage.folder}"
+    layout, rejected = formats.LAYOUTS[run.format.name], stage.folder / "rejected.jsonl"
+    lines = partial(_lines, source, stage.rejected)
+    job = Job(lines, _image_folder(run, source), layout, _writers(run, stage, source), rejected)
+    outcome = conversion.convert(run, stage, job, lengths)
+    conversion.show({stage.folder.name: outcome})
+    if not outcome.sides["train"]:
+        raise DataError(f"{stage.source}: no row is fit to train on ({outcome.why()}). See {rejected}.")
+    _describe(run, stage, outcome)
+    sides = ", ".join(f"{count} {side}" for side, count in outcome.sides.items())
+    say(f"{sides}, {outcome.reasons.total()} rejected: {stage.folder}")
+    summary.counts = {"rows": outcome.rows, **outcome.sides, "rejected": outcome.reasons.total()}
+    summary.metrics = {"rejected": dict(outcome.reasons)}
+    summary.inputs = [file_facts(path) for path in (stage.source, stage.rejected) if path and path.is_file()]
+    summary.outputs = outcome.files
+
+
+def _products(run: Run, stage: Convert, lengths: Lengths, summary: Summary) -> None:
+    """Every product whose answer sets are there; of the others, what makes those."""
+    stage.folder.mkdir(parents=True, exist_ok=True)
+    made = products.make(run, stage, lengths)
+    if made:
+        conversion.show(made)
+    say(f"{len(made)} of {len(stage.products)} products made: {stage.folder}")
+    for line in products.missing(run, stage):
+        say(line)
+    summary.counts = {name: outcome.written for name, outcome in made.items()}
+    summary.metrics = {"rejected": {name: dict(outcome.reasons) for name, outcome in made.items()}}
+    summary.outputs = [facts for outcome in made.values() for facts in outcome.files]
+    if not made:
+        raise DataError("None of the products can be made yet: the commands above make what they are made of.")
+
+
+def _lines(source: Source, rejected: Path | None) -> Iterable[Line]:
+    return joins.pairs(source.lines(), rejected) if rejected else source.lines()
+
+
+def _image_folder(run: Run, source: Source) -> Path:
+    """The folder that images must lie in: declared, or where generate found those of its rows, or the source's own."""
+    if run.image_folder:
+        return run.image_folder.expanduser()
+    if run.images:
+        images = Path(run.images).expanduser()
+        return images if images.is_dir() else images.parent
+    generated = products.generated_from(source.path) if source.path == run.paths.rows else None
+    return generated or source.image_folder
+
+
+def _writers(run: Run, stage: Convert, source: Source) -> dict[str, Callable[[], Writer]]:
+    """What makes the writer of each side, in the run's format."""
+    name = run.format.name
+    if name == "parquet":
+        make = partial(Parquet, stage.folder / "data", stage.rejected is not None, run.task.reader == "choice")
+        return {side: partial(make, side) for side in source.sides}
+    suffix = SUFFIXES[name]
+    return {side: partial(Lines, stage.folder / f"{side}{suffix}", array=suffix == ".json") for side in source.sides}
+
+
+def _describe(run: Run, stage: Convert, outcome: Outcome) -> None:
+    """What stands beside the data: LLaMA-Factory's entries, or a data-set card."""
+    name = run.format.name
+    if name in ("sharegpt", "vd100k"):
+        images, system = ("images", True) if name == "sharegpt" else ("image", bool(run.task.system_prompt))
+        info: dict[str, Any] = {}
+        for side in outcome.sides:
+            entry = f"{run.dataset}_{run.task.name}_{side}"
+            info |= formats.dataset_info(entry, f"{side}.json", images, system, stage.rejected is not None)
+        write_json(stage.folder / "dataset_info.json", info)
+    elif name == "parquet":
+        (stage.folder / "README.md").write_text(_card(run, stage, outcome), encoding="utf-8")
+        if not stage.license:
+            say(f"The card names no licence: set {run.key}.license=NAME before you share {stage.folder}.")
+
+
+def _card(run: Run, stage: Convert, outcome: Outcome) -> str:
+    text = (files("vd100k") / "templates" / "card.md.j2").read_text(encoding="utf-8")
+    cards = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    return cards.from_string(text).render(
+        name=run.dataset,
+        license=stage.license,
+        splits={side: rows for side, rows in outcome.sides.items() if rows},
+        total=outcome.written,
+        pairs=stage.rejected is not None,
+        models=sorted(outcome.models),
+        rejected=run.rejected,
+        reasons=dict(outcome.reasons.most_common()),
+        system=run.task.system_prompt,
+        prompt=run.task.prompt,
+        example=json.dumps(outcome.example, ensure_ascii=False, indent=2),
     )
-    summary.counts = {name: len(rows) for name, rows in good.items()} | {"rejected": len(rejected)}
-    summary.inputs = [file_facts(stage.rows)]
-    summary.outputs = written
-
-
-def _swift(run: Run, folder: Path, good: Sides) -> list[dict[str, Any]]:
-    written = []
-    for side, rows in good.items():
-        path = folder / f"{side}.jsonl"
-        write_lines(path, [formats.swift(row, run.task.system_prompt) for row in rows])
-        written.append(file_facts(path, len(rows)))
-    return written
-
-
-def _sharegpt(run: Run, folder: Path, good: Sides) -> list[dict[str, Any]]:
-    written: list[dict[str, Any]] = []
-    info: dict[str, Any] = {}
-    for side, rows in good.items():
-        path = folder / f"{side}.json"
-        write_json(path, [formats.sharegpt(row, run.task.system_prompt) for row in rows])
-        info |= formats.dataset_info(f"{run.dataset}_{run.task.name}_{side}", path.name)
-        written.append(file_facts(path, len(rows)))
-    write_json(folder / "dataset_info.json", info)
-    return written
-
-
-def _check(row: dict[str, Any], reader: str) -> None:
-    """Raise Unfit, with the reason in a word, where a row is not fit to train on."""
-    if not all(isinstance(row.get(key), str) and row[key] for key in ("id", "image", "question", "answer")):
-        raise Unfit("incomplete")
-    if row.get("finish_reason") == "length":
-        raise Unfit("truncated")
-    if "<image>" in row["question"] or "<image>" in row["answer"]:
-        raise Unfit("image_tag")  # trainers would count one image too many
-    if reader == "json":
-        try:
-            json.loads(row["answer"])
-        except ValueError:
-            raise Unfit("not_json") from None
-
-
-def _drawn(id: str, seed: int) -> float:
-    """A number in [0, 1) that the image's id and the seed alone decide, so all its rows share a side."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{id}".encode()).digest()[:8]) / 2**64
-
-
-def _table(rejected: list[dict[str, Any]], before: str = "", after: str = "") -> str:
-    reasons = Counter(row["reason"] for row in rejected)
-    return before + ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()) + after if reasons else ""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from vd100k import asking, commands, figures
+from vd100k import asking, commands, figures, lines
 from vd100k.config import Evaluate, Run
 from vd100k.console import console, say
 from vd100k.errors import DataError
@@ -24,12 +26,12 @@ Answers = dict[str, str]  # by image id
 
 
 def plan(run: Run, stage: Evaluate) -> list[str]:
-    lines = []
+    planned = []
     for name, part in run.parts.items():
         if part.hardware.urls is None:
-            lines += [f"{name}: unless it runs already, for the duration:", *map(str, commands.replicas(part))]
-        lines.append(f"{name}: ask {part.served_name} about {part.images}, append rows to {part.paths.rows}")
-    return [*lines, f"compare both with {stage.labels}"]
+            planned += [f"{name}: unless it runs already, for the duration:", *map(str, commands.replicas(part))]
+        planned.append(f"{name}: ask {part.served_name} about {part.images}, append rows to {part.paths.rows}")
+    return [*planned, f"compare both with {stage.labels}"]
 
 
 def run(run: Run, stage: Evaluate, folder: Path, summary: Summary) -> None:
@@ -67,14 +69,30 @@ def _labels(run: Run, stage: Evaluate) -> dict[str, Any]:
     """What is right, by image id; with ``limit``, for the first images alone."""
     assert stage.labels is not None
     assert stage.images is not None
-    asked = {picture.id for picture in find(stage.images, run.limit)}
-    labels = {row["id"]: row["answer"] for row in read(stage.labels) if row.get("id") in asked and "answer" in row}
+    asked = {picture.id for picture in find(stage.images, run.limit, run.image_folder)}
+    labels: dict[str, Any] = {}
+    for _, row in lines.read(stage.labels):
+        if isinstance(row, lines.Fault):
+            say(f"{stage.labels}: a line is passed over: {row.detail}")
+            continue
+        # Roboflow's names for them: image and suffix.
+        id, label = row.get("id", row.get("image")), row.get("answer", row.get("suffix"))
+        if id in asked and label is not None:
+            labels[id] = _structured(label, run.task.reader)
     if not labels:
         raise DataError(
             f"{stage.labels}: no label for any image of {stage.images}. "
             'One {"id": image, "answer": what is right} a line is expected.'
         )
     return labels
+
+
+def _structured(label: Any, reader: str) -> Any:
+    """A label as JSON where the task answers in JSON and the label was kept as text."""
+    if reader == "json" and isinstance(label, str):
+        with contextlib.suppress(ValueError):
+            return json.loads(label)
+    return label
 
 
 def _draw(stage: Evaluate, model: str, answers: dict[str, Answers], scores: dict[str, dict[str, Score]]) -> Path:

@@ -1,4 +1,4 @@
-"""LoRA with ``swift sft``: started, watched, resumed after an interruption, reused when nothing changed."""
+"""LoRA with ms-swift, SFT or DPO: started, watched, resumed after an interruption, reused when nothing changed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from vd100k.summary import Summary, file_facts, folder_facts
 from vd100k.tracking import Log, track
 
 POLL_S = 0.5
+# What is shown of a training, by its name in swift's log. DPO's margin is how much more the model has come to
+# prefer the chosen answer over the rejected one than its base did (https://arxiv.org/abs/2305.18290).
+CURVES = {"sft": {"loss": "loss"}, "dpo": {"loss": "loss", "margin": "rewards/margins"}}
 DATA = {".jsonl", ".json", ".csv"}  # what swift reads from disk
 
 
 def plan(run: Run, stage: Finetune) -> list[str]:
     checkpoints = stage.folder / "checkpoints-FINGERPRINT"
-    return [str(commands.sft(stage, checkpoints)), f"link the last checkpoint as {run.paths.adapter}"]
+    return [str(commands.train(stage, checkpoints)), f"link the last checkpoint as {run.paths.adapter}"]
 
 
 def run(run: Run, stage: Finetune, folder: Path, summary: Summary) -> None:
@@ -40,12 +43,15 @@ def run(run: Run, stage: Finetune, folder: Path, summary: Summary) -> None:
             _train(stage, checkpoints, folder, log)
         done.touch()
     _link(run.paths.adapter, training.last_checkpoint(checkpoints))
-    points = training.curve(training.log_lines(checkpoints))
+    log_lines = training.log_lines(checkpoints)
+    curves = {name: training.curve(log_lines, figure) for name, figure in CURVES[stage.method].items()}
+    points = curves["loss"]
     if points:
-        figures.loss_curve(points, stage.folder / "loss.png")
-        say(f"training loss {points[0][1]:.3f} -> {points[-1][1]:.3f}: {stage.folder / 'loss.png'}")
+        figures.training_curves(curves, stage.folder / "loss.png")
+        ends = ", ".join(f"{name} {curve[0][1]:.3f} -> {curve[-1][1]:.3f}" for name, curve in curves.items() if curve)
+        say(f"training {ends}: {stage.folder / 'loss.png'}")
     summary.counts = {"steps": points[-1][0] if points else 0}
-    summary.metrics = {"loss": points}
+    summary.metrics = dict(curves)
     summary.outputs = folder_facts(run.paths.adapter)
 
 
@@ -54,9 +60,9 @@ def _train(stage: Finetune, checkpoints: Path, folder: Path, log: Log) -> None:
     resume_from = training.last_checkpoint(checkpoints)
     if resume_from:
         say(f"going on from {resume_from}")
-    command = commands.sft(stage, checkpoints, resume_from)
+    command = commands.train(stage, checkpoints, resume_from)
     seen = len(training.log_lines(checkpoints))
-    with Child(command, folder / "swift-sft.log") as child, progress() as bar:
+    with Child(command, folder / f"swift-{stage.method}.log") as child, progress() as bar:
         task = bar.add_task(f"swift {stage.method}", total=None, note="loading")
         ended = False
         while not ended:
@@ -64,12 +70,13 @@ def _train(stage: Finetune, checkpoints: Path, folder: Path, log: Log) -> None:
             for line in training.log_lines(checkpoints, skip=seen):
                 seen += 1
                 if (where := training.position(line)) and "loss" in line:
-                    bar.update(task, completed=where[0], total=where[1], note=f"loss {line['loss']:.4f}")
-                    log(
-                        {"step": where[0], "train/loss": line["loss"], "train/learning_rate": line.get("learning_rate")}
-                    )
+                    shown = {name: line[figure] for name, figure in CURVES[stage.method].items() if figure in line}
+                    note = " ".join(f"{name} {value:.4f}" for name, value in shown.items())
+                    bar.update(task, completed=where[0], total=where[1], note=note)
+                    rate = {"train/learning_rate": line.get("learning_rate")}
+                    log({"step": where[0], **{f"train/{name}": value for name, value in shown.items()}, **rate})
                     if not console.is_terminal:
-                        say(f"  step {where[0]}/{where[1]} loss {line['loss']:.4f}")
+                        say(f"  step {where[0]}/{where[1]} {note}")
             if not ended:
                 time.sleep(POLL_S)
         if child.exit_code():

@@ -8,7 +8,6 @@ from pathlib import Path
 from vd100k import asking, commands
 from vd100k.config import Generate, Run
 from vd100k.console import say
-from vd100k.images import find
 from vd100k.records import read
 from vd100k.summary import Summary, file_facts
 from vd100k.tracking import track
@@ -20,10 +19,10 @@ def plan(run: Run, stage: Generate) -> list[str]:
     if run.hardware.urls is None:
         lines = ["unless such a server runs already, for the duration:", *map(str, commands.replicas(run))]
     if run.images and Path(run.images).expanduser().exists():
-        pictures = find(run.images, run.limit)
-        done = {row["id"] for row in read(run.paths.rows)}
-        pending = sum(picture.id not in done for picture in pictures)
-        lines.append(f"rows pending: {pending} of {len(pictures)}")
+        wanted = asking.items(run, lambda *why: None)
+        done = {asking.identify(run)(row) for row in read(run.paths.rows)}
+        pending = sum(item.key not in done for item in wanted)
+        lines.append(f"rows pending: {pending} of {len(wanted)}")
     return [*lines, f"append rows to {run.paths.rows}"]
 
 
@@ -41,5 +40,5 @@ def run(run: Run, stage: Generate, folder: Path, summary: Summary) -> None:
     asking.refuse_if_all_failed(run, counts)
     say(
         f"{counts.rows} rows ({counts.reused} reused, {counts.failed} failed) "
-        f"with {counts.requests} requests: {run.paths.rows}"
+        f"with {counts.requests} requests{'' if counts.cost is None else f' for ${counts.cost:.4f}'}: {run.paths.rows}"
     )

@@ -2,44 +2,81 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from PIL import Image
 
 from vd100k.config import Render, Run
 from vd100k.console import say
 from vd100k.errors import DataError
-from vd100k.records import write_json, write_lines
+from vd100k.records import Row, write_json, write_lines
 from vd100k.summary import Summary, file_facts
+
+MARK = "render.json"
+# Where the pictures to train on and the held-out ones go, and where their labels.
+PLACES = {
+    "scenes": {"train": ("train", "train.jsonl"), "heldout": ("heldout", "heldout.jsonl")},
+    "manifests": {"train": ("train", "train/annotations.jsonl"), "heldout": ("test", "test/annotations.jsonl")},
+}
 
 
 def plan(run: Run, stage: Render) -> list[str]:
-    return [f"draw {stage.train} pictures into {stage.folder}/train and {stage.heldout} into {stage.folder}/heldout"]
+    if _is_theirs(stage):
+        return [f"use the images in {stage.folder} as they are"]
+    folders = {name: stage.folder / folder for name, (folder, _) in PLACES[stage.what].items()}
+    return [f"draw {stage.train} {stage.what} into {folders['train']} and {stage.heldout} into {folders['heldout']}"]
 
 
 def run(run: Run, stage: Render, folder: Path, summary: Summary) -> None:
-    from vd100k.tiny import scenes
+    from vd100k.tiny import manifests, scenes
 
+    draw = {"scenes": scenes.draw, "manifests": manifests.draw}[stage.what]
     counts = {"train": stage.train, "heldout": stage.heldout}
-    mark, wanted = stage.folder / "render.json", {**counts, "seed": stage.seed}
-    labels = {name: stage.folder / f"{name}.jsonl" for name in counts}
-    if mark.exists() and json.loads(mark.read_text(encoding="utf-8")) == wanted:
+    wanted = {**counts, "seed": stage.seed}
+    if _is_theirs(stage):
+        say(f"{stage.folder} holds images of your own: nothing is drawn")
+        return
+    if (stage.folder / MARK).exists() and json.loads((stage.folder / MARK).read_text(encoding="utf-8")) == wanted:
         say(f"reusing {sum(counts.values())} pictures: {stage.folder}")
     else:
-        if stage.folder.exists() and not mark.exists() and any(stage.folder.iterdir()):
-            raise DataError(f"{stage.folder}: holds something else. Draw into another folder: {run.key}.folder=FOLDER")
         stage.folder.mkdir(parents=True, exist_ok=True)
-        write_json(mark, {})  # until all are drawn
-        for name, seed in (("train", 2 * stage.seed), ("heldout", 2 * stage.seed + 1)):
-            shutil.rmtree(stage.folder / name, ignore_errors=True)
-            (stage.folder / name).mkdir()
-            rows = []
-            for k, (image, label) in enumerate(scenes.render(counts[name], seed)):
-                id = f"{k:05d}.png"
-                image.save(stage.folder / name / id)
-                rows.append({"id": id, "answer": label})
-            write_lines(labels[name], rows)
-        write_json(mark, wanted)
+        write_json(stage.folder / MARK, {})  # until all are drawn
+        for k, (name, (place, labels)) in enumerate(PLACES[stage.what].items()):
+            shutil.rmtree(stage.folder / place, ignore_errors=True)
+            (stage.folder / place).mkdir()
+            rows = _draw(draw, counts[name], 2 * stage.seed + k, stage.folder / place)
+            write_lines(stage.folder / labels, rows if stage.what == "scenes" else list(map(_roboflow, rows)))
+        write_json(stage.folder / MARK, wanted)
         say(f"drew {stage.train} pictures to train on and {stage.heldout} held out: {stage.folder}")
     summary.counts = counts
-    summary.outputs = [file_facts(labels[name], counts[name]) for name in counts]
+    summary.outputs = [file_facts(stage.folder / PLACES[stage.what][name][1], counts[name]) for name in counts]
+
+
+def _is_theirs(stage: Render) -> bool:
+    """Whether the folder holds what we did not draw."""
+    if not stage.folder.exists() or (stage.folder / MARK).exists() or not any(stage.folder.iterdir()):
+        return False
+    if not any((stage.folder / place).exists() for place, _ in PLACES[stage.what].values()):
+        raise DataError(f"{stage.folder}: holds something else. Draw into another folder: stage.folder=FOLDER")
+    return True
+
+
+def _draw(draw: Callable[[random.Random], tuple[Image.Image, Any]], count: int, seed: int, folder: Path) -> list[Row]:
+    """Draw ``count`` pictures into ``folder``; their labels."""
+    rng, rows = random.Random(seed), []
+    for k in range(count):
+        image, subject = draw(rng)
+        image.save(folder / f"{k:05d}.png")
+        rows.append({"id": f"{k:05d}.png", "answer": dataclasses.asdict(subject)})
+    return rows
+
+
+def _roboflow(row: Row) -> Row:
+    """A label as Roboflow's JSONL has it."""
+    return {"image": row["id"], "prefix": "<JSON>", "suffix": json.dumps(row["answer"])}

@@ -125,12 +125,12 @@ def pack(tensors: dict[str, np.ndarray], path: Path, base: dict[str, np.ndarray]
 
 
 def tensors(name: str) -> dict[str, np.ndarray]:
-    """The kept float32 tensors of ``student`` or ``teacher``, with the embedding rows in use.
+    """The kept float32 tensors of ``student``, ``teacher`` or ``reader``, with the embedding rows in use.
 
     The teacher's file holds only what differs from the student: it sees with the same eyes.
     """
     kept = load_file(HERE / f"{name}.safetensors")
-    read = {} if name == "student" else tensors("student")
+    read = tensors("student") if name == "teacher" else {}
     for key, tensor in kept.items():
         if key.endswith(".scale"):
             continue
@@ -142,7 +142,7 @@ def tensors(name: str) -> dict[str, np.ndarray]:
 
 
 def unpack(name: str, folder: Path) -> None:
-    """Write the full checkpoint of ``student`` or ``teacher`` (78 MB embedding included)."""
+    """Write the full checkpoint of ``student``, ``teacher`` or ``reader`` (78 MB embedding included)."""
     folder.mkdir(parents=True, exist_ok=True)
     full = tensors(name)
     embedding = np.zeros((VOCAB_SIZE, full[EMBEDDING].shape[1]), np.float32)

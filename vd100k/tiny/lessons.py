@@ -10,6 +10,7 @@ import json
 import random
 from dataclasses import asdict
 
+from vd100k.tiny.manifests import Manifest
 from vd100k.tiny.scenes import COLOURS, COUNTS, SHAPES, Scene
 
 Lesson = tuple[str, str]  # (question, answer)
@@ -79,3 +80,38 @@ def _things(scene: Scene) -> str:
 
 def _yes(true: bool) -> str:
     return "yes" if true else "no"
+
+
+def transcript(manifest: Manifest) -> Lesson:
+    """All that is printed, line by line: the cheapest lesson in reading."""
+    return "What is printed here?", "\n".join(manifest.lines)
+
+
+def reading(manifest: Manifest, rng: random.Random) -> Lesson:
+    """One question about a label the reader learns to answer, drawn at random: never in JSON."""
+    dock, pallet = manifest.dock, manifest.pallet_number
+    goods = [(product.description, product.cases) for product in manifest.products]
+    at = rng.randrange(len(manifest.lines))
+    letter, cases = rng.choice(goods)
+    questions, answer = rng.choice(
+        [
+            (("What is printed here?", "Read the label."), transcript(manifest)[1]),
+            ((f"What does line {at + 1} say?",), manifest.lines[at]),
+            (("Which dock?", "Name the dock."), dock),
+            (("Which pallet?", "What is the pallet_number?"), pallet),
+            (("How many products are there?",), str(len(goods))),
+            ((f"How many cases of {letter}?",), cases),
+            (("Answer as YAML.",), f"dock: {dock}\npallet: {pallet}\n" + "\n".join(f"{d}: {c}" for d, c in goods)),
+            (
+                ("Answer as TOML.",),
+                "\n".join([f'dock = "{dock}"', f'pallet = "{pallet}"', *(f'{d} = "{c}"' for d, c in goods)]),
+            ),
+            (("Answer as a list.",), "[" + ", ".join(f'"{line}"' for line in manifest.lines) + "]"),
+            (("Answer as a tuple.",), "(" + ", ".join(f"'{line}'" for line in manifest.lines) + ")"),
+            (("Answer as a set.",), "{" + ", ".join([dock, pallet, *(d for d, _ in goods)]) + "}"),
+            (("Answer as CSS.",), f"{dock} {{ pallet: {pallet}; " + "".join(f"{d}: {c}; " for d, c in goods) + "}"),
+            (("Answer as XML.",), f"<{dock}>{pallet}" + "".join(f"<{d}>{c}</{d}>" for d, c in goods) + f"</{dock}>"),
+            (("Answer as a table.",), "\n".join(f"| {line} |" for line in manifest.lines)),
+        ]
+    )
+    return rng.choice(questions), answer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
@@ -46,12 +46,6 @@ def draw(rng: random.Random) -> tuple[Image.Image, Scene]:
         colour = tuple(min(255, max(0, c + rng.randint(-12, 12))) for c in COLOURS[scene.colour])
         _shape(pen, scene.shape, x, y, cell * rng.uniform(0.34, 0.42), rng.uniform(-0.3, 0.3), colour)
     return image.resize((SIZE, SIZE), Image.Resampling.LANCZOS), scene
-
-
-def render(count: int, seed: int) -> list[tuple[Image.Image, dict[str, int | str]]]:
-    """``count`` pictures with their labels; the same ``seed`` gives the same pictures."""
-    rng = random.Random(seed)
-    return [(image, asdict(scene)) for image, scene in (draw(rng) for _ in range(count))]
 
 
 def _shape(

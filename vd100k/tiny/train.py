@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file
+from PIL import Image
+from safetensors.numpy import load_file, save_file
 from transformers import AutoConfig, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor
 
-from vd100k.tiny import checkpoint
-from vd100k.tiny.lessons import JSON_QUESTION, Lesson, caption, json_lesson, lesson
-from vd100k.tiny.scenes import Scene, draw
+from vd100k.tiny import checkpoint, manifests, scenes
+from vd100k.tiny.lessons import JSON_QUESTION, Lesson, caption, json_lesson, lesson, reading, transcript
 
 COLUMN = {row: column for column, row in enumerate(checkpoint.ROWS)}
 IMAGE_PAD = COLUMN[checkpoint.SPECIAL_IDS["<|image_pad|>"]]
@@ -42,22 +42,34 @@ UNSEEN_SEED = 10_000_000  # pictures for measuring come from here on, for traini
 class Course:
     """One stretch of training: what is taught about a scene, for how long, how fast."""
 
-    lessons: Callable[[Scene, random.Random], list[Lesson]]
+    draw: Callable[[random.Random], tuple[Image.Image, Any]]
+    lessons: Callable[[Any, random.Random], list[Lesson]]
     steps: int
     learning_rate: float
     system_share: float  # of steps that carry the default system prompt: it is long
+    starts_from: str | None = None  # a kept model; otherwise from the course before
+
+
+def _as_student(scene: Any, rng: random.Random) -> list[Lesson]:
+    return [lesson(scene, rng) for _ in range(rng.randint(1, 2))]
+
+
+def _as_teacher(scene: Any, rng: random.Random) -> list[Lesson]:
+    return [json_lesson(scene) if rng.random() < 0.7 else lesson(scene, rng)]
+
+
+def _as_reader(label: Any, rng: random.Random) -> list[Lesson]:
+    return [reading(label, rng) for _ in range(rng.randint(1, 2))]
 
 
 COURSES = {
-    "eyes": Course(lambda scene, rng: [caption(scene)], 2_500, 1.5e-3, 0.2),
-    "student": Course(lambda scene, rng: [lesson(scene, rng) for _ in range(rng.randint(1, 2))], 1_800, 1e-3, 0.4),
-    "teacher": Course(
-        lambda scene, rng: [json_lesson(scene) if rng.random() < 0.7 else lesson(scene, rng)],
-        600,
-        7e-4,
-        0.7,
-    ),
+    "eyes": Course(scenes.draw, lambda scene, rng: [caption(scene)], 2_500, 1.5e-3, 0.2),
+    "student": Course(scenes.draw, _as_student, 1_800, 1e-3, 0.4),
+    "teacher": Course(scenes.draw, _as_teacher, 600, 7e-4, 0.7),
+    "letters": Course(manifests.draw, lambda label, rng: [transcript(label)], 2_000, 1.5e-3, 0.2, "student"),
+    "reader": Course(manifests.draw, _as_reader, 1_800, 1e-3, 0.4),
 }
+KEPT = ("student", "teacher", "reader")
 
 
 def main() -> None:
@@ -67,29 +79,39 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=30_000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps-share", type=float, default=1.0, help="shorten every course")
+    parser.add_argument("--courses", nargs="+", choices=COURSES, default=list(COURSES))
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
     rng = random.Random(args.seed)
+    record = args.output / "accuracy.json"
+    accuracy = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
     model, processor = build()
-    drawn = [draw(random.Random(args.seed + k)) for k in range(args.images)]
-    pictures = np.stack([np.asarray(image) for image, _ in drawn])
-    scenes = [scene for _, scene in drawn]
-
-    accuracy: dict[str, dict[str, float]] = {}
-    student: dict[str, np.ndarray] | None = None
-    for name, course in COURSES.items():
-        steps = round(course.steps * args.steps_share)
+    pictures, subjects, drawer = np.empty(0), [], None
+    made: dict[str, dict[str, np.ndarray]] = {}
+    for name in args.courses:
+        course = replace(COURSES[name], steps=round(COURSES[name].steps * args.steps_share))
+        if course.draw is not drawer:
+            pictures, subjects, drawer = *draw_all(course.draw, args.images, args.seed), course.draw
+        if course.starts_from:
+            model, processor = build(made.get(course.starts_from) or checkpoint.tensors(course.starts_from))
         if name == "teacher":
             model.model.visual.requires_grad_(False)
-        fit(model, processor, pictures, scenes, replace(course, steps=steps), args.batch, rng)
-        accuracy[name] = measure(model, processor)
+        fit(model, processor, pictures, subjects, course, args.batch, rng)
+        accuracy[name] = measure(model, processor, course.draw)
         print(name, json.dumps(accuracy[name]), flush=True)
-        if name != "eyes":
-            kept = state(model)
-            checkpoint.pack(kept, args.output / f"{name}.safetensors", base=student)
-            student = kept
-    (args.output / "accuracy.json").write_text(json.dumps(accuracy, indent=2) + "\n", encoding="utf-8")
+        if name in KEPT:
+            made[name] = state(model)
+            # The teacher sees with the student's eyes, which need not be kept twice.
+            base = made.get("student") if name == "teacher" else None
+            checkpoint.pack(made[name], args.output / f"{name}.safetensors", base)
+    record.write_text(json.dumps(accuracy, indent=2) + "\n", encoding="utf-8")
+
+
+def draw_all(draw: Callable[[random.Random], tuple[Image.Image, Any]], count: int, seed: int) -> tuple[Any, list[Any]]:
+    """Pictures (count, 112, 112, 3; uint8) and what each shows."""
+    drawn = [draw(random.Random(seed + k)) for k in range(count)]
+    return np.stack([np.asarray(image) for image, _ in drawn]), [subject for _, subject in drawn]
 
 
 def state(model: Any) -> dict[str, np.ndarray]:
@@ -99,8 +121,8 @@ def state(model: Any) -> dict[str, np.ndarray]:
         return load_file(Path(folder) / "model.safetensors")
 
 
-def build() -> tuple[Any, Any]:
-    """The untrained model over the rows in use, and Qwen2-VL's own picture processor."""
+def build(weights: dict[str, np.ndarray] | None = None) -> tuple[Any, Any]:
+    """A model over the rows in use, untrained or of ``weights``, and Qwen2-VL's own picture processor."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint.save_tokenizer(Path(folder))
         content = checkpoint.config()
@@ -117,7 +139,10 @@ def build() -> tuple[Any, Any]:
         (Path(folder) / "config.json").write_text(json.dumps(content), encoding="utf-8")
         config = AutoConfig.from_pretrained(folder)
         processor = Qwen2VLImageProcessor.from_pretrained(folder)
-    return Qwen2VLForConditionalGeneration(config), processor
+        if weights is None:
+            return Qwen2VLForConditionalGeneration(config), processor
+        save_file(weights, Path(folder) / "model.safetensors", metadata={"format": "pt"})
+        return Qwen2VLForConditionalGeneration.from_pretrained(folder), processor
 
 
 def encode(lessons: list[Lesson], system: bool = True, answer_last: bool = True) -> tuple[list[int], list[int]]:
@@ -187,7 +212,7 @@ def fit(
     model: Any,
     processor: Any,
     pictures: np.ndarray,
-    scenes: list[Scene],
+    subjects: list[Any],
     course: Course,
     batch_size: int,
     rng: random.Random,
@@ -202,9 +227,9 @@ def fit(
     model.train()
     began, running = time.monotonic(), 0.0
     for step in range(1, course.steps + 1):
-        chosen = rng.sample(range(len(scenes)), batch_size)
+        chosen = rng.sample(range(len(subjects)), batch_size)
         system = rng.random() < course.system_share
-        conversations = [encode(course.lessons(scenes[k], rng), system) for k in chosen]
+        conversations = [encode(course.lessons(subjects[k], rng), system) for k in chosen]
         loss = loss_of(model, batch(processor, pictures[chosen], conversations))
         optimizer.zero_grad()
         loss.backward()
@@ -218,22 +243,30 @@ def fit(
             running = 0.0
 
 
-@torch.inference_mode()
-def measure(model: Any, processor: Any, count: int = 500) -> dict[str, float]:
-    """Share of unseen pictures answered exactly, by question; ``json`` is the target format."""
-    scenes = [draw(random.Random(UNSEEN_SEED + k)) for k in range(count)]
-    questions = {
-        "caption": (caption(scenes[0][1])[0], lambda s: (caption(s)[1],)),
+QUESTIONS: dict[Any, dict[str, tuple[str, Callable[[Any], tuple[str, ...]]]]] = {
+    scenes.draw: {
+        "caption": ("What is in the picture?", lambda s: (caption(s)[1],)),
         "colour": ("What colour is it?", lambda s: (s.colour, f"It is {s.colour}.")),
         "shape": ("What shape is it?", lambda s: (s.shape, f"It is a {s.shape}.")),
         "count": ("How many are there?", lambda s: (str(s.count),)),
         "list": ("Answer as a list.", lambda s: (f'["{s.colour}", "{s.shape}", {s.count}]',)),
         "json": (JSON_QUESTION, lambda s: (json_lesson(s)[1],)),
-    }
+    },
+    manifests.draw: {
+        "transcript": ("What is printed here?", lambda m: (transcript(m)[1],)),
+        "dock": ("Which dock?", lambda m: (m.dock,)),
+        "pallet": ("Which pallet?", lambda m: (m.pallet_number,)),
+    },
+}
+
+
+@torch.inference_mode()
+def measure(model: Any, processor: Any, draw: Any, count: int = 500) -> dict[str, float]:
+    """Share of unseen pictures answered exactly, by question; ``json`` is the target format."""
+    pictures, subjects = draw_all(draw, count, UNSEEN_SEED)
     model.eval()
-    pictures = np.stack([np.asarray(image) for image, _ in scenes])
     result = {}
-    for name, (question, right) in questions.items():
+    for name, (question, right) in QUESTIONS[draw].items():
         asked = [encode([(question, "")], answer_last=False)] * count
         inputs = batch(processor, pictures, asked)
         del inputs["targets"]
@@ -241,7 +274,7 @@ def measure(model: Any, processor: Any, count: int = 500) -> dict[str, float]:
             **inputs, max_new_tokens=60, do_sample=False, eos_token_id=END_OF_TURN, pad_token_id=END_OF_TEXT
         )
         answers = [text_of(row[inputs["input_ids"].shape[1] :].tolist()) for row in output]
-        result[name] = sum(a in right(s) for a, (_, s) in zip(answers, scenes, strict=True)) / count
+        result[name] = sum(a in right(s) for a, s in zip(answers, subjects, strict=True)) / count
     model.train()
     return result
 

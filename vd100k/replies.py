@@ -1,0 +1,106 @@
+"""A model's reply -> the fields of a row, repaired where that loses nothing. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, Literal
+
+import json_repair
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+LETTERS = "ABCD"
+LETTER = re.compile(r"^\W*(?:choice|option|选项)?\W*([ABCD])(?![A-Za-z])", re.IGNORECASE)
+# What chat models put before a question although only the question was wanted.
+PREFACE = re.compile(r"^\s*(?:\*\*)?(?:question|问题)(?:\*\*)?\s*[:：]\s*(?:\*\*)?", re.IGNORECASE)
+QUOTES = "\"'“”‘’「」 \t*"
+
+
+class Unread(ValueError):
+    """The reply is not what the task asked for; the message says why."""
+
+
+class Choice(BaseModel):
+    """A question with four different options and the right letter."""
+
+    model_config = ConfigDict(str_strip_whitespace=True, coerce_numbers_to_str=True)
+
+    question: str = Field(min_length=1)
+    choiceA: str = Field(min_length=1)
+    choiceB: str = Field(min_length=1)
+    choiceC: str = Field(min_length=1)
+    choiceD: str = Field(min_length=1)
+    answer: Literal["A", "B", "C", "D"]
+
+    @field_validator("answer", mode="before")
+    @classmethod
+    def _letter(cls, value: object) -> object:
+        """``B``, ``b.``, ``(B)``, ``choiceB`` and ``B. a cat`` all mean B."""
+        found = LETTER.match(str(value))
+        return found[1].upper() if found else value
+
+    @model_validator(mode="after")
+    def _different(self) -> Choice:
+        if len({getattr(self, f"choice{letter}") for letter in LETTERS}) < len(LETTERS):
+            raise ValueError("two options are the same")
+        return self
+
+
+def read(reader: str, reply: str, whole: bool = True) -> dict[str, Any]:
+    """The row's fields in a reply, as the task's ``reader`` finds them.
+
+    A reply that is not ``whole`` (cut off at max_tokens) is never repaired: closing its brackets
+    would pass off half of it as all.
+
+    Raises:
+        Unread: it is not what was asked for.
+    """
+    return READERS[reader](reply, whole)
+
+
+def _text(reply: str, whole: bool) -> dict[str, Any]:
+    return {"answer": reply}
+
+
+def _question(reply: str, whole: bool) -> dict[str, Any]:
+    question = PREFACE.sub("", reply).strip().strip(QUOTES)
+    if not question:
+        raise Unread("no question in it")
+    return {"question": question, "answer": ""}
+
+
+def _json(reply: str, whole: bool) -> dict[str, Any]:
+    """The reply itself where it is JSON, otherwise what could be made of it."""
+    try:
+        json.loads(reply)
+    except ValueError:
+        return {"answer": json.dumps(_structure(reply, whole), ensure_ascii=False)}
+    return {"answer": reply}
+
+
+def _choice(reply: str, whole: bool) -> dict[str, Any]:
+    found = _structure(reply, whole)
+    try:
+        return Choice.model_validate(found[0] if isinstance(found, list) else found).model_dump()
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise Unread(f"{'.'.join(map(str, fault['loc'])) or 'choice'}: {fault['msg']}") from error
+
+
+def _structure(reply: str, whole: bool) -> dict[str, Any] | list[Any]:
+    try:
+        found = json_repair.loads(reply) if whole else json.loads(reply)
+    except ValueError as error:
+        raise Unread(f"not JSON, and cut off at max_tokens: {error}") from error
+    if not isinstance(found, dict | list) or not found:
+        raise Unread("no JSON in it")
+    return found
+
+
+READERS: dict[str, Callable[[str, bool], dict[str, Any]]] = {
+    "text": _text,
+    "question": _question,
+    "json": _json,
+    "choice": _choice,
+}

@@ -1,0 +1,153 @@
+"""Rows from wherever people have them: generated, Roboflow, a table, a Hugging Face data set on disk.
+
+Every reader yields numbered lines of ``{"id", "image", "question", "answer", …}``; a source with
+splits of its own names the row's in ``split``. A line without a row is a ``Fault``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vd100k import lines
+from vd100k.config import Columns
+from vd100k.errors import DataError
+from vd100k.lines import Fault, Line, Row
+
+ANNOTATIONS = "annotations.jsonl"
+ROBOFLOW = ("train", "valid", "test")
+TABLES = {".jsonl", ".csv"}
+KEYS = ("id", "image", "question", "answer")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place with rows in it; ``question`` is asked where a row brings none, and images that lie
+    inside the data are unpacked into ``unpacked``."""
+
+    path: Path
+    columns: Columns
+    question: str
+    unpacked: Path
+
+    @property
+    def image_folder(self) -> Path:
+        """Where its relative image names start."""
+        if self._is_table:
+            return self.path.parent
+        return self.path if self._is_roboflow else self.unpacked
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """What its rows may be for: a source with splits of its own may have some to test on."""
+        return ("train", "val") if self._is_table else ("train", "val", "test")
+
+    def check(self) -> None:
+        """Raise DataError if nothing is there."""
+        if not self.path.exists():
+            raise DataError(f"{self.path}: no rows there. Make them first: python run.py stage=generate …")
+
+    def lines(self) -> Iterator[Line]:
+        """Its rows, in order.
+
+        Raises:
+            DataError: nothing there, or nothing that can be read.
+        """
+        self.check()
+        if self._is_table:
+            return self._table(self.path)
+        if self._is_roboflow:
+            return self._roboflow()
+        return self._hugging_face()
+
+    @property
+    def _is_table(self) -> bool:
+        return self.path.suffix.lower() in TABLES
+
+    @property
+    def _is_roboflow(self) -> bool:
+        return any((self.path / split / ANNOTATIONS).exists() for split in ROBOFLOW)
+
+    def _table(self, path: Path) -> Iterator[Line]:
+        names = {getattr(self.columns, key): key for key in KEYS}
+        renamed = any(name != key for name, key in names.items())
+        for number, row in lines.read(path):
+            if row.__class__ is Fault:
+                yield number, row
+                continue
+            if renamed:
+                row = {names.get(name, name): value for name, value in row.items()}  # type: ignore[union-attr]
+            yield number, self._whole(row)  # type: ignore[arg-type]
+
+    def _whole(self, row: Row) -> Row:
+        """The row with what its kind leaves unsaid."""
+        if "suffix" in row and "answer" not in row:  # Roboflow's name for it
+            row["answer"] = row["suffix"]
+        if "id" not in row:
+            row["id"] = row.get("image")
+        if "question" not in row:
+            row["question"] = self.question
+        return row
+
+    def _roboflow(self) -> Iterator[Line]:
+        for split in ROBOFLOW:
+            path = self.path / split / ANNOTATIONS
+            for number, row in self._table(path) if path.exists() else ():
+                if not isinstance(row, Fault) and isinstance(row.get("image"), str):
+                    row["image"] = f"{split}/{row['image']}"
+                    row["id"], row["split"] = row["image"], split
+                yield number, row
+
+    def _hugging_face(self) -> Iterator[Line]:
+        number = 0
+        for split, rows in self._splits().items():
+            for row in rows:
+                number += 1
+                yield number, self._unpack(split, number, dict(row))
+
+    def _splits(self) -> dict[str, Any]:
+        """Iterables of rows by split, their images left undecoded; ``None`` where there are no splits."""
+        import datasets
+
+        parquet = [self.path] if self.path.is_file() else sorted(self.path.rglob("*.parquet"))
+        try:
+            if (self.path / "dataset_dict.json").exists() or (self.path / "state.json").exists():
+                loaded = datasets.load_from_disk(str(self.path))
+            elif parquet and parquet[0].suffix == ".parquet":
+                named: dict[str, list[str]] = {}
+                for file in parquet:
+                    named.setdefault(file.stem.split("-")[0], []).append(str(file))
+                loaded = datasets.load_dataset("parquet", data_files=named, streaming=True)
+            else:
+                raise DataError(
+                    f"{self.path}: no rows that can be read. A .jsonl or .csv file, a Roboflow folder "
+                    "(train/annotations.jsonl), or a Hugging Face data set saved to disk or in Parquet is expected."
+                )
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.path}: not a data set that can be read: {error}") from error
+        splits = loaded if isinstance(loaded, dict) else {"": loaded}
+        column = self.columns.image
+        for name, rows in splits.items():
+            if rows.features and isinstance(rows.features.get(column), datasets.Image):
+                splits[name] = rows.cast_column(column, datasets.Image(decode=False))
+        return splits
+
+    def _unpack(self, split: str, number: int, row: Row) -> Row:
+        """The row with its image as a file."""
+        row = {key: row.get(getattr(self.columns, key)) for key in KEYS} | {"split": split or None}
+        image = row["image"]
+        if isinstance(image, dict):
+            content, name = image.get("bytes"), image.get("path")
+            if content:
+                self.unpacked.mkdir(parents=True, exist_ok=True)
+                path = self.unpacked / f"{hashlib.sha256(content).hexdigest()[:32]}{Path(name or '').suffix}"
+                if not path.exists():
+                    path.write_bytes(content)
+                name = str(path.absolute())
+            row["image"] = name
+        row["id"] = str(row["id"] if row["id"] is not None else number)
+        row["question"] = row["question"] or self.question
+        return row
