@@ -105,7 +105,7 @@ class _Pass:
     ) -> None:
         self.marks = marks
         self._stage, self._job, self._seen, self._system = stage, job, seen, run.task.system_prompt
-        self._gate = Gate(stage.rules, run.task.reader, run.task.prompt, self._system or run.system, lengths)
+        self._gate = Gate(stage.rules, run.task.reader, run.task.prompt, lengths)
         self._pictures = Pictures(job.image_folder, stage.folder / "plain", stage.rules, run.model.min_pixels)
         self._outcome = Outcome()
 
@@ -148,7 +148,8 @@ class _Pass:
         elif self.marks is not None and (kind := self.marks.read(1)[0]):
             raise Unfit(KINDS[kind], "the same image and question came before")
         outcome = self._outcome
-        record = job.layout({**row, "image": path}, self._system)
+        row["image"] = path
+        record = job.layout(row, self._system)
         writers[self._side(row, identity)].write(record)
         if "model" in row:
             outcome.models.add(row["model"])
@@ -163,8 +164,8 @@ class _Pass:
         held_out = self._stage.split_dataset_ratio
         if not held_out or "val" not in job.writers:
             return "train"
-        drawn = xxhash.xxh3_64_intdigest(f"{self._stage.data_seed}/{identity}".encode()) / 2**64
-        return "val" if drawn < held_out else "train"
+        drawn = xxhash.xxh3_64_intdigest(identity.encode(), self._stage.data_seed % 2**64)
+        return "val" if drawn < held_out * 2**64 else "train"
 
     def _blocks(self, stack: contextlib.ExitStack) -> Iterator[list[Line]]:
         """The rows in blocks; where images are looked at, those of a block at the same time."""

@@ -38,11 +38,10 @@ class Unfit(ValueError):
 class Gate:
     """The rules that are on, for a task's rows; ``fits`` raises ``Unfit`` with the first that a row breaks."""
 
-    def __init__(self, rules: Rules, reader: str, prompt: str, system: str, lengths: Lengths) -> None:
+    def __init__(self, rules: Rules, reader: str, prompt: str, lengths: Lengths) -> None:
         self._rules = rules
         self._json = rules.not_json and reader == "json"
         self._prompt = prompt if rules.echo and len(prompt) >= ECHOED else None
-        self._system = system
         self._lengths = lengths
 
     def fits(self, row: Row, size: tuple[int, int] | None) -> None:
@@ -54,7 +53,7 @@ class Gate:
             raise Unfit("truncated", "cut off at max_tokens")
         self.says_something(row, answer)
         if rules.too_long:
-            tokens = self._lengths.excess(self._system, question, answer, size)
+            tokens = self._lengths.excess(question, answer, size)
             if tokens:
                 raise Unfit("too_long", f"{tokens} tokens")
 
@@ -66,9 +65,7 @@ class Gate:
         # The pattern is slow and the trouble rare: look for the last characters elsewhere first.
         if rules.repetition and answer.count(answer[-3:]) > 2 and REPEATED.search(answer[-400:]):
             raise Unfit("repetition", "the same over and over")
-        if rules.echo and (
-            normal(answer) == normal(row["question"]) or (self._prompt and answer.startswith(self._prompt))
-        ):
+        if rules.echo and (_echoes(answer, row["question"]) or (self._prompt and answer.startswith(self._prompt))):
             raise Unfit("echo", "the question given back")
         if rules.refusal and len(answer) < REFUSALS_ARE_SHORT and REFUSAL.match(answer):
             raise Unfit("refusal", answer[:100])
@@ -79,12 +76,16 @@ class Gate:
                 raise Unfit("not_json", str(error)) from None
 
 
-@functools.lru_cache(maxsize=4096)
 def normal(text: str) -> str:
     """The text without what makes no difference: case, spaces, full width, marks around it."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
     return "".join(text.casefold().split()).strip(MARKS)
+
+
+def _echoes(answer: str, question: str) -> bool:
+    alike = len(answer) < 2 * len(question) + 8  # or there is more in it than spaces and marks
+    return alike and normal(answer) == normal(question)
 
 
 def complete(row: Row) -> None:
@@ -139,7 +140,9 @@ class Pictures:
 
     def _named(self, name: str) -> str:
         """The path without looking at it: inside the folder by its name."""
-        path = os.path.normpath(name if os.path.isabs(name) else self._prefix + name)  # noqa: PTH117
+        path = name if name[:1] == "/" else self._prefix + name
+        if "/." in path or "//" in path:
+            path = os.path.normpath(path)
         if not path.startswith(self._prefix):
             raise Unfit("image_outside", outside(self._folder))
         return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,6 @@ CHAT = (
     "<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n<|vision_start|><|vision_end|>{question}<|im_end|>\n"
     "<|im_start|>assistant\n{answer}<|im_end|>\n"
 )
-FRAME = len(CHAT.encode())  # more bytes than the frame has tokens
 
 
 def visual_tokens(width: int, height: int, min_pixels: int, max_pixels: int) -> int:
@@ -44,26 +44,33 @@ class Lengths:
     hub's cache, has it. Where it is nowhere, ``uncounted`` rows pass.
     """
 
-    def __init__(self, model: str | None, min_pixels: int, max_pixels: int, max_length: int) -> None:
+    def __init__(self, model: str | None, system: str, min_pixels: int, max_pixels: int, max_length: int) -> None:
         self._pixels = (min_pixels, max_pixels)
         self._largest = max_pixels // (FACTOR * FACTOR)
         self._max_length = max_length
-        self._tokenizer = _tokenizer(model)
+        self._system, self._frame = system, len(CHAT.encode()) + _bytes(system)  # more bytes than it has tokens
+        self._model = model
         self.uncounted = 0
 
-    def excess(self, system: str, question: str, answer: str, size: tuple[int, int] | None) -> int | None:
+    @functools.cached_property
+    def _tokenizer(self) -> Tokenizer | None:
+        return _tokenizer(self._model)
+
+    def excess(self, question: str, answer: str, size: tuple[int, int] | None) -> int | None:
         """The number of tokens if it is more than ``max_length``, else None; ``size`` None is the largest."""
         pixels = self._largest if size is None else visual_tokens(*size, *self._pixels)
-        if len(question) + len(answer) + pixels + FRAME <= self._max_length // 4:
-            return None  # four bytes a character at most
-        if sum(len(text.encode()) for text in (system, question, answer)) + pixels + FRAME <= self._max_length:
+        if _bytes(question) + _bytes(answer) + pixels + self._frame <= self._max_length:
             return None
         if self._tokenizer is None:
             self.uncounted += 1
             return None
-        chat = CHAT.format(system=system, question=question, answer=answer)
+        chat = CHAT.format(system=self._system, question=question, answer=answer)
         tokens = len(self._tokenizer.encode(chat, add_special_tokens=False).ids) + pixels
         return tokens if tokens > self._max_length else None
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _tokenizer(model: str | None) -> Tokenizer | None:

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import IO, Self
 
 import numpy as np
-import xxhash
 
 from vd100k.gate import normal
 
@@ -20,13 +19,14 @@ CHUNK = 1 << 16  # rows sorted at a time
 class Repeats:
     """Rows' (image, question) as they come, 16 bytes each in a temporary file; then which repeat an earlier one.
 
-    Two rows are taken for the same when 64 bits of a hash agree: one in 10^7 sets of a million rows.
+    Two rows are taken for the same when 64 bits of a hash agree: one in ten million sets of a million rows.
     """
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed on leaving)
         self._marks = tempfile.TemporaryFile()  # noqa: SIM115
-        self._kept = array("Q")
+        self._kept = array("q")
+        self._question = self._normal = ""
 
     def __enter__(self) -> Self:
         return self
@@ -37,9 +37,11 @@ class Repeats:
 
     def add(self, image: str, question: str) -> None:
         """Note the next row."""
+        if question != self._question:  # often it is the same for all
+            self._question, self._normal = question, normal(question)
         kept = self._kept
-        kept.append(xxhash.xxh3_64_intdigest(f"{image}\0{normal(question)}".encode()))
-        kept.append(xxhash.xxh3_64_intdigest(f"{image}\0{question}".encode()))
+        kept.append(hash((image, self._normal)))
+        kept.append(hash((image, question)))
         if len(kept) >= 2 * CHUNK:
             self._flush()
 
@@ -64,15 +66,15 @@ class Repeats:
 
     def _flush(self) -> None:
         self._kept.tofile(self._file)
-        self._kept = array("Q")
+        self._kept = array("q")
 
     def _scatter(self, folder: Path, parts: int) -> None:
         """(near, exact, row) of each row into one of ``parts`` files, repeats into the same."""
         self._file.seek(0)
         start = 0
         while content := self._file.read(16 * CHUNK):
-            keys = np.frombuffer(content, np.uint64).reshape(-1, 2)
-            rows = np.arange(start, start + len(keys), dtype=np.uint64)
+            keys = np.frombuffer(content, np.int64).reshape(-1, 2)
+            rows = np.arange(start, start + len(keys), dtype=np.int64)
             start += len(keys)
             belongs = keys[:, 0] % parts
             order = np.argsort(belongs, kind="stable")
@@ -86,7 +88,7 @@ class Repeats:
 
 def _repeated(path: Path, exact: bool, near: bool) -> list[tuple[int, int]]:
     """(row, kind) of the rows in a part that repeat an earlier one."""
-    table = np.fromfile(path, np.uint64).reshape(-1, 3)
+    table = np.fromfile(path, np.int64).reshape(-1, 3)
     table = table[np.argsort(table[:, 0], kind="stable")]  # equal keys together, in the order of rows
     same = np.flatnonzero(table[1:, 0] == table[:-1, 0]) + 1
     found, seen, group = [], set[int](), None

@@ -75,22 +75,21 @@ class Source:
         names = {getattr(self.columns, key): key for key in KEYS}
         renamed = any(name != key for name, key in names.items())
         for number, row in lines.read(path):
-            if row.__class__ is Fault:
-                yield number, row
-                continue
-            if renamed:
-                row = {names.get(name, name): value for name, value in row.items()}  # type: ignore[union-attr]
-            yield number, self._whole(row)  # type: ignore[arg-type]
+            if not isinstance(row, Fault):
+                if renamed:
+                    row = {names.get(name, name): value for name, value in row.items()}
+                if "id" not in row or "question" not in row or "answer" not in row:
+                    self._complete(row)
+            yield number, row
 
-    def _whole(self, row: Row) -> Row:
-        """The row with what its kind leaves unsaid."""
+    def _complete(self, row: Row) -> None:
+        """Add what the row's kind leaves unsaid."""
         if "suffix" in row and "answer" not in row:  # Roboflow's name for it
             row["answer"] = row["suffix"]
         if "id" not in row:
             row["id"] = row.get("image")
         if "question" not in row:
             row["question"] = self.question
-        return row
 
     def _roboflow(self) -> Iterator[Line]:
         for split in ROBOFLOW:

@@ -38,19 +38,20 @@ class Lines:
 
     def __init__(self, path: Path, array: bool = False) -> None:
         self.path, self.records = path, 0
+        self._array = array
         self._scratch = path.with_name(f"{path.name}.tmp")
-        self._open, self._between, self._close = (b"[\n", b",\n", b"\n]\n") if array else (b"", b"\n", b"\n")
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._scratch.open("wb", buffering=BUFFER)
-        self._before = self._open
+        if self._array:
+            self._file.write(b"[\n")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
         if kind is None:
-            empty = self._before is self._open
-            self._file.write((self._open if empty else b"") + (self._close if self._open or not empty else b""))
+            if self._array:
+                self._file.write(b"\n]\n")
             self._file.close()
             self._scratch.replace(self.path)
         else:
@@ -59,8 +60,10 @@ class Lines:
             self._scratch.unlink(missing_ok=True)
 
     def write(self, record: Record) -> None:
-        self._file.write(self._before + orjson.dumps(record))
-        self._before = self._between
+        if self._array:
+            self._file.write((b",\n" if self.records else b"") + orjson.dumps(record))
+        else:
+            self._file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
         self.records += 1
 
     def files(self) -> list[dict[str, Any]]:

@@ -37,7 +37,8 @@ def plan(run: Run, stage: Convert) -> list[str]:
 def run(run: Run, stage: Convert, folder: Path, summary: Summary) -> None:
     if run.model.build and stage.rules.too_long:
         models.ensure(run)  # its tokenizer counts
-    lengths = Lengths(run.model.path, run.model.min_pixels, run.model.max_pixels, stage.max_length)
+    system = run.task.system_prompt or run.system
+    lengths = Lengths(run.model.path, system, run.model.min_pixels, run.model.max_pixels, stage.max_length)
     (_products if stage.products else _rows)(run, stage, lengths, summary)
     if lengths.uncounted:
         say(

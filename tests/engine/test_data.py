@@ -1,0 +1,125 @@
+"""What convert writes, read by ms-swift's own loader and trained on: nothing dropped, the image seen."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engine.conftest import rows, summary
+from tests.engine.test_finetune import call
+
+pytestmark = pytest.mark.engine
+
+# Loads a file as training does, encodes every row, and prints what it found.
+LOADER = """
+import json, sys
+from swift.dataset import load_dataset
+from swift.model import get_processor
+from swift.template import get_template
+path, model, mode, max_length = sys.argv[1:]
+processor = get_processor(model, model_type="qwen2_vl")
+template = get_template(processor, default_system="You are a helpful assistant.", max_length=int(max_length),
+                        template_type="qwen2_vl")
+template.set_mode(mode)
+dataset, _ = load_dataset(path, load_from_cache_file=False)
+found = []
+for row in dataset:
+    encoded = template.encode(dict(row))
+    ids = encoded.get("input_ids") or encoded["chosen_input_ids"]
+    pixels = encoded.get("pixel_values", encoded.get("chosen_pixel_values", encoded.get("rejected_pixel_values")))
+    found.append({"tokens": len(ids), "pixels": list(pixels.shape), "text": processor.tokenizer.decode(ids)})
+print("FOUND" + json.dumps(found))
+"""
+
+
+def loaded(path: Path, model: Path, mode: str = "train", max_length: int = 2048) -> list[dict[str, Any]]:
+    done = subprocess.run(
+        [sys.executable, "-c", LOADER, path, model, mode, str(max_length)], capture_output=True, text=True, check=False
+    )
+    assert "FOUND" in done.stdout, done.stderr[-3000:]
+    found: list[dict[str, Any]] = json.loads(done.stdout.split("FOUND")[1])
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """True answers to rendered pictures, and worse ones: another notation, as of another model."""
+    folder = tmp_path_factory.mktemp("data")
+    assert call(folder, "stage=render", "stage.train=48", "stage.heldout=8").returncode == 0
+    data = folder / "outputs/data/scenes-42/scene"
+    data.mkdir(parents=True)
+    pictures = folder.absolute() / "outputs/images/scenes-42/train"
+    for name in ("truth", "worse"):
+        with (data / f"{name}.jsonl").open("w", encoding="utf-8") as file:
+            for label in rows(folder / "outputs/images/scenes-42/train.jsonl"):
+                answer = json.dumps(label["answer"]) if name == "truth" else str(tuple(label["answer"].values()))
+                row = {"id": label["id"], "image": str(pictures / label["id"]), "model": name, "answer": answer}
+                file.write(json.dumps({**row, "question": "Describe the picture as JSON."}) + "\n")
+    return folder
+
+
+PAIRS = ["experiment=demo", "answers=truth", "rejected=worse", "task.reader=text"]
+
+
+def test_swift_loads_every_row_with_its_image(folder: Path) -> None:
+    system = ["experiment=demo", "answers=truth", "task.system_prompt='Be terse.'"]
+    done = call(folder, "stage=convert", *system, "stage.split_dataset_ratio=0.2")
+    assert done.returncode == 0, done.stderr
+    counts, made = summary(folder)["counts"], folder / "outputs/data/scenes-42/scene/truth.swift"
+    for side in ("train", "val"):
+        found = loaded(made / f"{side}.jsonl", folder / "outputs/models/tiny-student")
+        assert len(found) == counts[side] > 0, "swift drops what it cannot take"
+        for row in found:
+            assert row["pixels"] == [64, 1176], "8 x 8 patches of 2 x 3 x 14 x 14 values"
+            assert "<|im_start|>system\nBe terse.<|im_end|>" in row["text"]
+            assert row["text"].count("<|image_pad|>") == 16
+
+
+def test_swift_loads_every_pair_with_its_image_and_both_answers(folder: Path) -> None:
+    done = call(folder, "stage=convert", *PAIRS, "stage.split_dataset_ratio=0")
+    assert done.returncode == 0, done.stderr
+    path = folder / "outputs/data/scenes-42/scene/truth-worse.swift/train.jsonl"
+    found = loaded(path, folder / "outputs/models/tiny-student", "rlhf")
+    assert len(found) == 48
+    assert all(row["pixels"] == [64, 1176] for row in found)
+
+
+def test_what_convert_counts_is_what_swift_counts(folder: Path) -> None:
+    """The longest row that passes is one that swift takes; one token more is one that swift would drop."""
+    rows_path = folder / "outputs/data/scenes-42/scene/lengths.jsonl"
+    shutil.copy(rows_path.with_name("truth.jsonl"), rows_path)
+    first = rows(rows_path)[0]
+    answers = ["é" * k + " ok" for k in range(60, 70)]
+    lines = [json.dumps(first | {"answer": answer, "question": f"Q{k}?"}) for k, answer in enumerate(answers)]
+    rows_path.write_text("\n".join(lines), encoding="utf-8")
+    limit = ["experiment=demo", "answers=lengths", "task.reader=text", "stage.split_dataset_ratio=0"]
+    assert call(folder, "stage=convert", *limit).returncode == 0
+    path = folder / "outputs/data/scenes-42/scene/lengths.swift/train.jsonl"
+    tokens = [row["tokens"] for row in loaded(path, folder / "outputs/models/tiny-student")]
+    assert len(tokens) == 10
+    middle = tokens[5]
+    assert call(folder, "stage=convert", *limit, f"max_length={middle}").returncode == 0
+    assert summary(folder)["counts"]["train"] == sum(count <= middle for count in tokens)
+    assert (
+        len(loaded(path, folder / "outputs/models/tiny-student", max_length=middle))
+        == summary(folder)["counts"]["train"]
+    )
+
+
+def test_preference_training_widens_the_margin(folder: Path) -> None:
+    call(folder, "stage=convert", *PAIRS)
+    steps = ["+stage.args.max_steps=24", "stage.args.logging_steps=2", "stage.args.per_device_train_batch_size=2"]
+    done = call(folder, "stage=finetune", *PAIRS, "stage.method=dpo", *steps)
+    assert done.returncode == 0, done.stdout + done.stderr
+    metrics = summary(folder)["metrics"]
+    margins = [margin for _, margin in metrics["margin"]]
+    assert len(margins) >= 12
+    assert sum(margins[-3:]) / 3 > sum(margins[:3]) / 3 + 0.5
+    assert metrics["loss"][-1][1] < metrics["loss"][0][1]
+    assert (folder / "outputs/models/tiny-student/scenes-42-scene-truth-worse/loss.png").exists()
