@@ -29,10 +29,11 @@ demo: env  ## the whole loop in miniature: generate, fine-tune, serve, compare
 	$(BIN)/python run.py experiment=demo $(ENGINE)
 
 test: env  ## all tests, the engines' too
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 -m "not engine"
+	$(BIN)/python -m pytest -m engine
 
 unit: env  ## the quick tests, a minute
-	$(BIN)/python -m pytest -m "not engine and not slow"
+	$(BIN)/python -m pytest -n 2 -m "not engine and not slow"
 
 engine: env  ## the tests on real vLLM, ms-swift and nginx
 	$(BIN)/python -m pytest -m engine
@@ -41,7 +42,7 @@ check: env  ## lint, format, types, quick tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m "not engine and not slow"
+	$(BIN)/python -m pytest -q -n 2 -m "not engine and not slow"
 
 format: env  ## rewrite the code as check wants it
 	$(BIN)/ruff check --fix .

@@ -19,9 +19,9 @@ COMMON = ["experiment=demo", "answers=truth"]
 SHORT = ["+stage.args.max_steps=16", "stage.args.logging_steps=1", "stage.args.save_steps=8"]
 
 
-def call(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+def call(folder: Path, *overrides: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command_line(*overrides), cwd=folder, capture_output=True, text=True, timeout=300, check=False
+        command_line(*overrides), cwd=folder, capture_output=True, text=True, timeout=timeout, check=False
     )
 
 

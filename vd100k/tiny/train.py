@@ -1,7 +1,8 @@
-"""Train the two tiny models from nothing: ``python -m vd100k.tiny.train`` (under an hour on 2 cores).
+"""Train the tiny models from nothing: ``python -m vd100k.tiny.train`` (an hour and a half on 2 cores).
 
 The student learns to say what rendered scenes show, in many notations but never in JSON; the
-teacher goes on from it with frozen eyes and learns the JSON as well. Training keeps only the
+teacher goes on from it with frozen eyes and learns the JSON as well; the reader goes on from the
+student with open eyes and learns to read labels. Training keeps only the
 embedding rows in use and counts the others as logits of zero, which is what they are in the
 checkpoint. Seeded; the accuracy reached on unseen pictures is printed and kept in
 ``accuracy.json`` beside the weights.

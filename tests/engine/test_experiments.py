@@ -1,0 +1,55 @@
+"""The seeds' stories, whole: annotated documents taught to a reader, and a teacher's answers to a student."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.engine.conftest import Fleet, free_ports, rows, summary
+from tests.engine.test_finetune import call
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+
+
+def test_manifest_ocr_learns_the_fields(tmp_path: Path) -> None:
+    shortened = ["stage.render.train=320", "stage.render.heldout=40", "+stage.finetune.args.max_steps=90"]
+    batch = ["per_device_train_batch_size=4", "gradient_accumulation_steps=1", "save_steps=90"]
+    shortened += [f"stage.finetune.args.{value}" for value in batch]
+    done = call(tmp_path, "experiment=manifest-ocr", *shortened, f"hardware.port={free_ports(1)}", timeout=800)
+    assert done.returncode == 0, done.stdout + done.stderr
+    metrics = summary(tmp_path)["metrics"]
+    assert metrics["after"]["field_accuracy"] >= metrics["before"]["field_accuracy"] + 0.6
+    compared = rows(tmp_path / "outputs/evaluations/manifests-42/manifest/tiny-reader.compared.jsonl")
+    assert len(compared) == 40
+    trained_on = rows(tmp_path / "outputs/data/manifests-42/manifest/annotations.swift/train.jsonl")
+    assert all("/train/" in row["images"][0] for row in trained_on), "none of the documents it is judged by"
+    (tmp_path / "outputs/images/manifests-42/render.json").unlink()
+    own = call(tmp_path, "experiment=manifest-ocr", "stage.steps=[render]")
+    assert "holds images of your own: nothing is drawn" in own.stdout
+
+
+def test_gpt_distill_with_a_teacher_behind_an_address(fleet: Fleet, tmp_path: Path) -> None:
+    """The story's own configuration; only the models are tiny and GPT's address is a local one."""
+    url = f"http://127.0.0.1:{fleet.replicas[0]}/v1"
+    story = [
+        "experiment=gpt-distill",
+        f"images={fleet.folder}/outputs/images/scenes-42/train",
+        "dataset=photos",
+        "task.prompt='Describe the picture as JSON.'",
+        "hardware=cpu",
+        "model=tiny-student",
+        f"teacher.hardware.urls=[{url}]",
+        "teacher.model.served_name=tiny-teacher",
+        "teacher.model.api_key_env=null",
+    ]
+    short = ["+stage.finetune.args.max_steps=6", "stage.finetune.args.gradient_accumulation_steps=1"]
+    done = call(tmp_path, *story, *short)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert summary(tmp_path)["counts"]["requests"] == 48
+    assert summary(tmp_path)["steps"][0]["counts"]["cost"] > 0, "GPT-4o's price is known"
+    models = tmp_path / "outputs/models/tiny-student/photos-vqa-gpt-4o"
+    assert (models / "merged/model.safetensors").exists()
+    again = call(tmp_path, *story, *short)
+    assert summary(tmp_path)["counts"]["requests"] == 0
+    assert again.stdout.count("reusing") == 2
