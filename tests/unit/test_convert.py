@@ -239,7 +239,10 @@ any_row = st.fixed_dictionaries(
         "question": values,
         "answer": st.one_of(values, st.dictionaries(st.text(max_size=3), st.integers(), max_size=2)),
         "finish_reason": st.sampled_from(["stop", "length"]),
-        "split": st.sampled_from(["train", "valid", "test", "other"]),
+        "split": st.one_of(values, st.sampled_from(["train", "valid", "test"]), st.just([])),
+        "model": st.one_of(values, st.just({})),
+        "image_sha256": st.one_of(values, st.just([])),
+        "choiceA": values,
     },
 )
 any_line = st.one_of(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vd100k import formats
+from vd100k.data import formats
 
 text = st.text(min_size=1).filter(lambda text: "<image>" not in text)
 rows = st.fixed_dictionaries(

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from vd100k.config import Rules
-from vd100k.gate import Gate, Unfit, normal
-from vd100k.lengths import Lengths, visual_tokens
+from vd100k.data.gate import Gate, Unfit, normal
+from vd100k.data.lengths import Lengths, visual_tokens
 
 ALL = Rules(**dict.fromkeys(Rules.model_fields, True))
 

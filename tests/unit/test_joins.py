@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vd100k import repeats
-from vd100k.joins import in_order, paired
+from vd100k.data import repeats
+from vd100k.data.joins import in_order, paired
 from vd100k.lines import Fault
 from vd100k.records import write_lines
 

@@ -11,17 +11,18 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from vd100k import conversion, formats, joins, models, products
+from vd100k import models
 from vd100k.config import Convert, Run
 from vd100k.console import say
-from vd100k.conversion import Job, Outcome
+from vd100k.data import conversion, formats, joins, products
+from vd100k.data.conversion import Job, Outcome
+from vd100k.data.lengths import Lengths
+from vd100k.data.sources import Source
+from vd100k.data.writers import Lines, Parquet, Writer
 from vd100k.errors import DataError
-from vd100k.lengths import Lengths
 from vd100k.lines import Line
 from vd100k.records import write_json
-from vd100k.sources import Source
 from vd100k.summary import Summary, file_facts
-from vd100k.writers import Lines, Parquet, Writer
 
 SUFFIXES = {"swift": ".jsonl", "sharegpt": ".json", "vd100k": ".json"}
 

@@ -15,14 +15,14 @@ import orjson
 import xxhash
 from rich.table import Table
 
-from vd100k import gate, repeats
 from vd100k.config import Convert, Run
 from vd100k.console import console, progress
-from vd100k.formats import Layout
-from vd100k.gate import Gate, Pictures, Unfit
-from vd100k.lengths import Lengths
+from vd100k.data import gate, repeats
+from vd100k.data.formats import Layout
+from vd100k.data.gate import Gate, Pictures, Unfit
+from vd100k.data.lengths import Lengths
+from vd100k.data.writers import Lines, Writer
 from vd100k.lines import Fault, Line, Row
-from vd100k.writers import Lines, Writer
 
 BLOCK = 1024  # rows whose images are looked at together
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
@@ -142,7 +142,8 @@ class _Pass:
         path, size = self._pictures.at(row["image"])
         self._gate.fits(row, size)
         # The same picture is the same under another name where the row knows its content.
-        identity = row.get("image_sha256") or row["id"]
+        content = row.get("image_sha256")
+        identity = content if content.__class__ is str else row["id"]
         if self._seen is not None:
             self._seen.add(identity, row["question"])
         elif self.marks is not None and (kind := self.marks.read(1)[0]):
@@ -151,15 +152,16 @@ class _Pass:
         row["image"] = path
         record = job.layout(row, self._system)
         writers[self._side(row, identity)].write(record)
-        if "model" in row:
-            outcome.models.add(row["model"])
         if outcome.example is None:
             outcome.example = record
+        if (model := row.get("model")).__class__ is str:
+            outcome.models.add(model)
 
     def _side(self, row: Row, identity: str) -> str:
         """Where the row belongs: as its source says, or drawn by its image."""
         job = self._job
-        if named := SPLITS.get(row.get("split") or ""):
+        split = row.get("split")
+        if split.__class__ is str and (named := SPLITS.get(split)):
             return named if named in job.writers else "train"
         held_out = self._stage.split_dataset_ratio
         if not held_out or "val" not in job.writers:

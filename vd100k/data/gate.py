@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from vd100k.config import Rules
+from vd100k.data.formats import OPTIONS, TAG
+from vd100k.data.lengths import LONGEST_SHAPE, Lengths
 from vd100k.images import FACTOR, ImageError, outside, plain, within
-from vd100k.lengths import LONGEST_SHAPE, Lengths
 
 Row = dict[str, Any]
-TAG = "<image>"
+NEEDED = ("id", "image", "question")
 REPEATED = re.compile(r"(.{1,40}?)\1{7,}\s*\Z", re.DOTALL)  # the same eight times, to the end
 REFUSAL = re.compile(
     r"\W*(?:i['’]?m sorry|i am sorry|sorry,|i['’]?m (?:unable|not able)|i am (?:unable|not able)|i can(?:['’]t|not)"
@@ -89,8 +90,13 @@ def _echoes(answer: str, question: str) -> bool:
 
 
 def complete(row: Row) -> None:
-    """Raise Unfit unless the row has text for id, image and question, and an answer; structured answers become JSON."""
-    for key in ("id", "image", "question"):
+    """Raise Unfit unless the row has text for id, image, question and all of a choice's options, and an answer.
+
+    Numbers as ids and structured answers are common, and become text.
+    """
+    if row.get("id").__class__ is int:
+        row["id"] = str(row["id"])
+    for key in (*NEEDED, *OPTIONS) if OPTIONS[0] in row else NEEDED:
         value = row.get(key)
         if value.__class__ is not str or not value:
             raise Unfit("incomplete", f'no "{key}"')

@@ -10,7 +10,7 @@ from typing import IO, Self
 
 import numpy as np
 
-from vd100k.gate import normal
+from vd100k.data.gate import normal
 
 NEW, EXACT, NEAR = 0, 1, 2
 CHUNK = 1 << 16  # rows sorted at a time
