@@ -13,7 +13,7 @@ import numpy as np
 from vd100k.data.gate import normal
 
 NEW, EXACT, NEAR = 0, 1, 2
-CHUNK = 1 << 16  # rows sorted at a time
+CHUNK = 1 << 15  # rows sorted at a time
 
 
 class Repeats:
