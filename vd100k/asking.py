@@ -11,7 +11,7 @@ from typing import Any
 from rich.progress import TaskID
 
 from vd100k import fingerprint, lines, models, prompts
-from vd100k.client import Answer, Client, Refused, may_pass
+from vd100k.client import Client, Refused, may_pass
 from vd100k.config import Generate, Run
 from vd100k.console import progress, say
 from vd100k.errors import DataError
@@ -36,10 +36,10 @@ class Counts:
     completion_tokens: int = 0
     cost: float | None = None
 
-    def add(self, run: Run, answer: Answer) -> None:
-        """Count an answer's tokens and what they cost."""
-        self.prompt_tokens += answer.prompt_tokens
-        self.completion_tokens += answer.completion_tokens
+    def update(self, run: Run, client: Client) -> None:
+        """Count what the client has sent and got so far, and what that costs."""
+        self.requests = client.requests
+        self.prompt_tokens, self.completion_tokens = client.prompt_tokens, client.completion_tokens
         if price := run.model.price:
             spent = self.prompt_tokens * price.prompt + self.completion_tokens * price.completion
             self.cost = round(spent / MILLION, 6)
@@ -161,6 +161,8 @@ def _asked(run: Run, pictures: dict[str, Picture], refuse: Callable[[str, str, s
             refuse(where, "incomplete", 'a question has an "id", the image it is about, and a "question"')
         elif row["id"] not in pictures:
             refuse(row["id"], "image_missing", f"{where}: no such image in {run.images}")
+        elif not unchanged(pictures[row["id"]].path, row):
+            refuse(row["id"], "image_changed", f"{where}: it is about another image of that name")
         else:
             yield Item(pictures[row["id"]], row["question"])
 
@@ -176,8 +178,8 @@ async def _ask(run: Run, servers: Fleet, todo: list[Item], ledger: Ledger, count
 
             async def worker() -> None:
                 for item in waiting:  # shared: each goes to one worker
-                    await _ask_one(run, client, item, ledger, counts)
-                    counts.requests = client.requests
+                    await _ask_one(run, client, item, ledger)
+                    counts.update(run, client)
                     _report(run, bar, line, len(todo), counts)
 
             try:
@@ -185,12 +187,12 @@ async def _ask(run: Run, servers: Fleet, todo: list[Item], ledger: Ledger, count
                     for _ in range(min(stage.max_in_flight, len(todo))):
                         group.create_task(worker())
             except* Exception as errors:
-                counts.requests = client.requests
+                counts.update(run, client)
                 servers.check()  # if a replica died, its own last words say more
                 raise errors.exceptions[0] from None
 
 
-async def _ask_one(run: Run, client: Client, item: Item, ledger: Ledger, counts: Counts) -> None:
+async def _ask_one(run: Run, client: Client, item: Item, ledger: Ledger) -> None:
     picture, question = item.picture, item.question
     try:
         url, facts = await asyncio.to_thread(_read, picture.path, run.model.max_pixels)
@@ -202,7 +204,6 @@ async def _ask_one(run: Run, client: Client, item: Item, ledger: Ledger, counts:
     except Refused as error:
         ledger.fail(picture.id, error.reason, str(error), error.attempts, question)
         return
-    counts.add(run, answer)
     facts["finish_reason"] = answer.finish_reason
     path = str(picture.path.absolute())
     ledger.append(prompts.row(run.task, run.model.name, picture.id, path, question, answer.fields, **facts))

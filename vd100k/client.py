@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import json
 import os
@@ -29,8 +30,6 @@ NO_CREDIT = "insufficient_quota"  # OpenAI says it with a 429, but waiting does 
 class Answer:
     fields: dict[str, Any]
     finish_reason: str | None
-    prompt_tokens: int
-    completion_tokens: int
     attempts: int
 
 
@@ -66,6 +65,7 @@ class Client:
     def __init__(self, urls: list[str], model: Model, served_name: str, stage: Generate) -> None:
         timeout = openai.Timeout(stage.timeout_s, connect=stage.connect_timeout_s)
         self._name, self._attempts, self.requests = served_name, stage.max_retries + 1, 0
+        self.prompt_tokens = self.completion_tokens = 0  # of all replies, also those that were asked for again
         key = _api_key(model)
         self._endpoints = [
             Endpoint(url, openai.AsyncOpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=0)) for url in urls
@@ -135,20 +135,21 @@ class Client:
             text = choice.message.content
         except (AttributeError, IndexError, TypeError) as error:  # the SDK takes any JSON for a reply
             raise Unusable(f"not a chat completion: {error}") from error
-        if not text or not text.strip():
+        # Servers leave any of it out.
+        self.prompt_tokens += _count(reply.usage, "prompt_tokens")
+        self.completion_tokens += _count(reply.usage, "completion_tokens")
+        if not isinstance(text, str) or not text.strip():
             raise Unusable(f"an empty answer (finish_reason {choice.finish_reason})")
         try:
             fields = replies.read(reader, text, whole=choice.finish_reason != "length")
         except replies.Unread as error:
             raise Unusable(f"{error}: {text[:200]}", "not_as_asked") from error
-        usage = reply.usage
-        return Answer(
-            fields,
-            choice.finish_reason,
-            usage.prompt_tokens if usage else 0,
-            usage.completion_tokens if usage else 0,
-            attempts,
-        )
+        return Answer(fields, choice.finish_reason, attempts)
+
+
+def _count(usage: Any, name: str) -> int:
+    count = getattr(usage, name, None)
+    return count if isinstance(count, int) else 0
 
 
 def _api_key(model: Model) -> str:
@@ -189,8 +190,9 @@ def _wait(state: tenacity.RetryCallState) -> float:
         try:
             return min(float(after), LONGEST_WAIT_S)
         except ValueError:
-            when = email.utils.parsedate_to_datetime(after) if "," in after else None
-            return min(max(0.0, when.timestamp() - time.time()), LONGEST_WAIT_S) if when else _backoff(state)
+            with contextlib.suppress(ValueError):
+                when = email.utils.parsedate_to_datetime(after)
+                return min(max(0.0, when.timestamp() - time.time()), LONGEST_WAIT_S)
     return _backoff(state)
 
 

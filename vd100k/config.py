@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
 Options = dict[str, Any]  # another tool's options, passed on as they are
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -142,13 +151,6 @@ class Generate(Part):
     if_changed: Literal["refuse", "set_aside"]
 
 
-class Columns(Part):
-    id: str
-    image: str
-    question: str
-    answer: str
-
-
 class Rules(Part):
     """What makes a row unfit to train on; see conf/stage/convert.yaml."""
 
@@ -193,7 +195,7 @@ class Convert(Part):
     source: Path
     rejected: Path | None
     folder: Path
-    columns: Columns
+    columns: dict[Literal["id", "image", "question", "answer"], str]
     split_dataset_ratio: Share
     data_seed: int
     max_length: PositiveInt
@@ -261,7 +263,7 @@ class Run(Part):
     key: str
 
     images: str | None
-    image_folder: Path | None
+    image_folder: Annotated[Path, AfterValidator(Path.expanduser)] | None
     dataset: str | None
     output_dir: Path
     dry_run: bool

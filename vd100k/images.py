@@ -26,7 +26,6 @@ LISTS = {".jsonl", ".csv"}
 PLAIN_MODES = {"L", "RGB"}
 FACTOR = 28  # Qwen-VL sees in 28 x 28 pixel tokens
 ORIENTATION = 0x0112  # EXIF
-BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises for a bad file
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks on odd and large files that it reads all the same
 
@@ -64,17 +63,13 @@ def find(
 
     def refused(id: str, reason: str, detail: str) -> None:
         nonlocal first
-        first = first or f" The first line refused: {detail}."
+        first = first or f" The first refused: {detail}."
         refuse(id, reason, detail)
 
     if not source.exists():
         raise DataError(f"images={images}: no such folder or file. Give a folder of images, or a .jsonl or .csv list.")
     if source.is_dir():
-        found: Iterator[Picture] = (
-            Picture(path.relative_to(source).as_posix(), path)
-            for path in sorted(source.rglob("*"))
-            if path.suffix.lower() in SUFFIXES and path.is_file()
-        )
+        found = _in_folder(source, image_folder or source, refused)
     elif source.suffix.lower() in LISTS:
         found = _listed(source, image_folder or source.parent, refused)
     else:
@@ -147,7 +142,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
         with Image.open(path) as image:
             image.load()  # verify() would let a truncated file pass
             yield image
-    except BROKEN as error:
+    except Exception as error:  # Pillow raises whatever its decoders stumble over
         reason = "not an image" if "cannot identify" in str(error) else getattr(error, "strerror", None) or error
         raise ImageError(f"{path}: {reason}") from error
 
@@ -182,20 +177,34 @@ def plain(path: Path, folder: Path) -> tuple[Path, tuple[int, int]]:
     Raises:
         ImageError: missing, not an image, or broken.
     """
+    copy = (folder / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.png").absolute()
     with opened(path) as image:
         if is_plain(image):
             return path, image.size
-        copy = folder / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.png"
-        folder.mkdir(parents=True, exist_ok=True)
         upright = rgb(image)
-        upright.save(copy)
-        return copy.absolute(), upright.size
+    # One that is there stays untouched: a training is known by its files.
+    if not copy.exists() or copy.stat().st_mtime_ns < path.stat().st_mtime_ns:
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = copy.with_suffix(".tmp")
+        upright.save(scratch, "PNG")
+        scratch.replace(copy)
+    return copy, upright.size
 
 
 def reduced(width: int, height: int, max_pixels: int) -> tuple[int, int]:
     """Width and height under ``max_pixels`` in steps of 28, the shape kept as nearly as that allows."""
     scale = math.sqrt(max_pixels / (width * height))
     return tuple(max(FACTOR, math.floor(side * scale / FACTOR) * FACTOR) for side in (width, height))  # type: ignore[return-value]
+
+
+def _in_folder(source: Path, folder: Path, refuse: Refuse) -> Iterator[Picture]:
+    for path in sorted(source.rglob("*")):
+        if path.suffix.lower() in SUFFIXES and path.is_file():
+            id = path.relative_to(source).as_posix()
+            if within(folder, str(path.absolute())) is None:  # a link
+                refuse(id, "image_outside", outside(folder))
+            else:
+                yield Picture(id, path)
 
 
 def _listed(source: Path, folder: Path, refuse: Refuse) -> Iterator[Picture]:

@@ -57,17 +57,27 @@ def csv_rows(path: Path) -> Iterator[Line]:
     """Comma-separated, the first line naming the columns; a row may span several lines."""
     # What is not UTF-8 becomes lone surrogates, which no text has.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        rows = csv.DictReader(file)
+        rows = csv.DictReader(file, strict=True)  # or a quote left open would swallow the rest as one answer
+        if any(_is_foreign(name) for name in _header(rows, path)):
+            raise DataError(f"{path}: its first line, which names the columns, is not text in UTF-8.")
         while True:
+            number = rows.line_num + 1
             try:
                 row = next(rows, None)
             except csv.Error as error:
-                yield rows.line_num, Fault("bad_line", f"not CSV: {error}", "")
+                yield number, Fault("bad_line", f"not CSV up to line {rows.line_num}: {error}", "")
                 continue
             if row is None:
                 return
             fault = _csv_fault(row)
-            yield rows.line_num, Fault("bad_line", fault, str(row)[:RAW]) if fault else row
+            yield number, Fault("bad_line", fault, str(row)[:RAW]) if fault else row
+
+
+def _header(rows: csv.DictReader[str], path: Path) -> list[str]:
+    try:
+        return list(rows.fieldnames or [])
+    except csv.Error as error:
+        raise DataError(f"{path}: its first line does not name columns: {error}.") from error
 
 
 def _csv_fault(row: Row) -> str | None:
@@ -75,6 +85,9 @@ def _csv_fault(row: Row) -> str | None:
         return "more values than columns"
     if None in row.values():
         return "fewer values than columns"
-    if any("\udc80" <= character <= "\udcff" for value in row.values() for character in value):
-        return "not text in UTF-8"
-    return None
+    return "not text in UTF-8" if any(map(_is_foreign, row.values())) else None
+
+
+def _is_foreign(text: str) -> bool:
+    """Whether bytes that are not UTF-8 were read in it."""
+    return not text.isascii() and any("\udc80" <= character <= "\udcff" for character in text)

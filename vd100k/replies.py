@@ -8,13 +8,16 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import json_repair
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 LETTERS = "ABCD"
-LETTER = re.compile(r"^\W*(?:choice|option|选项)?\W*([ABCD])(?![A-Za-z])", re.IGNORECASE)
+# B, b., (B), choiceB, option B: …, and with words before it "The answer is B" and 答案：B.
+LETTER = re.compile(
+    r"^\W*(?:choice|option|选项|the answer is|answer|答案)?\W*([A-D])(?=\s*$|[.):：、，。])", re.IGNORECASE
+)
 # What chat models put before a question although only the question was wanted.
 PREFACE = re.compile(r"^\s*(?:\*\*)?(?:question|问题)(?:\*\*)?\s*[:：]\s*(?:\*\*)?", re.IGNORECASE)
-QUOTES = "\"'“”‘’「」 \t*"
+QUOTES = ('""', "''", "“”", "‘’", "「」")
 
 
 class Unread(ValueError):
@@ -33,12 +36,16 @@ class Choice(BaseModel):
     choiceD: str = Field(min_length=1)
     answer: Literal["A", "B", "C", "D"]
 
-    @field_validator("answer", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _letter(cls, value: object) -> object:
-        """``B``, ``b.``, ``(B)``, ``choiceB`` and ``B. a cat`` all mean B."""
-        found = LETTER.match(str(value))
-        return found[1].upper() if found else value
+    def _letter(cls, found: object) -> object:
+        """``B``, ``b.``, ``(B)``, ``choiceB``, ``B. a cat`` and the option's own text all mean B."""
+        if not isinstance(found, dict):
+            return found
+        said = str(found.get("answer")).strip()
+        same = [letter for letter in LETTERS if str(found.get(f"choice{letter}")).strip() == said]
+        named = LETTER.match(said)
+        return found | {"answer": same[0] if same else named[1].upper() if named else said}
 
     @model_validator(mode="after")
     def _different(self) -> Choice:
@@ -64,7 +71,11 @@ def _text(reply: str, whole: bool) -> dict[str, Any]:
 
 
 def _question(reply: str, whole: bool) -> dict[str, Any]:
-    question = PREFACE.sub("", reply).strip().strip(QUOTES)
+    question = PREFACE.sub("", reply).strip().strip("*").strip()
+    if len(question) > 1 and question[0] + question[-1] in QUOTES:
+        question = question[1:-1].strip()
+    if not whole:
+        raise Unread("cut off at max_tokens")
     if not question:
         raise Unread("no question in it")
     return {"question": question, "answer": ""}
@@ -74,7 +85,7 @@ def _json(reply: str, whole: bool) -> dict[str, Any]:
     """The reply itself where it is JSON, otherwise what could be made of it."""
     try:
         json.loads(reply)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {"answer": json.dumps(_structure(reply, whole), ensure_ascii=False)}
     return {"answer": reply}
 
@@ -91,8 +102,8 @@ def _choice(reply: str, whole: bool) -> dict[str, Any]:
 def _structure(reply: str, whole: bool) -> dict[str, Any] | list[Any]:
     try:
         found = json_repair.loads(reply) if whole else json.loads(reply)
-    except ValueError as error:
-        raise Unread(f"not JSON, and cut off at max_tokens: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise Unread(f"not JSON{'' if whole else ', and cut off at max_tokens'}: {error}") from error
     if not isinstance(found, dict | list) or not found:
         raise Unread("no JSON in it")
     return found

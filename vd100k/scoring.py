@@ -24,7 +24,7 @@ def judge(answer: str | None, label: Any) -> Score:
     try:
         parsed = json.loads(answer or "")
         valid = True
-    except ValueError:
+    except (ValueError, RecursionError):
         parsed, valid = None, False
     if isinstance(label, str):
         right = answer is not None and answer.strip() == label.strip()

@@ -52,6 +52,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """True answers to rendered pictures, and worse ones: another notation, as of another model."""
     folder = tmp_path_factory.mktemp("data")
     assert call(folder, "stage=render", "stage.train=48", "stage.heldout=8").returncode == 0
+    student = [sys.executable, "-m", "vd100k.tiny", "student", folder / "outputs/models/tiny-student"]
+    subprocess.run(student, check=True)
     data = folder / "outputs/data/scenes-42/scene"
     data.mkdir(parents=True)
     pictures = folder.absolute() / "outputs/images/scenes-42/train"

@@ -77,7 +77,7 @@ FAULTS: dict[str, Row] = {
     "truncated": {"finish_reason": "length"},
     "image_tags": {"answer": "an <image> tag"},
     "empty": {"answer": " "},
-    "repetition": {"answer": "!" * 40},
+    "repetition": {"answer": "!" * 40 + " \n"},
     "echo": {"answer": " Q? "},
     "refusal": {"answer": "I'm sorry, but I can't help with that."},
     "too_long": {"answer": " ".join(map(str, range(5000)))},
@@ -182,6 +182,55 @@ def test_pairs_are_joined_by_image_and_question(parsed: Callable[..., Run], tmp_
         chosen, worse = row["messages"][-1]["content"], row["rejected_response"]
         assert chosen.removeprefix("a") == worse.removeprefix("worse ")
     assert folder.name == "m-w.swift"
+
+
+def test_an_image_is_itself_whatever_the_row_is_called(
+    parsed: Callable[..., Run], tmp_path: Path, pictures: Path
+) -> None:
+    """Ids that count rows, and several names for one file: split, repeats and published names go by the image."""
+    names = ["00.png", "./00.png", str(pictures / "00.png"), *(f"0{k % 5 + 1}.png" for k in range(30))]
+    source = pictures / "rows.jsonl"
+    write_lines(source, [{"id": k, "image": n, "question": f"q{k // 3}", "answer": "a"} for k, n in enumerate(names)])
+    options = [f"stage.source={source}", "stage.split_dataset_ratio=0.4", "format=vd100k"]
+    summary, folder = convert(parsed, tmp_path, *options)
+    assert summary.metrics["rejected"] == {"duplicate": 2}
+    sides = {side: json.loads((folder / f"{side}.json").read_text(encoding="utf-8")) for side in ("train", "val")}
+    images = {side: {row["image"] for row in rows} for side, rows in sides.items()}
+    assert images["train"] | images["val"] == {f"0{k}.png" for k in range(6)}
+    assert images["val"]
+    assert not images["train"] & images["val"]
+    same_id = [{"id": "x", "image": f"0{k}.png", "question": "q", "answer": "a"} for k in range(3)]
+    write_lines(source, same_id)
+    assert convert(parsed, tmp_path, *options)[0].counts["rejected"] == 0
+
+
+def test_what_is_rejected_in_a_pair_is_checked_too(
+    parsed: Callable[..., Run], tmp_path: Path, generated: Write
+) -> None:
+    generated(lambda k, row: row | {"image_sha256": "one"} if k == 3 else row)
+    odd = {0: {"a": 1}, 1: "an <image> tag", 2: " ".join(map(str, range(5000)))}
+
+    def worse(k: int, row: Row) -> Row:
+        return row | {"answer": odd.get(k, "worse"), **({"image_sha256": "another"} if k == 3 else {})}
+
+    generated(worse, name="w")
+    options = ["rejected=w", "stage.split_dataset_ratio=0", tiny_tokenizer(tmp_path)]
+    summary, folder = convert(parsed, tmp_path, *options)
+    assert summary.metrics["rejected"] == {"image_tags": 1, "too_long": 1, "other_image": 1}
+    assert next(read(folder / "train.jsonl"))["rejected_response"] == '{"a": 1}'
+
+
+def test_a_rerun_leaves_plain_copies_as_they_are(parsed: Callable[..., Run], tmp_path: Path, pictures: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGBA", (60, 60), (255, 0, 0, 128)).save(pictures / "rgba.png")
+    source = pictures / "rows.jsonl"
+    write_lines(source, [{"image": "rgba.png", "question": "q", "answer": "a"}])
+    copies = []
+    for _ in range(2):
+        _, folder = convert(parsed, tmp_path, f"stage.source={source}", "stage.split_dataset_ratio=0")
+        copies.append(Path(next(read(folder / "train.jsonl"))["images"][0]).stat().st_mtime_ns)
+    assert copies[0] == copies[1], "a training is known by its files"
 
 
 @pytest.mark.parametrize("pairs", [False, True])

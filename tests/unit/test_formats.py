@@ -12,7 +12,8 @@ from vd100k.data import formats
 
 text = st.text(min_size=1).filter(lambda text: "<image>" not in text)
 rows = st.fixed_dictionaries(
-    {"id": text, "question": text, "answer": text, "image": text}, optional={"rejected": text, "model": text}
+    {"id": text, "question": text, "answer": text, "image": text, "name": text},
+    optional={"rejected": text, "model": text},
 )
 systems = st.one_of(st.none(), st.text(min_size=1))
 
@@ -62,7 +63,7 @@ def test_a_choice_keeps_its_options(layout: formats.Layout) -> None:
 
 
 def test_answer_sets_have_the_published_fields() -> None:
-    row = {"id": "a.png", "image": "/x/a.png", "question": "Q", "answer": "A", "model": "m"}
+    row = {"id": "a.png", "image": "/x/a.png", "name": "a.png", "question": "Q", "answer": "A", "model": "m"}
     assert formats.rows(row, None) == {"id": "a.png", "question": "Q", "answer": "A"}
     assert formats.published(row, None) == {
         "id": "a.png",

@@ -33,6 +33,8 @@ def fault(answer: str, question: str = "What is it?", prompt: str = "Describe th
         ("The sign says go go go go go go go go go go", "repetition"),
         ("一只猫一只猫一只猫一只猫一只猫一只猫一只猫一只猫一只猫", "repetition"),
         ("It reads 1111.", None),
+        ("It costs 1000000000", None),
+        ("the same " * 40 + "\n", "repetition"),
         ("Two dogs and two cats, two birds and two fish.", None),
         ('[{"cases": "4"}, {"cases": "4"}, {"cases": "4"}, {"cases": "4"}, {"cases": "4"}]', None),
         ("what is it", "echo"),

@@ -82,6 +82,17 @@ def test_a_bad_line_of_a_list_is_refused_and_the_rest_goes_on(tmp_path: Path) ->
     assert [picture.id for picture in elsewhere] == ["sub/a.png"]
 
 
+def test_a_link_that_leads_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    secret = save(tmp_path / "secret/a.png")
+    save(tmp_path / "photos/b.png")
+    (tmp_path / "photos/link.png").symlink_to(secret)
+    refused: list[str] = []
+    pictures = find(str(tmp_path / "photos"), refuse=lambda id, reason, detail: refused.append(reason))
+    assert [picture.id for picture in pictures] == ["b.png"]
+    assert refused == ["image_outside"]
+    assert len(find(str(tmp_path / "photos"), image_folder=tmp_path)) == 2
+
+
 def test_nothing_there_and_nothing_in_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         find(str(tmp_path / "gone"))

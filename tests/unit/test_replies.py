@@ -51,9 +51,30 @@ def test_half_an_answer_is_never_passed_off_as_a_whole() -> None:
     assert read("json", '{"whole": 1}', whole=False) == {"answer": '{"whole": 1}'}
 
 
-@pytest.mark.parametrize("answer", ["B", "b", "B.", "(B)", "choiceB", "choice B", "B. b", "选项B", " B) b"])
+@pytest.mark.parametrize(
+    "answer", ["B", "b", "B.", "(B)", "choiceB", "choice B", "B. b", "选项B", " B) b", "The answer is B", "答案：B"]
+)
 def test_a_choice_is_read_in_the_ways_models_write_it(answer: str) -> None:
     assert read("choice", json.dumps(CHOICE | {"answer": answer})) == CHOICE
+
+
+def test_a_choice_given_as_its_text_is_that_option() -> None:
+    options = {"choiceA": "a dog", "choiceB": "a cat", "choiceC": "Blue", "choiceD": "D"}
+    for said, letter in (("a cat", "B"), ("a dog", "A"), ("Blue", "C")):
+        assert read("choice", json.dumps(CHOICE | options | {"answer": said}))["answer"] == letter
+    with pytest.raises(Unread):
+        read("choice", json.dumps(CHOICE | options | {"answer": "A and B"}))
+
+
+@pytest.mark.parametrize("reader", ["json", "choice"])
+def test_nesting_without_end_is_told(reader: str) -> None:
+    with pytest.raises(Unread):
+        read(reader, "[" * 5000)
+
+
+def test_a_question_cut_off_is_none() -> None:
+    with pytest.raises(Unread, match="cut off"):
+        read("question", "What is the colour of the", whole=False)
 
 
 def test_a_choice_is_repaired_and_taken_out_of_a_list() -> None:
@@ -85,6 +106,7 @@ def test_a_choice_that_is_none_is_told(change: dict[str, Any], why: str) -> None
         ("问题：这是什么？", "这是什么？"),
         ("“这是什么？”\n", "这是什么？"),
         ("Questions are what?", "Questions are what?"),
+        ('Does it say "STOP"', 'Does it say "STOP"'),
     ],
 )
 def test_a_question_is_freed_of_what_stands_around_it(reply: str, question: str) -> None:

@@ -101,3 +101,41 @@ def test_what_is_no_source_says_what_would_be(convert: Convert, tmp_path: Path) 
     (tmp_path / "broken.parquet").write_text("no", encoding="utf-8")
     with pytest.raises(DataError, match="not a data set that can be read"):
         convert(f"stage.source={tmp_path / 'broken.parquet'}")
+
+
+def test_a_column_that_is_named_wins_over_one_of_that_name(convert: Convert, tmp_path: Path) -> None:
+    folder = draw_pictures(tmp_path / "photos", 1)
+    (folder / "t.csv").write_text("image,question,reply,answer\n00.png,q,right,wrong\n", encoding="utf-8")
+    _, made = convert(f"stage.source={folder / 't.csv'}", "stage.columns.answer=reply")
+    assert next(read(made / "train.jsonl"))["messages"][-1]["content"] == "right"
+
+
+def test_a_table_keeps_splits_of_its_own(convert: Convert, tmp_path: Path) -> None:
+    folder = draw_pictures(tmp_path / "photos", 3)
+    splits = enumerate(["train", "test", "validation"])
+    rows = [{"image": f"0{k}.png", "question": "q", "answer": "a", "split": split} for k, split in splits]
+    (folder / "t.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    counts, _ = convert(f"stage.source={folder / 't.jsonl'}")
+    assert counts == {"rows": 3, "train": 1, "val": 1, "test": 1, "rejected": 0}
+
+
+def test_a_quote_left_open_swallows_no_answers(convert: Convert, tmp_path: Path) -> None:
+    folder = draw_pictures(tmp_path / "photos", 3)
+    (folder / "t.csv").write_text('image,question,answer\n00.png,q,a\n01.png,q,"torn\n02.png,q,c\n', encoding="utf-8")
+    counts, made = convert(f"stage.source={folder / 't.csv'}")
+    assert (counts["train"], counts["rejected"]) == (1, 1)
+    refused = next(read(made / "rejected.jsonl"))
+    assert (refused["line"], refused["reason"]) == (3, "bad_line")
+    (folder / "t.csv").write_bytes("image,question,answer,备注\n".encode("gbk"))
+    with pytest.raises(DataError, match="its first line"):
+        convert(f"stage.source={folder / 't.csv'}")
+
+
+def test_a_name_too_long_and_a_strange_answer_end_nothing(convert: Convert, tmp_path: Path) -> None:
+    folder = draw_pictures(tmp_path / "photos", 1)
+    nested = json.loads("[" * 900 + "]" * 900)
+    rows = [("00.png", "a"), ("x" * 300 + ".png", "a"), ("00.png", nested)]
+    lines = [json.dumps({"image": image, "question": "q", "answer": answer}) for image, answer in rows]
+    (folder / "t.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    counts, _ = convert(f"stage.source={folder / 't.jsonl'}", "task.reader=json", "stage.rules.not_json=false")
+    assert counts["rows"] == 3

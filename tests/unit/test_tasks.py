@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chat_server import chat_server, completion
+from tests.conftest import draw_pictures
 from tests.unit.test_generate import Result, ask, summary
 from vd100k.records import read, write_lines
 
@@ -64,6 +65,35 @@ def test_a_question_file_of_anyones_is_answered_line_by_line(
         ("q.jsonl, line 4", "incomplete"),
         ("q.jsonl, line 6", "bad_line"),
     ]
+
+
+def test_a_question_about_another_image_of_that_name_is_not_asked_about_this(
+    vd100k: Callable[..., Result], tmp_path: Path, pictures: Path
+) -> None:
+    with chat_server(lambda n, body: "What?") as server:
+        assert ask(vd100k, server, "task=question").returncode == 0
+        draw_pictures(pictures, 1, seed=7)
+        ask(vd100k, server, "task=answer", "asker=gpt-4o")
+        assert len(server.requests) == 6 + 5
+    failure = next(read(tmp_path / "outputs/data/pictures/answer/gpt-4o.failures.jsonl"))
+    assert (failure["id"], failure["reason"]) == ("00.png", "image_changed")
+
+
+def test_odd_replies_of_a_server_end_nothing(vd100k: Callable[..., Result], tmp_path: Path, pictures: Path) -> None:
+    def script(n: int, body: dict[str, Any]) -> Any:
+        reply = json.loads(completion("a"))
+        if n == 0:
+            reply["usage"] = {"prompt_tokens": None}
+        elif n == 1:
+            reply["choices"][0]["message"]["content"] = [{"type": "text", "text": "a"}]
+        elif n == 2:
+            return 429, {"Retry-After": "foo, bar"}, "{}"
+        return 200, {}, json.dumps(reply)
+
+    with chat_server(script) as server:
+        done = ask(vd100k, server)
+        assert done.returncode == 0, done.stderr
+    assert len(rows(tmp_path, "details")) == 6
 
 
 def test_questions_about_other_images_are_an_error(

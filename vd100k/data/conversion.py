@@ -21,11 +21,11 @@ from vd100k.data import gate, repeats
 from vd100k.data.formats import Layout
 from vd100k.data.gate import Gate, Pictures, Unfit
 from vd100k.data.lengths import Lengths
+from vd100k.data.sources import SPLITS
 from vd100k.data.writers import Lines, Writer
 from vd100k.lines import Fault, Line, Row
 
 BLOCK = 1024  # rows whose images are looked at together
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 KINDS = {repeats.EXACT: "duplicate", repeats.NEAR: "near_duplicate"}
 
 
@@ -34,7 +34,7 @@ class Job:
     """Where rows come from (asked for again where some repeat), and where they go."""
 
     lines: Callable[[], Iterable[Line]]
-    image_folder: Path
+    image_folders: tuple[Path, ...]  # no image outside of them is read
     layout: Layout
     writers: dict[str, Callable[[], Writer]]  # by side: train, val, test
     rejected: Path
@@ -106,7 +106,10 @@ class _Pass:
         self.marks = marks
         self._stage, self._job, self._seen, self._system = stage, job, seen, run.task.system_prompt
         self._gate = Gate(stage.rules, run.task.reader, run.task.prompt, lengths)
-        self._pictures = Pictures(job.image_folder, stage.folder / "plain", stage.rules, run.model.min_pixels)
+        reads = run.format.name == "parquet"
+        copies = stage.folder / "plain"
+        self._pictures = Pictures(job.image_folders, copies, stage.rules, run.model.min_pixels, reads)
+        lengths.uncounted = 0
         self._outcome = Outcome()
 
     def read(self) -> Outcome:
@@ -130,6 +133,8 @@ class _Pass:
                 if self.marks is not None:
                     raise _Again
             outcome.sides = {side: writer.records for side, writer in writers.items()}
+            if not outcome.sides.get("test"):
+                outcome.sides.pop("test", None)
         outcome.files = [facts for writer in writers.values() for facts in writer.files()]
         return outcome
 
@@ -139,17 +144,17 @@ class _Pass:
         if isinstance(row, Fault):
             raise Unfit(row.reason, row.detail)
         gate.complete(row)
-        path, size = self._pictures.at(row["image"])
-        self._gate.fits(row, size)
+        picture = self._pictures.at(row["image"])
+        self._gate.fits(row, picture.size)
         # The same picture is the same under another name where the row knows its content.
         content = row.get("image_sha256")
-        identity = content if content.__class__ is str else row["id"]
+        identity = content if content.__class__ is str else picture.name
         if self._seen is not None:
             self._seen.add(identity, row["question"])
         elif self.marks is not None and (kind := self.marks.read(1)[0]):
             raise Unfit(KINDS[kind], "the same image and question came before")
         outcome = self._outcome
-        row["image"] = path
+        row["image"], row["name"] = picture.path, picture.name
         record = job.layout(row, self._system)
         writers[self._side(row, identity)].write(record)
         if outcome.example is None:
@@ -162,7 +167,7 @@ class _Pass:
         job = self._job
         split = row.get("split")
         if split.__class__ is str and (named := SPLITS.get(split)):
-            return named if named in job.writers else "train"
+            return named if named in job.writers else next(iter(job.writers))
         held_out = self._stage.split_dataset_ratio
         if not held_out or "val" not in job.writers:
             return "train"

@@ -50,8 +50,8 @@ def rows(row: Row, system: str | None) -> Row:
 
 
 def published(row: Row, system: str | None) -> Row:
-    """VisualDataset100K as published, for SFT and DPO: the image by its name in the image folder."""
-    return {"id": row["id"], "image": row["id"], **_turns(row, "\n"), **({"system": system} if system else {})}
+    """VisualDataset100K as published, for SFT and DPO: the image by its ``name`` in the image folder."""
+    return {"id": row["id"], "image": row["name"], **_turns(row, "\n"), **({"system": system} if system else {})}
 
 
 def parquet(row: Row, system: str | None) -> Row:

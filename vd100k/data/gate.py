@@ -8,16 +8,16 @@ import os
 import re
 import unicodedata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vd100k.config import Rules
-from vd100k.data.formats import OPTIONS, TAG
+from vd100k.data.formats import OPTIONS, TAG, question
 from vd100k.data.lengths import LONGEST_SHAPE, Lengths
 from vd100k.images import FACTOR, ImageError, outside, plain, within
 
 Row = dict[str, Any]
-NEEDED = ("id", "image", "question")
-REPEATED = re.compile(r"(.{1,40}?)\1{7,}\s*\Z", re.DOTALL)  # the same eight times, to the end
+NEEDED = ("image", "id", "question")
+REPEATED = re.compile(r"((?!\d).{1,40}?)\1{7,}\Z", re.DOTALL)  # the same eight times, to the end; digits may be
 REFUSAL = re.compile(
     r"\W*(?:i['’]?m sorry|i am sorry|sorry,|i['’]?m (?:unable|not able)|i am (?:unable|not able)|i can(?:['’]t|not)"
     r"|as an ai|抱歉|对不起|很抱歉|非常抱歉|我(?:无法|不能|没有办法)|作为(?:一个|一名)?(?:AI|人工智能))",
@@ -47,16 +47,17 @@ class Gate:
 
     def fits(self, row: Row, size: tuple[int, int] | None) -> None:
         """Raise Unfit if the row, whose image has that size in pixels, is not one to train on."""
-        rules, question, answer = self._rules, row["question"], row["answer"]
-        if rules.image_tags and (TAG in answer or question.count(TAG) > 1):
+        rules, answer, rejected = self._rules, row["answer"], row.get("rejected", "")
+        asked = row["question"] if OPTIONS[0] not in row else question(row)
+        if rules.image_tags and (TAG in answer or TAG in rejected or asked.count(TAG) > 1):
             raise Unfit("image_tags", "another number of <image> tags than of images")
         if rules.truncated and row.get("finish_reason") == "length":
             raise Unfit("truncated", "cut off at max_tokens")
         self.says_something(row, answer)
         if rules.too_long:
-            tokens = self._lengths.excess(question, answer, size)
+            tokens = self._lengths.excess(asked, max(answer, rejected, key=len), size)
             if tokens:
-                raise Unfit("too_long", f"{tokens} tokens")
+                raise Unfit("too_long", f"{tokens} tokens for {self._lengths.model}")
 
     def says_something(self, row: Row, answer: str) -> None:
         """Raise Unfit if an answer is none."""
@@ -64,7 +65,7 @@ class Gate:
         if rules.empty and not answer.strip():
             raise Unfit("empty", "no answer")
         # The pattern is slow and the trouble rare: look for the last characters elsewhere first.
-        if rules.repetition and answer.count(answer[-3:]) > 2 and REPEATED.search(answer[-400:]):
+        if rules.repetition and answer.count((end := answer.rstrip())[-3:]) > 1 and REPEATED.search(end[-400:]):
             raise Unfit("repetition", "the same over and over")
         if rules.echo and (_echoes(answer, row["question"]) or (self._prompt and answer.startswith(self._prompt))):
             raise Unfit("echo", "the question given back")
@@ -73,7 +74,7 @@ class Gate:
         if self._json:
             try:
                 json.loads(answer)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise Unfit("not_json", str(error)) from None
 
 
@@ -90,7 +91,7 @@ def _echoes(answer: str, question: str) -> bool:
 
 
 def complete(row: Row) -> None:
-    """Raise Unfit unless the row has text for id, image, question and all of a choice's options, and an answer.
+    """Raise Unfit unless the row has text for image, id, question and all of a choice's options, and an answer.
 
     Numbers as ids and structured answers are common, and become text.
     """
@@ -100,61 +101,84 @@ def complete(row: Row) -> None:
         value = row.get(key)
         if value.__class__ is not str or not value:
             raise Unfit("incomplete", f'no "{key}"')
-    answer = row.get("answer")
-    if answer.__class__ is not str:
-        if answer is None:
-            raise Unfit("empty", "no answer")
-        row["answer"] = json.dumps(answer, ensure_ascii=False)
+    if row.get("answer") is None:
+        raise Unfit("empty", "no answer")
+    for key in ("answer", "rejected"):
+        if key in row and row[key].__class__ is not str:
+            row[key] = _as_text(row[key])
+
+
+def _as_text(answer: Any) -> str:
+    try:
+        return json.dumps(answer, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):
+        raise Unfit("incomplete", f"an answer of type {type(answer).__name__}") from None
+
+
+class Picture(NamedTuple):
+    """An image of rows: the path to train on, its name in the image folder, its size in pixels if it was opened."""
+
+    path: str
+    name: str
+    size: tuple[int, int] | None
 
 
 class Pictures:
-    """The images of rows, each looked at once in a while, none outside ``folder``; odd ones are copied plain."""
+    """The images of rows, each looked at once in a while, none outside ``folders``; odd ones are copied plain.
 
-    def __init__(self, folder: Path, copies: Path, rules: Rules, min_pixels: int) -> None:
-        self._folder, self._copies, self._rules, self._min_pixels = folder, copies, rules, min_pixels
-        self._prefix = f"{folder.absolute()}{os.sep}"
-        self.opens = rules.image_unreadable or rules.image_small
-        self.looks = self.opens or rules.image_missing
+    ``reads`` says that whoever writes the rows will read the images.
+    """
+
+    def __init__(self, folders: tuple[Path, ...], copies: Path, rules: Rules, min_pixels: int, reads: bool) -> None:
+        self._folders = [Path(os.path.normpath(folder.absolute())) for folder in folders]
+        self._copies, self._rules, self._min_pixels, self._reads = copies, rules, min_pixels, reads
+        self._opens = rules.image_unreadable or rules.image_small
+        self.looks = self._opens or rules.image_missing or reads
         self.at = functools.lru_cache(maxsize=8192)(self._at)
 
-    def _at(self, name: str) -> tuple[str, tuple[int, int] | None]:
-        """The path to train on, and its size in pixels if it was opened.
+    def _at(self, name: str) -> Picture:
+        """The image that a row names.
 
         Raises:
             Unfit: outside the folder, or what the rules on images say.
         """
+        path, folder = self._inside(name)
+        short = path.removeprefix(f"{folder}{os.sep}")
         if not self.looks:
-            return self._named(name), None
-        path = within(self._folder, name)
-        if path is None:
-            raise Unfit("image_outside", outside(self._folder))
-        if not path.is_file():
-            if self._rules.image_missing:
+            return Picture(path, short, None)
+        if not _is_file(path):
+            if self._rules.image_missing or self._reads:
                 raise Unfit("image_missing", f"{path}: no such file")
-            return str(path), None
-        if not self.opens:
-            return str(path), None
+            return Picture(path, short, None)
+        if not self._opens:
+            return Picture(path, short, None)
         try:
-            used, size = plain(path, self._copies)
+            used, size = plain(Path(path), self._copies)
         except ImageError as error:
             if self._rules.image_unreadable:
                 raise Unfit("image_unreadable", str(error)) from None
-            return str(path), None
+            return Picture(path, short, None)
         if self._rules.image_small:
             self._large_enough(*size)
-        return str(used), size
+        return Picture(str(used), short, size)
 
-    def _named(self, name: str) -> str:
-        """The path without looking at it: inside the folder by its name."""
-        path = name if name[:1] == "/" else self._prefix + name
-        if "/." in path or "//" in path:
-            path = os.path.normpath(path)
-        if not path.startswith(self._prefix):
-            raise Unfit("image_outside", outside(self._folder))
-        return path
+    def _inside(self, name: str) -> tuple[str, Path]:
+        """The path of the image (a relative name is in the first folder) and the folder it lies in."""
+        path = os.path.normpath(name if name[:1] == "/" else f"{self._folders[0]}{os.sep}{name}")
+        for folder in self._folders:
+            if path.startswith(f"{folder}{os.sep}") and (not self.looks or within(folder, path)):
+                return path, folder
+        raise Unfit("image_outside", outside(self._folders[0]))
 
     def _large_enough(self, width: int, height: int) -> None:
         if width * height < self._min_pixels or min(width, height) < FACTOR:
             raise Unfit("image_small", f"{width} x {height} pixels")
         if max(width, height) > LONGEST_SHAPE * min(width, height):
             raise Unfit("image_small", f"{width} x {height} pixels: more than {LONGEST_SHAPE} times longer than wide")
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:  # a name too long, a folder that may not be entered
+        return False

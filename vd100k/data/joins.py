@@ -6,6 +6,7 @@ grow with their number.
 
 from __future__ import annotations
 
+import codecs
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,15 +22,16 @@ BATCH = 10_000
 
 
 class Lookup:
-    """Rows of a JSONL file by (image, question), the first where there are several."""
+    """Rows of a JSONL file by (image, question)."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")
         # Without a name it is a temporary file, gone with the connection.
         self._places = sqlite3.connect("", isolation_level=None)
-        self._places.execute("CREATE TABLE places (key BLOB PRIMARY KEY, offset INTEGER, number INTEGER) WITHOUT ROWID")
+        self._places.execute("CREATE TABLE places (key BLOB, number INTEGER, offset INTEGER, taken INTEGER DEFAULT 0)")
         self._places.execute("BEGIN")
-        self._places.executemany("INSERT OR IGNORE INTO places VALUES (?, ?, ?)", self._found())
+        self._places.executemany("INSERT INTO places (key, number, offset) VALUES (?, ?, ?)", self._found())
+        self._places.execute("CREATE INDEX keys ON places (key)")
 
     def __enter__(self) -> Self:
         return self
@@ -38,15 +40,21 @@ class Lookup:
         self._places.close()
         self._file.close()
 
-    def take(self, row: Row) -> tuple[int, Row] | None:
-        """The line about the same image and question; no later row gets it."""
-        taken = "DELETE FROM places WHERE key = ? RETURNING number, offset"
-        place = self._places.execute(taken, (_key(row),)).fetchone()
-        return None if place is None else (place[0], self._at(place[1]))
+    def first(self, row: Row) -> Row | None:
+        """The first row about the same image and question."""
+        where = "SELECT offset FROM places WHERE key = ? ORDER BY number LIMIT 1"
+        place = self._places.execute(where, (_key(row),)).fetchone()
+        return None if place is None else self._at(place[0])
+
+    def take(self, row: Row) -> Iterator[tuple[int, Row]]:
+        """The lines about the same image and question that were not taken yet."""
+        taken = "UPDATE places SET taken = 1 WHERE key = ? AND taken = 0 RETURNING number, offset"
+        for number, offset in sorted(self._places.execute(taken, (_key(row),)).fetchall()):
+            yield number, self._at(offset)
 
     def rest(self) -> Iterator[tuple[int, Row]]:
-        """The rows that nobody took, in order."""
-        for offset, number in self._places.execute("SELECT offset, number FROM places ORDER BY offset"):
+        """The lines that nobody took, in order."""
+        for number, offset in self._places.execute("SELECT number, offset FROM places WHERE taken = 0 ORDER BY number"):
             yield number, self._at(offset)
 
     def _found(self) -> Iterator[tuple[bytes, int, int]]:
@@ -54,15 +62,15 @@ class Lookup:
         for number, line in enumerate(self._file, start=1):
             start, offset = offset, offset + len(line)
             try:
-                row = orjson.loads(line.lstrip(b"\xef\xbb\xbf"))
+                row = orjson.loads(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line)
             except orjson.JSONDecodeError:
                 continue
-            if isinstance(row, dict) and "id" in row:
-                yield _key(row), start, number
+            if isinstance(row, dict):
+                yield _key(row), number, start
 
     def _at(self, offset: int) -> Row:
         self._file.seek(offset)
-        row: Row = orjson.loads(self._file.readline().lstrip(b"\xef\xbb\xbf"))
+        row: Row = orjson.loads(self._file.readline().removeprefix(codecs.BOM_UTF8))
         return row
 
 
@@ -82,12 +90,12 @@ def pairs(chosen: Iterable[Line], rejected: Path) -> Iterator[Line]:
             if isinstance(row, Fault):
                 yield number, row
                 continue
-            found = others.take(row)
-            if found is None:
+            other = others.first(row)
+            if other is None:
                 yield number, Fault("no_rejected", f"no answer to it in {rejected}", _raw(row))
-                continue
-            other = found[1]
-            if other.get("answer") == row.get("answer"):
+            elif _differ(row.get("image_sha256"), other.get("image_sha256")):
+                yield number, Fault("other_image", f"in {rejected} it is about another image", _raw(row))
+            elif other.get("answer") == row.get("answer"):
                 yield number, Fault("equal_answers", "both models say the same", _raw(row))
             elif not str(other.get("answer") or "").strip():
                 yield number, Fault("rejected_empty", f"an empty answer in {rejected}", _raw(row))
@@ -95,13 +103,17 @@ def pairs(chosen: Iterable[Line], rejected: Path) -> Iterator[Line]:
                 yield number, row | {"rejected": other["answer"]}
 
 
+def _differ(one: object, other: object) -> bool:
+    return one is not None and other is not None and one != other
+
+
 def in_order(answers: Path, questions: Path) -> Iterator[Line]:
     """The rows of ``answers`` in the order that their questions were asked in."""
     yield from ((number, row) for number, row in json_lines(answers) if isinstance(row, Fault))
     with Lookup(answers) as found:
         for _, question in json_lines(questions):
-            if not isinstance(question, Fault) and (line := found.take(question)):
-                yield line
+            if not isinstance(question, Fault):
+                yield from found.take(question)
         for number, row in found.rest():
             yield number, Fault("not_asked", f"no such question in {questions}", _raw(row))
 

@@ -49,12 +49,12 @@ class Lengths:
         self._largest = max_pixels // (FACTOR * FACTOR)
         self._max_length = max_length
         self._system, self._frame = system, len(CHAT.encode()) + _bytes(system)  # more bytes than it has tokens
-        self._model = model
+        self.model = model
         self.uncounted = 0
 
     @functools.cached_property
     def _tokenizer(self) -> Tokenizer | None:
-        return _tokenizer(self._model)
+        return _tokenizer(self.model)
 
     def excess(self, question: str, answer: str, size: tuple[int, int] | None) -> int | None:
         """The number of tokens if it is more than ``max_length``, else None; ``size`` None is the largest."""

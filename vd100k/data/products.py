@@ -68,7 +68,7 @@ def _job(run: Run, stage: Convert, product: Product) -> Job:
     path = stage.folder / product.file
     writer = partial(Lines, path, array=path.suffix == ".json")
     folder = run.image_folder or generated_from(answers) or answers.parent
-    return Job(lines, folder, LAYOUTS[product.layout], {"train": writer}, path.with_suffix(".rejected.jsonl"))
+    return Job(lines, (folder,), LAYOUTS[product.layout], {"train": writer}, path.with_suffix(".rejected.jsonl"))
 
 
 def _inputs(run: Run, stage: Convert, product: Product) -> dict[str, Path]:

@@ -7,29 +7,30 @@ splits of its own names the row's in ``split``. A line without a row is a ``Faul
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vd100k import lines
-from vd100k.config import Columns
 from vd100k.errors import DataError
 from vd100k.lines import Fault, Line, Row
 
 ANNOTATIONS = "annotations.jsonl"
 ROBOFLOW = ("train", "valid", "test")
+# What splits are called, and which side of a conversion they are.
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 TABLES = {".jsonl", ".csv"}
 KEYS = ("id", "image", "question", "answer")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A place with rows in it; ``question`` is asked where a row brings none, and images that lie
-    inside the data are unpacked into ``unpacked``."""
+    """A place with rows in it; ``question`` (empty: none) is asked where a row brings none, and
+    images that lie inside the data are unpacked into ``unpacked``."""
 
     path: Path
-    columns: Columns
+    columns: Mapping[str, str]  # what the source calls ours
     question: str
     unpacked: Path
 
@@ -39,11 +40,6 @@ class Source:
         if self._is_table:
             return self.path.parent
         return self.path if self._is_roboflow else self.unpacked
-
-    @property
-    def sides(self) -> tuple[str, ...]:
-        """What its rows may be for: a source with splits of its own may have some to test on."""
-        return ("train", "val") if self._is_table else ("train", "val", "test")
 
     def check(self) -> None:
         """Raise DataError if nothing is there."""
@@ -72,23 +68,28 @@ class Source:
         return any((self.path / split / ANNOTATIONS).exists() for split in ROBOFLOW)
 
     def _table(self, path: Path) -> Iterator[Line]:
-        names = {getattr(self.columns, key): key for key in KEYS}
-        renamed = any(name != key for name, key in names.items())
+        renamed = any(self.columns[key] != key for key in KEYS)
         for number, row in lines.read(path):
             if not isinstance(row, Fault):
                 if renamed:
-                    row = {names.get(name, name): value for name, value in row.items()}
+                    row = self._renamed(row)
                 if "id" not in row or "question" not in row or "answer" not in row:
                     self._complete(row)
             yield number, row
+
+    def _renamed(self, row: Row) -> Row:
+        """The row under our names; a column that already has one of them gives way to the one that was named."""
+        taken = {self.columns[key]: key for key in KEYS}
+        ours = {key: row[name] for name, key in taken.items() if name in row}
+        return {name: value for name, value in row.items() if name not in taken and name not in KEYS} | ours
 
     def _complete(self, row: Row) -> None:
         """Add what the row's kind leaves unsaid."""
         if "suffix" in row and "answer" not in row:  # Roboflow's name for it
             row["answer"] = row["suffix"]
-        if "id" not in row:
+        if row.get("id") is None:
             row["id"] = row.get("image")
-        if "question" not in row:
+        if "question" not in row and self.question:
             row["question"] = self.question
 
     def _roboflow(self) -> Iterator[Line]:
@@ -96,16 +97,20 @@ class Source:
             path = self.path / split / ANNOTATIONS
             for number, row in self._table(path) if path.exists() else ():
                 if not isinstance(row, Fault) and isinstance(row.get("image"), str):
-                    row["image"] = f"{split}/{row['image']}"
-                    row["id"], row["split"] = row["image"], split
+                    name = row["image"]
+                    row["image"] = name if Path(name).is_absolute() else f"{split}/{name}"
+                    row["id"], row["split"] = f"{split}/{name.removeprefix(f'{path.parent}/')}", split
                 yield number, row
 
     def _hugging_face(self) -> Iterator[Line]:
         number = 0
-        for split, rows in self._splits().items():
-            for row in rows:
-                number += 1
-                yield number, self._unpack(split, number, dict(row))
+        try:
+            for split, rows in self._splits().items():
+                for row in rows:
+                    number += 1
+                    yield number, self._unpack(split, number, dict(row))
+        except (OSError, ValueError, TypeError) as error:  # Arrow's are among them
+            raise DataError(f"{self.path}: cannot be read after row {number}: {error}") from error
 
     def _splits(self) -> dict[str, Any]:
         """Iterables of rows by split, their images left undecoded; ``None`` where there are no splits."""
@@ -118,7 +123,7 @@ class Source:
             elif parquet and parquet[0].suffix == ".parquet":
                 named: dict[str, list[str]] = {}
                 for file in parquet:
-                    named.setdefault(file.stem.split("-")[0], []).append(str(file))
+                    named.setdefault(_split(file), []).append(str(file))
                 loaded = datasets.load_dataset("parquet", data_files=named, streaming=True)
             else:
                 raise DataError(
@@ -128,7 +133,7 @@ class Source:
         except (OSError, ValueError) as error:
             raise DataError(f"{self.path}: not a data set that can be read: {error}") from error
         splits = loaded if isinstance(loaded, dict) else {"": loaded}
-        column = self.columns.image
+        column = self.columns["image"]
         for name, rows in splits.items():
             if rows.features and isinstance(rows.features.get(column), datasets.Image):
                 splits[name] = rows.cast_column(column, datasets.Image(decode=False))
@@ -136,8 +141,10 @@ class Source:
 
     def _unpack(self, split: str, number: int, row: Row) -> Row:
         """The row with its image as a file."""
-        row = {key: row.get(getattr(self.columns, key)) for key in KEYS} | {"split": split or None}
-        image = row["image"]
+        row = self._renamed(row)
+        image = row.get("image")
+        if split:
+            row["split"] = split
         if isinstance(image, dict):
             content, name = image.get("bytes"), image.get("path")
             if content:
@@ -147,6 +154,14 @@ class Source:
                     path.write_bytes(content)
                 name = str(path.absolute())
             row["image"] = name
-        row["id"] = str(row["id"] if row["id"] is not None else number)
-        row["question"] = row["question"] or self.question
+        if row.get("id") is None:
+            row["id"] = str(number)
+        if not row.get("question") and self.question:
+            row["question"] = self.question
         return row
+
+
+def _split(file: Path) -> str:
+    """The split that a Parquet file belongs to: its name says it, or a folder's."""
+    named = [file.stem.split("-")[0], *(parent.name for parent in file.parents)]
+    return next((name for name in named if name in SPLITS), "train")

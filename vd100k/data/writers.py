@@ -34,11 +34,11 @@ class Writer(Protocol):
 
 
 class Lines:
-    """JSONL, or with ``array`` one JSON array with a record a line."""
+    """JSONL, or with ``array`` one JSON array with a record a line; an ``optional`` file is only there with records."""
 
-    def __init__(self, path: Path, array: bool = False) -> None:
+    def __init__(self, path: Path, array: bool = False, optional: bool = False) -> None:
         self.path, self.records = path, 0
-        self._array = array
+        self._array, self._optional = array, optional
         self._scratch = path.with_name(f"{path.name}.tmp")
 
     def __enter__(self) -> Self:
@@ -54,6 +54,8 @@ class Lines:
                 self._file.write(b"\n]\n")
             self._file.close()
             self._scratch.replace(self.path)
+            if self._optional and not self.records:
+                self.path.unlink()
         else:
             with contextlib.suppress(OSError):  # a full disk is why we are here
                 self._file.close()
@@ -67,6 +69,8 @@ class Lines:
         self.records += 1
 
     def files(self) -> list[dict[str, Any]]:
+        if self._optional and not self.records:
+            return []
         return [{"path": str(self.path), "rows": self.records, "sha256": fingerprint.of_file(self.path)}]
 
 

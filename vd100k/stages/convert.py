@@ -11,7 +11,6 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from vd100k import models
 from vd100k.config import Convert, Run
 from vd100k.console import say
 from vd100k.data import conversion, formats, joins, products
@@ -24,6 +23,7 @@ from vd100k.lines import Line
 from vd100k.records import write_json
 from vd100k.summary import Summary, file_facts
 
+SIDES = ("train", "val", "test")
 SUFFIXES = {"swift": ".jsonl", "sharegpt": ".json", "vd100k": ".json"}
 
 
@@ -36,8 +36,6 @@ def plan(run: Run, stage: Convert) -> list[str]:
 
 
 def run(run: Run, stage: Convert, folder: Path, summary: Summary) -> None:
-    if run.model.build and stage.rules.too_long:
-        models.ensure(run)  # its tokenizer counts
     system = run.task.system_prompt or run.system
     lengths = Lengths(run.model.path, system, run.model.min_pixels, run.model.max_pixels, stage.max_length)
     (_products if stage.products else _rows)(run, stage, lengths, summary)
@@ -50,14 +48,15 @@ def run(run: Run, stage: Convert, folder: Path, summary: Summary) -> None:
 
 def _rows(run: Run, stage: Convert, lengths: Lengths, summary: Summary) -> None:
     """The run's own rows in the run's own format."""
-    source = Source(stage.source, stage.columns, run.task.question or run.task.prompt, stage.folder / "images")
+    asked = run.task.question or ("" if run.task.questions else run.task.prompt)
+    source = Source(stage.source, stage.columns, asked, stage.folder / "images")
     source.check()
     if stage.rejected and not stage.rejected.exists():
         raise DataError(f"{stage.rejected}: no rows there. Make them first: python run.py stage=generate …")
     stage.folder.mkdir(parents=True, exist_ok=True)
     layout, rejected = formats.LAYOUTS[run.format.name], stage.folder / "rejected.jsonl"
     lines = partial(_lines, source, stage.rejected)
-    job = Job(lines, _image_folder(run, source), layout, _writers(run, stage, source), rejected)
+    job = Job(lines, (_image_folder(run, source), source.unpacked), layout, _writers(run, stage), rejected)
     outcome = conversion.convert(run, stage, job, lengths)
     conversion.show({stage.folder.name: outcome})
     if not outcome.sides["train"]:
@@ -94,7 +93,7 @@ def _lines(source: Source, rejected: Path | None) -> Iterable[Line]:
 def _image_folder(run: Run, source: Source) -> Path:
     """The folder that images must lie in: declared, or where generate found those of its rows, or the source's own."""
     if run.image_folder:
-        return run.image_folder.expanduser()
+        return run.image_folder
     if run.images:
         images = Path(run.images).expanduser()
         return images if images.is_dir() else images.parent
@@ -102,14 +101,15 @@ def _image_folder(run: Run, source: Source) -> Path:
     return generated or source.image_folder
 
 
-def _writers(run: Run, stage: Convert, source: Source) -> dict[str, Callable[[], Writer]]:
+def _writers(run: Run, stage: Convert) -> dict[str, Callable[[], Writer]]:
     """What makes the writer of each side, in the run's format."""
     name = run.format.name
     if name == "parquet":
         make = partial(Parquet, stage.folder / "data", stage.rejected is not None, run.task.reader == "choice")
-        return {side: partial(make, side) for side in source.sides}
+        return {side: partial(make, side) for side in SIDES}
     suffix = SUFFIXES[name]
-    return {side: partial(Lines, stage.folder / f"{side}{suffix}", array=suffix == ".json") for side in source.sides}
+    make_lines = partial(Lines, array=suffix == ".json")
+    return {side: partial(make_lines, stage.folder / f"{side}{suffix}", optional=side == "test") for side in SIDES}
 
 
 def _describe(run: Run, stage: Convert, outcome: Outcome) -> None:

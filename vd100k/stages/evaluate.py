@@ -55,7 +55,7 @@ def run(run: Run, stage: Evaluate, folder: Path, summary: Summary) -> None:
             for id, label in labels.items()
         ],
     )
-    picture = _draw(stage, run.model.name, answers, scores)
+    picture = _draw(run, stage, answers, scores)
     with track(run, folder) as log:
         log({f"{name}/{key}": value for name, figures in summary.metrics.items() for key, value in figures.items()})
     _show(summary.metrics, len(labels))
@@ -77,7 +77,7 @@ def _labels(run: Run, stage: Evaluate) -> dict[str, Any]:
             continue
         # Roboflow's names for them: image and suffix.
         id, label = row.get("id", row.get("image")), row.get("answer", row.get("suffix"))
-        if id in asked and label is not None:
+        if isinstance(id, str) and id in asked and label is not None:
             labels[id] = _structured(label, run.task.reader)
     if not labels:
         raise DataError(
@@ -90,20 +90,22 @@ def _labels(run: Run, stage: Evaluate) -> dict[str, Any]:
 def _structured(label: Any, reader: str) -> Any:
     """A label as JSON where the task answers in JSON and the label was kept as text."""
     if reader == "json" and isinstance(label, str):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             return json.loads(label)
     return label
 
 
-def _draw(stage: Evaluate, model: str, answers: dict[str, Answers], scores: dict[str, dict[str, Score]]) -> Path:
+def _draw(run: Run, stage: Evaluate, answers: dict[str, Answers], scores: dict[str, dict[str, Score]]) -> Path:
     """The first images with their answers before and after, as PNG."""
-    path = stage.folder / f"{model}.compared.png"
-    pictures = [p for p in find(str(stage.images)) if p.id in next(iter(scores.values()))][:SHOWN]
+    path = stage.folder / f"{run.model.name}.compared.png"
+    pictures = [p for p in find(str(stage.images), None, run.image_folder) if p.id in next(iter(scores.values()))][
+        :SHOWN
+    ]
     rows = [
         figures.Compared(p.path, {n: (answers[n].get(p.id), bool(scores[n][p.id].exact_match)) for n in scores})
         for p in pictures
     ]
-    figures.comparison(rows, f"{model} on held-out images", path)
+    figures.comparison(rows, f"{run.model.name} on held-out images", path)
     return path
 
 
