@@ -195,7 +195,7 @@ class Convert(Part):
     source: Path
     rejected: Path | None
     folder: Path
-    columns: dict[Literal["id", "image", "question", "answer"], str]
+    columns: dict[str, str]  # of id, image, question and answer
     split_dataset_ratio: Share
     data_seed: int
     max_length: PositiveInt

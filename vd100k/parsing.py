@@ -162,6 +162,8 @@ def _impossible_data(run: Run) -> Iterator[str]:
         elif stage.method == "sft" and run.rejected:
             yield f"rejected={run.rejected} makes preference pairs: set {run.key}.method=dpo to train on them"
     if isinstance(stage, Convert):
+        for key in {"id", "image", "question", "answer"} ^ stage.columns.keys():
+            yield f"{run.key}.columns.{key}: columns says what the source calls id, image, question and answer"
         unknown = {
             role
             for product in stage.products
