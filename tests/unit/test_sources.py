@@ -77,6 +77,12 @@ def test_a_hugging_face_data_set_on_disk(convert: Convert, tmp_path: Path) -> No
     assert (counts["train"], counts["val"], counts["rejected"]) == (3, 1, 0)
     row = next(read(made / "train.jsonl"))
     assert Path(row["images"][0]).read_bytes() == Path(images[0]).read_bytes()
+    # Images kept as names are those beside the data.
+    draw_pictures(tmp_path / "hf/photos", 4)
+    named = {**columns, "image": [f"photos/0{k}.png" for k in range(4)]}
+    datasets.Dataset.from_dict(named).save_to_disk(tmp_path / "hf")
+    (tmp_path / "hf/dataset_dict.json").unlink()
+    assert convert(f"stage.source={tmp_path / 'hf'}")[0]["rejected"] == 0
 
 
 def test_images_outside_the_declared_folder_are_not_read(convert: Convert, tmp_path: Path) -> None:

@@ -37,9 +37,7 @@ class Source:
     @property
     def image_folder(self) -> Path:
         """Where its relative image names start."""
-        if self._is_table:
-            return self.path.parent
-        return self.path if self._is_roboflow else self.unpacked
+        return self.path.parent if self.path.is_file() else self.path
 
     def check(self) -> None:
         """Raise DataError if nothing is there."""
@@ -73,7 +71,7 @@ class Source:
             if not isinstance(row, Fault):
                 if renamed:
                     row = self._renamed(row)
-                if "id" not in row or "question" not in row or "answer" not in row:
+                if row.get("id") is None or "question" not in row or "answer" not in row:
                     self._complete(row)
             yield number, row
 
