@@ -16,17 +16,9 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
 def test_the_demo(launch: Callable[..., Running], tmp_path: Path) -> None:
     demo = [f"hardware.port={free_ports(1)}", "tracking=wandb"]
     first = launch(tmp_path, *demo)
-    # Interrupted in the middle of generating, it goes on from there.
-    first.wait_for("32/320", 300)
-    assert first.interrupt() < 10
-    kept = len(rows(tmp_path / "outputs/data/scenes-42/scene/tiny-teacher.jsonl"))
-    assert kept >= 32
-
-    second = launch(tmp_path, *demo)
-    second.process.wait(1000)
-    said = "".join(second.lines)
-    assert second.process.returncode == 0, said
-    assert f"{kept} of 320 images are answered already" in said
+    first.process.wait(1000)
+    said = "".join(first.lines)
+    assert first.process.returncode == 0, said
     metrics = summary(tmp_path)["metrics"]
     assert metrics["before"]["exact_match"] <= 0.1
     assert metrics["after"]["exact_match"] >= 0.8
@@ -37,9 +29,9 @@ def test_the_demo(launch: Callable[..., Running], tmp_path: Path) -> None:
     trained_on = {row["id"] for row in rows(tmp_path / "outputs/data/scenes-42/scene/tiny-teacher.jsonl")}
     assert len(trained_on) == 320
 
-    third = launch(tmp_path, *demo)
-    third.process.wait(120)
-    said = "".join(third.lines)
+    again = launch(tmp_path, *demo)
+    again.process.wait(120)
+    said = "".join(again.lines)
     assert summary(tmp_path)["counts"]["requests"] == 0, said
     assert said.count("reusing") == 3
     assert summary(tmp_path)["metrics"] == metrics
