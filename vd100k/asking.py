@@ -15,7 +15,7 @@ from vd100k.client import Client, Refused, may_pass
 from vd100k.config import Generate, Run
 from vd100k.console import progress, say
 from vd100k.errors import DataError
-from vd100k.images import ImageError, Picture, data_url, find, identity, unchanged
+from vd100k.images import ImageError, Picture, Refuse, data_url, find, identity, unchanged
 from vd100k.records import Ledger, Row
 from vd100k.server import Fleet, fleet
 
@@ -127,7 +127,7 @@ def identify(run: Run) -> Callable[[Row], Hashable]:
     return lambda row: (row["id"], row["question"]) if "question" in row else row["id"]
 
 
-def items(run: Run, refuse: Callable[[str, str, str], None], only: Container[str] | None = None) -> list[Item]:
+def items(run: Run, refuse: Refuse, only: Container[str] | None = None) -> list[Item]:
     """What is to be asked about, images in order; lines that lead to nothing go to ``refuse``.
 
     Raises:
@@ -150,7 +150,7 @@ def items(run: Run, refuse: Callable[[str, str, str], None], only: Container[str
     return found
 
 
-def _asked(run: Run, pictures: dict[str, Picture], refuse: Callable[[str, str, str], None]) -> Iterator[Item]:
+def _asked(run: Run, pictures: dict[str, Picture], refuse: Refuse) -> Iterator[Item]:
     """The questions in the run's file of them."""
     assert run.task.questions is not None
     for number, row in lines.read(run.task.questions):

@@ -22,7 +22,6 @@ from vd100k.errors import DataError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 SENT_AS_IS = {"JPEG": "image/jpeg", "PNG": "image/png"}
-LISTS = {".jsonl", ".csv"}
 PLAIN_MODES = {"L", "RGB"}
 FACTOR = 28  # Qwen-VL sees in 28 x 28 pixel tokens
 ORIENTATION = 0x0112  # EXIF
@@ -70,7 +69,7 @@ def find(
         raise DataError(f"images={images}: no such folder or file. Give a folder of images, or a .jsonl or .csv list.")
     if source.is_dir():
         found = _in_folder(source, image_folder or source, refused)
-    elif source.suffix.lower() in LISTS:
+    elif source.suffix.lower() in lines.SUFFIXES:
         found = _listed(source, image_folder or source.parent, refused)
     else:
         raise DataError(f"images={images}: neither a folder of images nor a .jsonl or .csv list of them.")
@@ -119,10 +118,10 @@ def data_url(path: Path, max_pixels: int) -> str:
     Raises:
         ImageError: missing, not an image, or broken.
     """
-    with opened(path) as image:
+    with opened(path) as (image, content):
         small = image.width * image.height <= max_pixels
         if small and image.format in SENT_AS_IS and is_plain(image):
-            return _data_url(path.read_bytes(), SENT_AS_IS[image.format])
+            return _data_url(content, SENT_AS_IS[image.format])
         turned = rgb(image)
     if not small:
         turned = turned.resize(reduced(turned.width, turned.height, max_pixels), Image.Resampling.BICUBIC)
@@ -132,16 +131,17 @@ def data_url(path: Path, max_pixels: int) -> str:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """The decoded image; what fails with it open is its fault.
+def opened(path: Path) -> Iterator[tuple[Image.Image, bytes]]:
+    """The decoded image and its file's content; what fails with it open is its fault.
 
     Raises:
         ImageError: missing, not an image, broken, or of more pixels than Pillow dares to unpack.
     """
     try:
-        with Image.open(path) as image:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content)) as image:
             image.load()  # verify() would let a truncated file pass
-            yield image
+            yield image, content
     except Exception as error:  # Pillow raises whatever its decoders stumble over
         reason = "not an image" if "cannot identify" in str(error) else getattr(error, "strerror", None) or error
         raise ImageError(f"{path}: {reason}") from error
@@ -178,7 +178,7 @@ def plain(path: Path, folder: Path) -> tuple[Path, tuple[int, int]]:
         ImageError: missing, not an image, or broken.
     """
     copy = (folder / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.png").absolute()
-    with opened(path) as image:
+    with opened(path) as (image, _):
         if is_plain(image):
             return path, image.size
         upright = rgb(image)

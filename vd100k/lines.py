@@ -13,6 +13,7 @@ import orjson
 from vd100k.errors import DataError
 
 Row = dict[str, Any]
+SUFFIXES = {".jsonl", ".csv"}  # of the files that are read here
 RAW = 2000  # characters kept of a line that cannot be read
 
 
@@ -39,18 +40,22 @@ def json_lines(path: Path) -> Iterator[Line]:
     """One JSON object a line."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            if number == 1:
-                line = line.removeprefix(codecs.BOM_UTF8)
-            try:
-                row = orjson.loads(line)
-            except orjson.JSONDecodeError as error:
-                if line.strip():
-                    yield number, Fault("bad_line", f"not JSON: {error}", line.decode(errors="replace")[:RAW])
-                continue
-            if row.__class__ is dict:
+            row = parse(number, line)
+            if row is not None:
                 yield number, row
-            else:
-                yield number, Fault("bad_line", "not a JSON object", line.decode(errors="replace")[:RAW])
+
+
+def parse(number: int, line: bytes) -> Row | Fault | None:
+    """What a line of JSONL holds; None if it is empty. The first may begin with a byte order mark."""
+    if number == 1:
+        line = line.removeprefix(codecs.BOM_UTF8)
+    try:
+        row: Row = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        return Fault("bad_line", f"not JSON: {error}", line.decode(errors="replace")[:RAW]) if line.strip() else None
+    if row.__class__ is dict:
+        return row
+    return Fault("bad_line", "not a JSON object", line.decode(errors="replace")[:RAW])
 
 
 def csv_rows(path: Path) -> Iterator[Line]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vd100k.data import repeats
-from vd100k.data.joins import in_order, paired
-from vd100k.lines import Fault
+from vd100k.data.joins import in_order, pairs
+from vd100k.lines import Fault, json_lines
 from vd100k.records import write_lines
 
 keys = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["q", "Q", "q?", "r", "r "])))
@@ -45,10 +46,10 @@ def test_every_row_of_a_pairing_is_accounted_for(chosen: list[int], rejected: li
         one, other = Path(folder) / "a.jsonl", Path(folder) / "b.jsonl"
         write_lines(one, [{"id": str(k), "question": "q", "answer": f"good {k}"} for k in chosen])
         write_lines(other, [{"id": str(k), "question": "q", "answer": f"bad {k}"} for k in rejected])
-        lines = list(paired(one, other))
+        lines = list(pairs(partial(json_lines, one), other))
     assert [number for number, _ in lines] == list(range(1, len(chosen) + 1))
-    pairs = {row["id"]: row["rejected"] for _, row in lines if isinstance(row, dict)}
-    assert pairs == {str(k): f"bad {k}" for k in chosen if k in rejected}
+    made = {row["id"]: row["rejected"] for _, row in lines if isinstance(row, dict)}
+    assert made == {str(k): f"bad {k}" for k in chosen if k in rejected}
     assert {row.reason for _, row in lines if isinstance(row, Fault)} <= {"no_rejected"}
 
 

@@ -82,8 +82,10 @@ def convert(run: Run, stage: Convert, job: Job, lengths: Lengths) -> Outcome:
         either = stage.rules.duplicate or stage.rules.near_duplicate
         seen = stack.enter_context(repeats.Repeats()) if either else None
         first = _Pass(run, stage, job, lengths, seen)
+        uncounted = lengths.uncounted
         with contextlib.suppress(_Again):
             return first.read()
+        lengths.uncounted = uncounted  # the same rows are counted once more
         return _Pass(run, stage, job, lengths, None, first.marks).read()
 
 
@@ -109,7 +111,6 @@ class _Pass:
         reads = run.format.name == "parquet"
         copies = stage.folder / "plain"
         self._pictures = Pictures(job.image_folders, copies, stage.rules, run.model.min_pixels, reads)
-        lengths.uncounted = 0
         self._outcome = Outcome()
 
     def read(self) -> Outcome:

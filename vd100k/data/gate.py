@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from vd100k.config import Rules
 from vd100k.data.formats import OPTIONS, TAG, question
-from vd100k.data.lengths import LONGEST_SHAPE, Lengths
+from vd100k.data.lengths import Lengths
 from vd100k.images import FACTOR, ImageError, outside, plain, within
 
 Row = dict[str, Any]
@@ -25,6 +25,7 @@ REFUSAL = re.compile(
 )
 REFUSALS_ARE_SHORT = 400  # characters: a long answer that begins so goes on to say something
 MARKS = " \t\r\n.,;:!?…。，；：！？、\"'“”‘’()（）"
+LONGEST_SHAPE = 200  # Qwen-VL refuses pictures this many times longer than wide
 ECHOED = 16  # characters of a prompt that nobody begins an answer with by chance
 
 
@@ -53,13 +54,13 @@ class Gate:
             raise Unfit("image_tags", "another number of <image> tags than of images")
         if rules.truncated and row.get("finish_reason") == "length":
             raise Unfit("truncated", "cut off at max_tokens")
-        self.says_something(row, answer)
+        self._says_something(row["question"], answer)
         if rules.too_long:
             tokens = self._lengths.excess(asked, max(answer, rejected, key=len), size)
             if tokens:
                 raise Unfit("too_long", f"{tokens} tokens for {self._lengths.model}")
 
-    def says_something(self, row: Row, answer: str) -> None:
+    def _says_something(self, question: str, answer: str) -> None:
         """Raise Unfit if an answer is none."""
         rules = self._rules
         if rules.empty and not answer.strip():
@@ -67,7 +68,7 @@ class Gate:
         # The pattern is slow and the trouble rare: look for the last characters elsewhere first.
         if rules.repetition and answer.count((end := answer.rstrip())[-3:]) > 1 and REPEATED.search(end[-400:]):
             raise Unfit("repetition", "the same over and over")
-        if rules.echo and (_echoes(answer, row["question"]) or (self._prompt and answer.startswith(self._prompt))):
+        if rules.echo and (_echoes(answer, question) or (self._prompt and answer.startswith(self._prompt))):
             raise Unfit("echo", "the question given back")
         if rules.refusal and len(answer) < REFUSALS_ARE_SHORT and REFUSAL.match(answer):
             raise Unfit("refusal", answer[:100])

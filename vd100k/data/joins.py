@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,9 +16,7 @@ from typing import Self
 import orjson
 import xxhash
 
-from vd100k.lines import Fault, Line, Row, json_lines
-
-BATCH = 10_000
+from vd100k.lines import Fault, Line, Row, json_lines, parse
 
 
 class Lookup:
@@ -61,10 +59,7 @@ class Lookup:
         offset = 0
         for number, line in enumerate(self._file, start=1):
             start, offset = offset, offset + len(line)
-            try:
-                row = orjson.loads(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line)
-            except orjson.JSONDecodeError:
-                continue
+            row = parse(number, line)
             if isinstance(row, dict):
                 yield _key(row), number, start
 
@@ -78,15 +73,10 @@ def _key(row: Row) -> bytes:
     return xxhash.xxh3_128_digest(f"{row.get('id')}\0{row.get('question')}".encode())
 
 
-def paired(chosen: Path, rejected: Path) -> Iterator[Line]:
-    """The rows of ``chosen`` with the other model's answers in ``rejected``."""
-    return pairs(json_lines(chosen), rejected)
-
-
-def pairs(chosen: Iterable[Line], rejected: Path) -> Iterator[Line]:
+def pairs(chosen: Callable[[], Iterable[Line]], rejected: Path) -> Iterator[Line]:
     """Each chosen row with the other model's answer to the same question in ``rejected``."""
     with Lookup(rejected) as others:
-        for number, row in chosen:
+        for number, row in chosen():
             if isinstance(row, Fault):
                 yield number, row
                 continue

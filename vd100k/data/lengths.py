@@ -12,8 +12,7 @@ from vd100k.images import FACTOR
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-LONGEST_SHAPE = 200  # Qwen-VL refuses pictures this many times longer than wide
-# Qwen's chat format; {image} stands for the tokens of the picture, which are counted apart.
+# Qwen's chat format, as ms-swift writes it; the picture's own tokens are counted apart.
 CHAT = (
     "<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n<|vision_start|><|vision_end|>{question}<|im_end|>\n"
     "<|im_start|>assistant\n{answer}<|im_end|>\n"

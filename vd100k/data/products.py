@@ -64,7 +64,7 @@ def _job(run: Run, stage: Convert, product: Product) -> Job:
     if product.sorted:
         lines = partial(joins.in_order, answers, inputs["asker"])
     elif product.rejected:
-        lines = partial(joins.paired, answers, inputs["rejected"])
+        lines = partial(joins.pairs, lines, inputs["rejected"])
     path = stage.folder / product.file
     writer = partial(Lines, path, array=path.suffix == ".json")
     folder = run.image_folder or generated_from(answers) or answers.parent

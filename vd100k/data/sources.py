@@ -20,7 +20,6 @@ ANNOTATIONS = "annotations.jsonl"
 ROBOFLOW = ("train", "valid", "test")
 # What splits are called, and which side of a conversion they are.
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
-TABLES = {".jsonl", ".csv"}
 KEYS = ("id", "image", "question", "answer")
 
 
@@ -48,9 +47,8 @@ class Source:
         """Its rows, in order.
 
         Raises:
-            DataError: nothing there, or nothing that can be read.
+            DataError: nothing that can be read.
         """
-        self.check()
         if self._is_table:
             return self._table(self.path)
         if self._is_roboflow:
@@ -59,7 +57,7 @@ class Source:
 
     @property
     def _is_table(self) -> bool:
-        return self.path.suffix.lower() in TABLES
+        return self.path.suffix.lower() in lines.SUFFIXES
 
     @property
     def _is_roboflow(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -19,7 +19,6 @@ from vd100k.data.lengths import Lengths
 from vd100k.data.sources import Source
 from vd100k.data.writers import Lines, Parquet, Writer
 from vd100k.errors import DataError
-from vd100k.lines import Line
 from vd100k.records import write_json
 from vd100k.summary import Summary, file_facts
 
@@ -55,7 +54,7 @@ def _rows(run: Run, stage: Convert, lengths: Lengths, summary: Summary) -> None:
         raise DataError(f"{stage.rejected}: no rows there. Make them first: python run.py stage=generate …")
     stage.folder.mkdir(parents=True, exist_ok=True)
     layout, rejected = formats.LAYOUTS[run.format.name], stage.folder / "rejected.jsonl"
-    lines = partial(_lines, source, stage.rejected)
+    lines = partial(joins.pairs, source.lines, stage.rejected) if stage.rejected else source.lines
     job = Job(lines, (_image_folder(run, source), source.unpacked), layout, _writers(run, stage), rejected)
     outcome = conversion.convert(run, stage, job, lengths)
     conversion.show({stage.folder.name: outcome})
@@ -84,10 +83,6 @@ def _products(run: Run, stage: Convert, lengths: Lengths, summary: Summary) -> N
     summary.outputs = [facts for outcome in made.values() for facts in outcome.files]
     if not made:
         raise DataError("None of the products can be made yet: the commands above make what they are made of.")
-
-
-def _lines(source: Source, rejected: Path | None) -> Iterable[Line]:
-    return joins.pairs(source.lines(), rejected) if rejected else source.lines()
 
 
 def _image_folder(run: Run, source: Source) -> Path:
