@@ -14,7 +14,8 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from vd100k.config import Engine, Export, Finetune, Hardware, Run
+from vd100k.config import Engine, Hardware, Run
+from vd100k.stage_config import Export, Finetune
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -30,6 +31,7 @@ def main(task: Callable[[], None]) -> int:
         print(help.text(Path(sys.argv[0]).parent / "conf"))
         return 0
     sys.argv[1:] = with_demo(sys.argv[1:])
+    gc.disable()  # until the configuration is there: composing makes much that stays, and a tenth of the time is saved
     # Also where a shell started us in the background, with interrupts ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -56,6 +58,8 @@ def run(cfg: DictConfig) -> None:
     from vd100k.parsing import parse
 
     checked = parse(cfg)
+    gc.freeze()  # what is there stays
+    gc.enable()
     if checked.dry_run:
         for line in stages.plan(checked):
             say(line)

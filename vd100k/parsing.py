@@ -12,8 +12,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from vd100k.config import Convert, Evaluate, Finetune, Generate, Part, Pipeline, Run
+from vd100k.config import Run
 from vd100k.errors import ConfigError
+from vd100k.stage_config import Convert, Evaluate, Finetune, Generate, Part, Pipeline
 
 ASKS_FOR_QUESTION = re.compile(r"\{\{-?\s*question\b")
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+import uuid
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import StrictUndefined, Template, TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+import orjson
 
 from vd100k.config import Task
 from vd100k.errors import DataError
 
-Message = dict[str, Any]
+if TYPE_CHECKING:
+    from jinja2 import Template
 
-_templates = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+Message = dict[str, Any]
+Halves = tuple[bytes, bytes]
 
 
 def text(task: Task, question: str | None = None) -> str:
@@ -22,6 +24,10 @@ def text(task: Task, question: str | None = None) -> str:
     Raises:
         DataError: a template that Jinja cannot read, or that names something else.
     """
+    if "{" not in task.prompt:
+        return task.prompt
+    from jinja2 import TemplateError  # only now, as most prompts are no templates
+
     try:
         return _template(task.prompt).render({} if question is None else {"question": question})
     except TemplateError as error:
@@ -30,7 +36,10 @@ def text(task: Task, question: str | None = None) -> str:
 
 @functools.cache
 def _template(source: str) -> Template:
-    return _templates.from_string(source)
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    return ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(source)
 
 
 def messages(task: Task, image_url: str, question: str | None = None) -> list[Message]:
@@ -46,6 +55,20 @@ def messages(task: Task, image_url: str, question: str | None = None) -> list[Me
         ],
     }
     return [{"role": "system", "content": task.system_prompt}, user] if task.system_prompt else [user]
+
+
+def body(task: Task, model: str, question: str | None = None) -> Halves:
+    """The JSON of a chat request in two halves; ``data:`` URLs need no escaping, the image's goes between them.
+
+    An image is encoded once and asked about without its megabytes going through a JSON encoder.
+    """
+    mark = uuid.uuid4().hex
+    request = {"model": model, "messages": messages(task, mark, question), **task.sampling}
+    if task.json_schema is not None:
+        described = {"name": task.name, "schema": task.json_schema, "strict": True}
+        request["response_format"] = {"type": "json_schema", "json_schema": described}
+    before, _, after = orjson.dumps(request).partition(mark.encode())
+    return before, after
 
 
 def row(task: Task, model: str, id: str, image: str, question: str | None, read: Message, **facts: Any) -> Message:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal
 
-import json_repair
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 LETTERS = "ABCD"
@@ -27,7 +26,7 @@ class Unread(ValueError):
 class Choice(BaseModel):
     """A question with four different options and the right letter."""
 
-    model_config = ConfigDict(str_strip_whitespace=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(str_strip_whitespace=True, coerce_numbers_to_str=True, defer_build=True)
 
     question: str = Field(min_length=1)
     choiceA: str = Field(min_length=1)
@@ -54,8 +53,8 @@ class Choice(BaseModel):
         return self
 
 
-def read(reader: str, reply: str, whole: bool = True) -> dict[str, Any]:
-    """The row's fields in a reply, as the task's ``reader`` finds them.
+def read(reader: str, reply: str, whole: bool = True, schema: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The row's fields in a reply, as the task's ``reader`` finds them; its JSON must fit the ``schema``.
 
     A reply that is not ``whole`` (cut off at max_tokens) is never repaired: closing its brackets
     would pass off half of it as all.
@@ -63,7 +62,20 @@ def read(reader: str, reply: str, whole: bool = True) -> dict[str, Any]:
     Raises:
         Unread: it is not what was asked for.
     """
-    return READERS[reader](reply, whole)
+    fields = READERS[reader](reply, whole)
+    if schema is not None:
+        _refuse_unless_it_fits(fields["answer"], schema)
+    return fields
+
+
+def _refuse_unless_it_fits(answer: str, schema: dict[str, Any]) -> None:
+    import jsonschema  # only now: it takes a while, and most tasks have no schema
+
+    fault = jsonschema.exceptions.best_match(
+        jsonschema.validators.validator_for(schema)(schema).iter_errors(json.loads(answer))
+    )
+    if fault:
+        raise Unread(f"{fault.json_path}: {fault.message[:200]}")
 
 
 def _text(reply: str, whole: bool) -> dict[str, Any]:
@@ -100,6 +112,8 @@ def _choice(reply: str, whole: bool) -> dict[str, Any]:
 
 
 def _structure(reply: str, whole: bool) -> dict[str, Any] | list[Any]:
+    import json_repair  # only now, as most tasks read text
+
     try:
         found = json_repair.loads(reply) if whole else json.loads(reply)
     except (ValueError, RecursionError) as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import subprocess
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,6 +44,8 @@ def file_facts(path: Path, rows: int | None = None) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """The versions of those of our engines and libraries that are installed."""
+    import importlib.metadata
+
     found = {}
     for package in PACKAGES:
         try:
@@ -56,6 +56,8 @@ def versions() -> dict[str, str]:
 
 
 def _commit() -> str | None:
+    import subprocess
+
     try:
         here = Path(__file__).parent
         git = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)

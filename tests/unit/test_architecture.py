@@ -17,11 +17,12 @@ PACKAGE = ROOT / "vd100k"
 # Lower layers know nothing of higher ones; within a layer, earlier nothing of later.
 LAYERS = (
     {"errors"},
-    {"config", "parsing", "fingerprint", "console", "help"},
-    {"lines", "images", "prompts", "replies", "records", "scoring", "training", "commands", "figures", "summary"},
-    {"tracking"},
-    {"processes", "models", "client", "data"},
-    {"server"},
+    {"config", "stage_config", "parsing", "fingerprint", "console", "help"},
+    {"keys", "lines", "listing", "images", "prompts", "replies", "scoring", "training", "commands", "figures"},
+    {"journal", "records", "summary", "tracking", "interrupts", "feed"},
+    {"processes", "models", "data", "endpoints", "client", "work"},
+    {"server", "counts", "pending"},
+    {"crew"},
     {"asking"},
     {"stages"},
     {"launch"},

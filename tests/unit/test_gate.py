@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
-from vd100k.config import Rules
 from vd100k.data.gate import Gate, Unfit, normal
 from vd100k.data.lengths import Lengths, visual_tokens
+from vd100k.stage_config import Rules
 
 ALL = Rules(**dict.fromkeys(Rules.model_fields, True))
 

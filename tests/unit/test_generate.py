@@ -29,6 +29,7 @@ def ask(vd100k: Callable[..., Result], server: ChatServer | str, *overrides: str
         "model=gpt-4o",
         "model.served_name=m",
         "model.api_key_env=null",
+        "stage.check=false",
         *overrides,
     )
 
@@ -56,7 +57,7 @@ def test_every_image_once_and_a_rerun_asks_nothing(
         assert (sent["model"], sent["max_tokens"]) == ("m", 1024)
         again = ask(vd100k, server)
         assert len(server.requests) == 6
-        assert "6 of 6 images are answered already" in again.stdout
+        assert "6 answers are there already" in again.stdout
     counts = summary(tmp_path)["counts"]
     assert (counts["images"], counts["rows"], counts["reused"], counts["requests"]) == (6, 6, 6, 0)
 
@@ -142,12 +143,13 @@ def test_what_cannot_be_answered_is_kept_with_its_reason(
         again = ask(vd100k, server)
         assert len(server.requests) == 6, "a failure is not asked again unless wanted"
         assert "2 images have no answer" in again.stdout
+        failures = {row["reason"]: row for row in rows(tmp_path, "gpt-4o.failures.jsonl")}
+        assert failures["http_400"]["detail"] == "content policy"
+        assert "text.jpg: not an image" in failures["image_unreadable"]["detail"]
         ask(vd100k, server, "stage.retry_failed=true")
         assert len(server.requests) == 7
-    failures = {row["reason"]: row for row in rows(tmp_path, "gpt-4o.failures.jsonl")}
-    assert failures["http_400"]["detail"] == "content policy"
-    assert "text.jpg: not an image" in failures["image_unreadable"]["detail"]
     assert len(rows(tmp_path)) == 6
+    assert [row["reason"] for row in rows(tmp_path, "gpt-4o.failures.jsonl")] == ["image_unreadable"], "each once"
 
 
 @pytest.mark.parametrize(
@@ -169,9 +171,13 @@ def test_a_refusal_of_all_ends_the_run_at_once(
 def test_nobody_there(vd100k: Callable[..., Result], pictures: Path) -> None:
     with chat_server(lambda n, body: "a") as server:
         url = server.url
-    done = ask(vd100k, url, "stage.max_retries=1")
+    done = ask(vd100k, url, "stage.max_retries=1", "stage.check=true")
     assert done.returncode == 1
     assert "cannot be reached" in done.stderr
+    done = ask(vd100k, url, "stage.endpoint_wait_s=1")
+    assert done.returncode == 1
+    assert "No endpoint answers: waiting up to 1 s" in done.stdout
+    assert "did not answer for 1 s" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -226,14 +232,15 @@ def test_ctrl_c_keeps_what_was_answered(tmp_path: Path, vd100k: Callable[..., Re
     with chat_server(hang_on_the_third) as server:
         overrides = ["stage=generate", "images=pictures", "hardware=api", f"hardware.urls=[{server.url}]"]
         overrides += ["model=gpt-4o", "model.served_name=m", "model.api_key_env=null", "stage.max_in_flight=1"]
+        overrides += ["stage.check=false"]
         with subprocess.Popen(command_line(*overrides), cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
             assert reached.wait(60)
             os.kill(process.pid, 2)
-            _, said = process.communicate(timeout=10)
+            _, said = process.communicate(timeout=20)
         assert process.returncode == 130
         assert "the same command goes on" in said
-        assert len(rows(tmp_path)) == 2
+        assert len(rows(tmp_path)) == 3, "what was in flight is finished"
         assert summary(tmp_path)["status"] == "interrupted"
         ask(vd100k, server)
-        assert len(server.requests) == 3 + 4
+        assert len(server.requests) == 3 + 3, "and not asked again"
     assert len({row["id"] for row in rows(tmp_path)}) == len(rows(tmp_path)) == 6

@@ -35,7 +35,7 @@ def test_one_model_asks_and_another_answers(vd100k: Callable[..., Result], tmp_p
         done = ask(vd100k, server, "task=answer", "asker=gpt-4o", "model.name=other")
         assert done.returncode == 0, done.stderr
         again = ask(vd100k, server, "task=answer", "asker=gpt-4o", "model.name=other")
-        assert "6 of 6 questions are answered already" in again.stdout
+        assert "6 answers are there already" in again.stdout
         assert len(server.requests) == 6
     for row in rows(tmp_path, "answer", "other"):
         assert row["question"] == questions[row["id"]]

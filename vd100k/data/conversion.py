@@ -15,7 +15,7 @@ import orjson
 import xxhash
 from rich.table import Table
 
-from vd100k.config import Convert, Run
+from vd100k.config import Run
 from vd100k.console import console, progress
 from vd100k.data import gate, repeats
 from vd100k.data.formats import Layout
@@ -24,6 +24,7 @@ from vd100k.data.lengths import Lengths
 from vd100k.data.sources import SPLITS
 from vd100k.data.writers import Lines, Writer
 from vd100k.lines import Fault, Line, Row
+from vd100k.stage_config import Convert
 
 BLOCK = 1024  # rows whose images are looked at together
 KINDS = {repeats.EXACT: "duplicate", repeats.NEAR: "near_duplicate"}

@@ -10,10 +10,11 @@ import unicodedata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vd100k.config import Rules
 from vd100k.data.formats import OPTIONS, TAG, question
 from vd100k.data.lengths import Lengths
-from vd100k.images import FACTOR, ImageError, outside, plain, within
+from vd100k.images import FACTOR, ImageError, plain
+from vd100k.listing import outside, within
+from vd100k.stage_config import Rules
 
 Row = dict[str, Any]
 NEEDED = ("image", "id", "question")

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vd100k.config import Convert, Product, Run
+from vd100k.config import Run
 from vd100k.data import formats, joins
 from vd100k.data.conversion import Job, Outcome, convert
 from vd100k.data.formats import Layout
@@ -16,6 +16,7 @@ from vd100k.data.lengths import Lengths
 from vd100k.data.writers import Lines
 from vd100k.lines import Line, json_lines
 from vd100k.records import write_json
+from vd100k.stage_config import Convert, Product
 
 LAYOUTS: dict[str, Layout] = {"rows": formats.rows, "sft": formats.published, "dpo": formats.published}
 

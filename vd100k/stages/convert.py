@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from vd100k.config import Convert, Run
+from vd100k.config import Run
 from vd100k.console import say
 from vd100k.data import conversion, formats, joins, products
 from vd100k.data.conversion import Job, Outcome
@@ -20,6 +20,7 @@ from vd100k.data.sources import Source
 from vd100k.data.writers import Lines, Parquet, Writer
 from vd100k.errors import DataError
 from vd100k.records import write_json
+from vd100k.stage_config import Convert
 from vd100k.summary import Summary, file_facts
 
 SIDES = ("train", "val", "test")

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import json
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from vd100k import asking, commands, figures, lines
-from vd100k.config import Evaluate, Run
+from vd100k.config import Run
 from vd100k.console import console, say
+from vd100k.counts import Counts
 from vd100k.errors import DataError
-from vd100k.images import find
+from vd100k.listing import Selection, find
 from vd100k.records import read, write_lines
 from vd100k.scoring import Score, judge, mean
+from vd100k.stage_config import Evaluate
 from vd100k.summary import Summary, file_facts
 from vd100k.tracking import track
 
@@ -38,7 +41,7 @@ def run(run: Run, stage: Evaluate, folder: Path, summary: Summary) -> None:
     labels = _labels(run, stage)
     answers: dict[str, Answers] = {}
     for name, part in run.parts.items():
-        counts = asking.Counts()
+        counts = Counts()
         try:
             asking.ask_all(part, folder / name, counts, only=labels)
         finally:
@@ -69,7 +72,7 @@ def _labels(run: Run, stage: Evaluate) -> dict[str, Any]:
     """What is right, by image id; with ``limit``, for the first images alone."""
     assert stage.labels is not None
     assert stage.images is not None
-    asked = {picture.id for picture in find(stage.images, run.limit, run.image_folder)}
+    asked = {picture.id for picture in find(stage.images, Selection(run.limit), run.image_folder)}
     labels: dict[str, Any] = {}
     for _, row in lines.read(stage.labels):
         if isinstance(row, lines.Fault):
@@ -98,11 +101,12 @@ def _structured(label: Any, reader: str) -> Any:
 def _draw(run: Run, stage: Evaluate, answers: dict[str, Answers], scores: dict[str, dict[str, Score]]) -> Path:
     """The first images with their answers before and after, as PNG."""
     path = stage.folder / f"{run.model.name}.compared.png"
-    pictures = [p for p in find(str(stage.images), None, run.image_folder) if p.id in next(iter(scores.values()))][
-        :SHOWN
-    ]
+    answered = {id for said in answers.values() for id in said}
+    labelled = answered & next(iter(scores.values())).keys()
+    found = find(str(stage.images), image_folder=run.image_folder)
+    pictures = list(islice((picture for picture in found if picture.id in labelled), SHOWN))
     rows = [
-        figures.Compared(p.path, {n: (answers[n].get(p.id), bool(scores[n][p.id].exact_match)) for n in scores})
+        figures.Compared(Path(p.path), {n: (answers[n].get(p.id), bool(scores[n][p.id].exact_match)) for n in scores})
         for p in pictures
     ]
     figures.comparison(rows, f"{run.model.name} on held-out images", path)

@@ -7,11 +7,12 @@ import shutil
 from pathlib import Path
 
 from vd100k import commands, fingerprint, models
-from vd100k.config import Export, Run
+from vd100k.config import Run
 from vd100k.console import say, waiting
 from vd100k.errors import DataError, TrainingError
 from vd100k.processes import Child
 from vd100k.records import write_json
+from vd100k.stage_config import Export
 from vd100k.summary import Summary, folder_facts
 
 POLL_S = 0.2

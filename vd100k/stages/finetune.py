@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from vd100k import commands, figures, fingerprint, models, training
-from vd100k.config import Finetune, Run
+from vd100k.config import Run
 from vd100k.console import console, progress, say
 from vd100k.errors import DataError, TrainingError
 from vd100k.processes import Child
 from vd100k.records import read
+from vd100k.stage_config import Finetune
 from vd100k.summary import Summary, file_facts, folder_facts
 from vd100k.tracking import Log, track
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from vd100k import asking, commands
-from vd100k.config import Generate, Run
+from vd100k import asking, commands, journal, work
+from vd100k.config import Run
 from vd100k.console import say
+from vd100k.counts import Counts
 from vd100k.records import read
+from vd100k.stage_config import Generate
 from vd100k.summary import Summary, file_facts
 from vd100k.tracking import track
 
@@ -19,26 +21,26 @@ def plan(run: Run, stage: Generate) -> list[str]:
     if run.hardware.urls is None:
         lines = ["unless such a server runs already, for the duration:", *map(str, commands.replicas(run))]
     if run.images and Path(run.images).expanduser().exists():
-        wanted = asking.items(run, lambda *why: None)
-        done = {asking.identify(run)(row) for row in read(run.paths.rows)}
-        pending = sum(item.key not in done for item in wanted)
-        lines.append(f"rows pending: {pending} of {len(wanted)}")
-    return [*lines, f"append rows to {run.paths.rows}"]
+        identify = work.identify(run)
+        done = {identify(row) for row in read(asking.rows_path(run))}
+        wanted = [one.key(question) for one in work.every(run, lambda *why: None) for question in one.questions]
+        lines.append(f"rows pending: {sum(key not in done for key in wanted)} of {len(wanted)}")
+    return [*lines, f"append rows to {asking.rows_path(run)}"]
 
 
 def run(run: Run, stage: Generate, folder: Path, summary: Summary) -> None:
-    counts = asking.Counts()
+    counts, rows = Counts(), asking.rows_path(run)
     try:
-        with track(run, folder) as log:
-            asking.ask_all(run, folder, counts)
-            log(asdict(counts))
+        asking.ask_all(run, folder, counts)
     finally:
         summary.counts = asdict(counts)
         summary.inputs = [{"path": run.images, "rows": counts.images}]
-        if run.paths.rows.exists():
-            summary.outputs = [file_facts(run.paths.rows, sum(1 for _ in read(run.paths.rows)))]
+        if rows.exists():
+            summary.outputs = [file_facts(rows, sum(1 for _ in journal.lines(rows)))]
+        with track(run, folder) as log:  # only now: W&B takes seconds to start
+            log(asdict(counts))
     asking.refuse_if_all_failed(run, counts)
     say(
         f"{counts.rows} rows ({counts.reused} reused, {counts.failed} failed) "
-        f"with {counts.requests} requests{'' if counts.cost is None else f' for ${counts.cost:.4f}'}: {run.paths.rows}"
+        f"with {counts.requests} requests{'' if counts.cost is None else f' for ${counts.cost:.4f}'}: {rows}"
     )

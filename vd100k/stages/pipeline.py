@@ -6,8 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from vd100k import stages
-from vd100k.config import Pipeline, Run
+from vd100k.config import Run
 from vd100k.console import say
+from vd100k.stage_config import Pipeline
 from vd100k.summary import Summary
 
 

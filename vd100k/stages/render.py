@@ -12,10 +12,11 @@ from typing import Any
 
 from PIL import Image
 
-from vd100k.config import Render, Run
+from vd100k.config import Run
 from vd100k.console import say
 from vd100k.errors import DataError
 from vd100k.records import Row, write_json, write_lines
+from vd100k.stage_config import Render
 from vd100k.summary import Summary, file_facts
 
 MARK = "render.json"

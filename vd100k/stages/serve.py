@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 
 from vd100k import commands, server
-from vd100k.config import Run, Serve
+from vd100k.config import Run
 from vd100k.console import say
+from vd100k.stage_config import Serve
 from vd100k.summary import Summary
 
 POLL_S = 1.0

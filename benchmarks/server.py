@@ -1,0 +1,175 @@
+"""A local OpenAI-compatible server with latency, slots and faults, light enough not to be the bottleneck.
+
+    python benchmarks/server.py --port 8000 --latency 0.2 --slots 64 --http-500 0.05 --http-429 0.05 --seed 7
+
+It answers ``POST /v1/chat/completions`` and ``GET /v1/models``, and ``GET /requests`` gives what it was asked so far:
+for each request the second it came (since the epoch), the hash of its body, and what became of it. Faults are drawn
+from ``--seed``, request by request. It listens on 127.0.0.1 alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import signal
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import xxhash
+
+FAULTS = ("http-500", "http-429", "malformed", "drop", "hang")
+WORDS = {200: "OK", 404: "Not Found", 429: "Too Many Requests", 500: "Internal Server Error"}
+
+
+@dataclass
+class Behaviour:
+    """How the server answers; ``faults`` are shares of the requests, ``latency`` seconds."""
+
+    name: str = "m"
+    latency: float = 0.0
+    slots: int | None = None
+    faults: dict[str, float] = field(default_factory=dict)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)
+        self.free = asyncio.Semaphore(self.slots) if self.slots else None
+        self.requests: list[tuple[float, str, str]] = []
+        self.models = json.dumps({"object": "list", "data": [{"id": self.name, "object": "model"}]}).encode()
+
+    def fault(self) -> str:
+        """The fault of the next request; "" for none."""
+        drawn = self._random.random()
+        for name, share in self.faults.items():
+            if drawn < share:
+                return name
+            drawn -= share
+        return ""
+
+
+class Connection(asyncio.Protocol):
+    """One keep-alive connection; requests come one after another, each with a Content-Length."""
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self.behaviour = behaviour
+        self.received: list[bytes] = []
+        self.size, self.needed = 0, 0
+        self.path = b""
+        self.task: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: Any = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.task:
+            self.task.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        self.received.append(data)
+        self.size += len(data)
+        if self.size < self.needed:
+            return
+        whole = b"".join(self.received)
+        head, found, body = whole.partition(b"\r\n\r\n")
+        if not found:
+            return
+        if not self.needed:
+            lines = head.split(b"\r\n")
+            self.path = lines[0].split(b" ")[1]
+            length = next((int(line[15:]) for line in lines if line[:15].lower() == b"content-length:"), 0)
+            self.needed = len(head) + 4 + length
+            if b"expect: 100-continue" in head.lower():
+                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            if self.size < self.needed:
+                self.received = [whole]
+                return
+        self.received, self.size, self.needed = [], 0, 0
+        self.task = asyncio.get_running_loop().create_task(self.answer(self.path, body))
+
+    async def answer(self, path: bytes, body: bytes) -> None:
+        server = self.behaviour
+        if path.endswith(b"/chat/completions"):
+            await self.complete(body)
+        elif path.endswith(b"/models"):
+            self.send(200, server.models)
+        elif path == b"/requests":
+            self.send(200, json.dumps(server.requests).encode())
+        else:
+            self.send(404, b'{"error": {"message": "no such path"}}')
+
+    async def complete(self, body: bytes) -> None:
+        server, digest = self.behaviour, xxhash.xxh3_64_hexdigest(body)
+        fault = server.fault()
+        server.requests.append((time.time(), digest, fault or "answered"))
+        if fault == "hang":
+            return
+        if server.free:
+            async with server.free:
+                await asyncio.sleep(server.latency)
+        elif server.latency:
+            await asyncio.sleep(server.latency)
+        if fault == "drop":
+            self.transport.abort()
+        elif fault == "http-429":
+            self.send(429, b'{"error": {"message": "slow down"}}')
+        elif fault == "http-500":
+            self.send(500, b'{"error": {"message": "out of luck"}}')
+        elif fault == "malformed":
+            self.send(200, b'{"choices": [{"message"')
+        else:
+            self.send(200, completion(server.name, f"An image that hashes to {digest}."))
+
+    def send(self, status: int, body: bytes) -> None:
+        self.transport.write(
+            b"HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+            % (status, WORDS[status].encode(), len(body), body)
+        )
+
+
+def completion(model: str, text: str) -> bytes:
+    """A chat completion as OpenAI's API returns it."""
+    message = {"role": "assistant", "content": text}
+    return json.dumps(
+        {
+            "id": "chatcmpl-1",
+            "object": "chat.completion",
+            "created": 0,
+            "model": model,
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 300, "completion_tokens": 12, "total_tokens": 312},
+        }
+    ).encode()
+
+
+async def serve(behaviour: Behaviour, port: int) -> None:
+    """Until SIGTERM; prints its address once it listens."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    server = await loop.create_server(lambda: Connection(behaviour), "127.0.0.1", port, backlog=1024)
+    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)
+    await ended.wait()
+    server.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--name", default="m", help="of the model")
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds")
+    parser.add_argument("--slots", type=int, help="requests worked on at a time; the rest waits")
+    parser.add_argument("--seed", type=int, default=0)
+    for fault in FAULTS:
+        parser.add_argument(f"--{fault}", type=float, default=0.0, metavar="SHARE")
+    args = vars(parser.parse_args())
+    faults = {fault: args[fault.replace("-", "_")] for fault in FAULTS}
+    behaviour = Behaviour(args["name"], args["latency"], args["slots"], faults, args["seed"])
+    asyncio.run(serve(behaviour, args["port"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""Which server an image goes to, how many at a time, and what happens while one does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Literal, Self
+
+from vd100k.console import say
+from vd100k.errors import ServerError
+
+ASIDE_AFTER = 8  # failures in a row, of different images
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
+POLL_S = 0.2
+
+# A window is as many replies as were in flight, so that each slot has had its turn; at least so many.
+WINDOW = 32
+OVERLOADED = 0.1  # share of 429 and 503 above which fewer are sent
+SLOWED = 2.0  # times the shortest latency, of windows, above which fewer are sent
+FORGET = 1.05  # the shortest latency grows by this with each window: work changes, and so does what is usual
+
+Outcome = Literal["answered", "overloaded", "broken", "neither"]
+
+
+@dataclass
+class Window:
+    """What came back since an endpoint's limit was last looked at."""
+
+    answered: int = 0
+    overloaded: int = 0
+    latency_s: float = 0.0  # of the answered, together
+    most_in_flight: int = 0
+
+
+@dataclass(eq=False)
+class Endpoint:
+    """A server, and how it is doing; ``limit`` is how many images are with it at most."""
+
+    url: str
+    limit: int
+    in_flight: int = 0
+    aside: bool = False
+    broken: int = 0  # failures in a row
+    pause_s: float = FIRST_PAUSE_S
+    usual_s: float = field(default=float("inf"))  # latency
+    window: Window = field(default_factory=Window)
+
+    def note(self, outcome: Outcome, latency_s: float, most: int) -> None:
+        """Learn from a reply, or from its absence; ``limit`` never grows above ``most``."""
+        window = self.window
+        window.most_in_flight = max(window.most_in_flight, self.in_flight)
+        self.broken = self.broken + 1 if outcome == "broken" else 0
+        if outcome == "answered":
+            window.answered += 1
+            window.latency_s += latency_s
+            self.pause_s = FIRST_PAUSE_S
+        elif outcome == "overloaded":
+            window.overloaded += 1
+        if window.answered + window.overloaded >= max(WINDOW, window.most_in_flight):
+            self._adapt(most)
+            self.window = Window()
+
+    def _adapt(self, most: int) -> None:
+        """Fewer at once when it says so or slows down, more again when it keeps up.
+
+        A fixed share is what 429 may come to, not none as in TCP's congestion control: at a constant
+        5 % of them that would leave five in flight however many the server could take.
+        """
+        window = self.window
+        latency = window.latency_s / window.answered if window.answered else float("inf")
+        if window.overloaded > OVERLOADED * (window.answered + window.overloaded):
+            self.limit = max(1, min(self.limit, window.most_in_flight) * 7 // 10)
+        elif latency > SLOWED * self.usual_s:
+            self.limit = max(1, min(self.limit, window.most_in_flight) * 85 // 100)
+        else:
+            self.limit = min(most, self.limit + max(1, most // 16))
+        self.usual_s = min(self.usual_s * FORGET, latency)
+
+
+class Stopped(Exception):
+    """Nothing more is to be begun."""
+
+
+class Place:
+    """A place at one of the pool's endpoints, for as long as the block lasts."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._endpoint: Endpoint | None = None
+
+    async def __aenter__(self) -> Self:
+        self._endpoint = await self._pool.take()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.leave()
+
+    @property
+    def url(self) -> str:
+        assert self._endpoint
+        return self._endpoint.url
+
+    def note(self, outcome: Outcome, latency_s: float) -> None:
+        """Tell what became of a request there."""
+        assert self._endpoint
+        self._pool.note(self._endpoint, outcome, latency_s)
+
+    def leave(self) -> None:
+        if self._endpoint:
+            self._left, self._endpoint = self._endpoint, None
+            self._pool.give_back(self._left)
+
+    async def take_another(self) -> None:
+        """After ``leave``: a place anywhere, at another endpoint if there is one."""
+        self._endpoint = await self._pool.take(avoid=self._left)
+
+
+class Pool:
+    """Equal endpoints that share the images: each goes to the one with the fewest, ``most`` in all at a time.
+
+    An image stays with its endpoint, which then knows it from its caches: measured with four prompts
+    an image, up to 2.7 times the throughput of turns.
+
+    An endpoint that breaks ``ASIDE_AFTER`` times in a row is set aside and ``is_back`` is asked about
+    it at growing intervals; the images go to the others. When all are aside, images wait ``wait_s``
+    for one, then the run ends. ``hopeless`` may end it earlier, by raising.
+    """
+
+    def __init__(
+        self,
+        urls: list[str],
+        most: int,
+        wait_s: float,
+        is_back: Callable[[str], Awaitable[bool]],
+        hopeless: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.endpoints = [Endpoint(url, most) for url in urls]
+        self._most, self._wait_s, self._is_back, self._hopeless = most, wait_s, is_back, hopeless
+        self._in_flight = 0
+        self._queue: deque[tuple[asyncio.Future[Endpoint], Endpoint | None]] = deque()
+        self._watches: set[asyncio.Task[None]] = set()
+        self._end: Exception | None = None
+
+    async def take(self, avoid: Endpoint | None = None) -> Endpoint:
+        """A place at an endpoint, another than the one to ``avoid`` where there is one, until ``give_back``.
+
+        Raises:
+            ServerError: none has answered for ``wait_s``.
+            Stopped: after ``end``.
+        """
+        if self._end:
+            raise self._end
+        if not self._queue and (endpoint := self._choose(avoid)):
+            return self._taken(endpoint)
+        place: asyncio.Future[Endpoint] = asyncio.get_running_loop().create_future()
+        # What was begun goes first: it holds an image in memory.
+        self._queue.appendleft((place, avoid)) if avoid else self._queue.append((place, avoid))
+        try:
+            return await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled() and not place.exception():
+                self.give_back(place.result())
+            raise
+
+    def give_back(self, endpoint: Endpoint) -> None:
+        endpoint.in_flight -= 1
+        self._in_flight -= 1
+        self._hand_out()
+
+    def note(self, endpoint: Endpoint, outcome: Outcome, latency_s: float) -> None:
+        """Tell what became of a request."""
+        endpoint.note(outcome, latency_s, self._most)
+        if endpoint.broken >= ASIDE_AFTER and not endpoint.aside:
+            endpoint.aside = True
+            self._watch(self._revive(endpoint))
+            if all(other.aside for other in self.endpoints):
+                self._watch(self._give_up())
+            elif len(self.endpoints) > 1:
+                say(f"{endpoint.url} does not answer and is set aside; its images go to the others.")
+
+    def end(self, error: Exception) -> None:
+        """Give out no more places: whoever waits for one, or comes to take one, gets the error."""
+        self._end = self._end or error
+        for place, _ in self._queue:
+            if not place.done():
+                place.set_exception(error)
+        self._queue.clear()
+
+    def close(self) -> None:
+        for watch in self._watches:
+            watch.cancel()
+
+    def _choose(self, avoid: Endpoint | None) -> Endpoint | None:
+        if self._in_flight >= self._most:
+            return None
+        free = [e for e in self.endpoints if not e.aside and e.in_flight < e.limit]
+        return min(free, key=lambda e: (e is avoid, e.in_flight), default=None)
+
+    def _taken(self, endpoint: Endpoint) -> Endpoint:
+        endpoint.in_flight += 1
+        self._in_flight += 1
+        return endpoint
+
+    def _hand_out(self) -> None:
+        while self._queue:
+            place, avoid = self._queue[0]
+            if not place.done():
+                endpoint = self._choose(avoid)
+                if endpoint is None:
+                    return
+                place.set_result(self._taken(endpoint))
+            self._queue.popleft()
+
+    def _watch(self, what: Awaitable[None]) -> None:
+        watch = asyncio.ensure_future(what)
+        self._watches.add(watch)
+        watch.add_done_callback(self._watches.discard)
+
+    async def _revive(self, endpoint: Endpoint) -> None:
+        while True:
+            await asyncio.sleep(endpoint.pause_s)
+            endpoint.pause_s = min(2 * endpoint.pause_s, LONGEST_PAUSE_S)
+            if await self._is_back(endpoint.url):
+                break
+        endpoint.aside, endpoint.broken = False, 0
+        say(f"{endpoint.url} answers again.")
+        self._hand_out()
+
+    async def _give_up(self) -> None:
+        """End the run unless an endpoint comes back in time."""
+        until = time.monotonic() + self._wait_s
+        say(f"No endpoint answers: waiting up to {self._wait_s:.0f} s (endpoint_wait_s) for one to come back.")
+        while all(endpoint.aside for endpoint in self.endpoints):
+            try:
+                self._hopeless()
+            except ServerError as error:
+                return self.end(error)
+            if time.monotonic() >= until:
+                urls = ", ".join(endpoint.url for endpoint in self.endpoints)
+                return self.end(
+                    ServerError(
+                        f"{urls} did not answer for {self._wait_s:.0f} s (endpoint_wait_s). Is the server up? "
+                        "What was answered is kept: run the same command again."
+                    )
+                )
+            await asyncio.sleep(POLL_S)
+        return None

@@ -1,0 +1,36 @@
+"""Ctrl-C while an event loop runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+
+NUMBERS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def interruptible(stop: Callable[[], None]) -> Iterator[None]:
+    """Call ``stop`` on the first SIGINT or SIGTERM, cancel the current task on the next."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    first = True
+
+    def interrupt() -> None:
+        nonlocal first
+        if first:
+            first = False
+            stop()
+        else:
+            task.cancel()
+
+    before = {number: signal.getsignal(number) for number in NUMBERS}
+    for number in NUMBERS:
+        loop.add_signal_handler(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
