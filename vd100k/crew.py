@@ -53,7 +53,7 @@ class Crew:
         assert isinstance(run.stage, Generate)
         self._run, self._stage, self._ledger, self._counts = run, run.stage, ledger, counts
         self._total = total
-        self._folder = (run.image_folder or work.base(run)).absolute()
+        self._folder = str((run.image_folder or work.base(run)).absolute())
         self._own = prompts.body(run.task, run.served_name) if run.task.questions is None else None
         self._answered = self._busy = self._workers = 0
         self._failed: collections.Counter[str] = collections.Counter()
@@ -186,7 +186,7 @@ class Crew:
         """In a thread: the image read, checked and encoded."""
         path = todo.picture.path
         if listing.leads_out(self._folder, path):
-            return Ready(todo, None, ("image_outside", listing.outside(self._folder)))
+            return Ready(todo, None, ("image_outside", listing.outside(Path(self._folder))))
         try:
             return Ready(todo, images.encode(path, self._run.model.max_pixels))
         except images.ImageError as error:

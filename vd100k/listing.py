@@ -120,10 +120,9 @@ def within(folder: Path, name: str) -> Path | None:
         return None
 
 
-def leads_out(folder: Path, path: str) -> bool:
+def leads_out(folder: str, path: str) -> bool:
     """Whether a path below ``folder`` leads out of it by a link."""
-    parent = os.path.dirname(path)
-    return not _inside(folder, parent) or (os.path.islink(path) and within(folder, path) is None)
+    return not _inside(folder, os.path.dirname(path)) or (os.path.islink(path) and within(Path(folder), path) is None)
 
 
 def outside(folder: Path) -> str:
@@ -132,8 +131,8 @@ def outside(folder: Path) -> str:
 
 
 @functools.lru_cache(4096)
-def _inside(folder: Path, name: str) -> bool:
-    return within(folder, name) is not None
+def _inside(folder: str, name: str) -> bool:
+    return within(Path(folder), name) is not None
 
 
 def _draw(id: str, seed: int) -> int:
@@ -141,9 +140,10 @@ def _draw(id: str, seed: int) -> int:
 
 
 def _in_folder(source: Path, folder: Path, refuse: Refuse, ordered: bool) -> Iterator[Picture]:
-    inside = _inside(folder.absolute(), str(source.absolute()))
+    root = str(folder.absolute())
+    inside = _inside(root, str(source.absolute()))
     for id, path, is_link in _walk(str(source.absolute()), "", None if ordered else BLOCK):
-        if not inside or (is_link and leads_out(folder.absolute(), path)):
+        if not inside or (is_link and leads_out(root, path)):
             refuse(id, "image_outside", outside(folder))
         else:
             yield Picture(id, path)

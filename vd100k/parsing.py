@@ -117,6 +117,13 @@ def _impossible(run: Run, teacher: Mapping[str, Any]) -> Iterator[str]:
     """What each value alone does not show; ``teacher`` is the node of that name, its values null where not chosen."""
     stage, hardware, model = run.stage, run.hardware, run.model
     yield from _impossible_data(run)
+    for key in ("preview", "shard"):
+        if getattr(run, key) and stage.name != "generate":
+            yield f"{key}={getattr(run, key)} is for stage=generate alone: leave it out, or run that stage first"
+    if run.shard and not 1 <= int(run.shard.split("/")[0]) <= int(run.shard.split("/")[1]):
+        yield f"shard={run.shard}: the first number is which part, 1 to {run.shard.split('/')[1]}"
+    if run.task.json_schema is not None:
+        yield from _impossible_schema(run)
     needs_weights = stage.name in ("finetune", "export", "serve") or run.weights == "merged"
     if isinstance(stage, Pipeline):
         if len(set(stage.steps)) < len(stage.steps):
@@ -150,6 +157,18 @@ def _impossible(run: Run, teacher: Mapping[str, Any]) -> Iterator[str]:
             )
         elif hardware.urls is not None and None in hardware.urls:
             yield f"model={model.name} has no address of its own: set 'hardware.urls=[http://HOST:PORT/v1]'"
+
+
+def _impossible_schema(run: Run) -> Iterator[str]:
+    import jsonschema  # only now: it takes a while, and most tasks have no schema
+
+    schema = run.task.json_schema or {}
+    if run.task.reader != "json":
+        yield f"task.schema is for answers in JSON, and task.reader={run.task.reader}: set task.reader=json"
+    try:
+        jsonschema.validators.validator_for(schema).check_schema(schema)
+    except jsonschema.exceptions.SchemaError as error:
+        yield f"task.schema is no JSON schema: {error.json_path}: {error.message}"
 
 
 def _impossible_data(run: Run) -> Iterator[str]:

@@ -22,7 +22,7 @@ LAYERS = (
     {"journal", "records", "summary", "tracking", "interrupts", "feed"},
     {"processes", "models", "data", "endpoints", "client", "work"},
     {"server", "counts", "pending"},
-    {"crew"},
+    {"crew", "preview"},
     {"asking"},
     {"stages"},
     {"launch"},

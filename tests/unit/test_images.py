@@ -80,7 +80,7 @@ def test_a_bad_line_of_a_list_is_refused_and_the_rest_goes_on(tmp_path: Path) ->
     refused: list[tuple[str, str, str]] = []
     pictures = find(folder / "l.jsonl", refuse=lambda *why: refused.append(why))
     assert [picture.id for picture in pictures] == ["sub/a.png", "link.png"]
-    assert [leads_out(folder, picture.path) for picture in pictures] == [False, True]
+    assert [leads_out(str(folder), picture.path) for picture in pictures] == [False, True]
     assert [reason for _, reason, _ in refused] == [
         "image_outside",
         "bad_line",

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import importlib
 import time
 from pathlib import Path
@@ -46,7 +47,10 @@ def execute(run: Run, folder: Path, command: list[str], summary: Summary | None 
     summary = summary or Summary(run.stage.name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        module(run.stage.name).run(run, run.stage, folder, summary)
+        stage = module(run.stage.name)
+        gc.freeze()  # what is there now stays
+        gc.enable()
+        stage.run(run, run.stage, folder, summary)
         summary.status = "ok"
     except KeyboardInterrupt:
         summary.status = "interrupted"

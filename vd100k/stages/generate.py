@@ -39,6 +39,10 @@ def run(run: Run, stage: Generate, folder: Path, summary: Summary) -> None:
             summary.outputs = [file_facts(rows, sum(1 for _ in journal.lines(rows)))]
         with track(run, folder) as log:  # only now: W&B takes seconds to start
             log(asdict(counts))
+    if run.preview:
+        from vd100k import preview  # only now: it takes a while to import
+
+        say(f"\nWith pictures: {preview.show(run, rows, folder)}\nThe whole run takes these rows over.")
     asking.refuse_if_all_failed(run, counts)
     say(
         f"{counts.rows} rows ({counts.reused} reused, {counts.failed} failed) "

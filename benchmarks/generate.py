@@ -1,0 +1,227 @@
+"""``stage=generate`` beside other ways to ask a server about a folder of images: speed, processor, memory, losses.
+
+    python benchmarks/generate.py                                   # the loop and vd100k, 64 and 256 in flight, 3 times
+    python benchmarks/generate.py --contestants loop vd100k sdk requests curator distilabel --repeats 1
+    python benchmarks/generate.py --faults --kill --contestants vd100k sdk requests curator distilabel --in-flight 64
+
+All ask the same local server (``benchmarks/server.py``, 200 ms, any number at a time) about the same JPEGs of
+448 x 448 and 60 to 80 KB, one after another in one run, so that a busy machine slows all. curator and distilabel want
+environments of their own (``--python curator=PATH``). Prints tables, writes ``benchmarks/results/generate.json``.
+
+- steady: requests a second between the first tenth that the server saw and the last
+- first: seconds from the start of the process to the first request
+- CPU: seconds of processor time for 1,000 requests, of the whole process, and (run) without what it takes to start
+- peak: resident memory; of vd100k and the loops that is one process, of others the largest
+- lost: images without an answer at the end; again: requests about images that had been answered (``--kill``)
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+FAULTS = ["--http-500", "0.05", "--http-429", "0.05", "--malformed", "0.02"]
+SCRIPTS = {
+    "loop": "aiohttp_loop.py",
+    "sdk": "sdk_loop.py",
+    "requests": "requests_threads.py",
+    "curator": "curator_loop.py",
+    "distilabel": "distilabel_loop.py",
+}
+LONGEST_S = 300
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--contestants", nargs="+", default=["loop", "vd100k"], choices=["vd100k", *SCRIPTS])
+    parser.add_argument("--in-flight", type=int, nargs="+", default=[64, 256])
+    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--faults", action="store_true", help="5 %% 500, 5 %% 429, 2 %% malformed replies")
+    parser.add_argument("--kill", action="store_true", help="kill -9 half-way, then run the same command again")
+    parser.add_argument("--python", nargs="+", default=[], metavar="NAME=PATH", help="a contestant's interpreter")
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "generate.json")
+    args = parser.parse_args()
+    pythons = dict(pair.split("=", 1) for pair in args.python)
+    results = []
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        images, one = draw(folder / "images", args.images), draw(folder / "one", 1)
+        for in_flight in args.in_flight:
+            for repeat in range(args.repeats):
+                for name in args.contestants:
+                    place = folder / f"{name}-{in_flight}-{repeat}"
+                    command = [name, pythons.get(name, sys.executable), in_flight]
+                    measured = contest(*command, images, place, args.faults, args.kill)
+                    if not args.kill:  # what it takes to start
+                        start = contest(*command, one, folder / f"{place.name}-start", False, False)
+                        spent = (measured["cpu_s"] - start["cpu_s"]) / (args.images - 1) * 1000
+                        measured |= {"start_cpu_s": start["cpu_s"], "cpu_s_per_1000_run": spent}
+                    results.append({"name": name, "in_flight": in_flight, **measured})
+                    print(json.dumps(results[-1]), file=sys.stderr)
+    report(results, args.contestants, args.in_flight)
+    args.output.parent.mkdir(exist_ok=True)
+    args.output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+def draw(folder: Path, count: int) -> Path:
+    """JPEGs of 448 x 448 and 60 to 80 KB: soft colours with noise."""
+    folder.mkdir()
+    random = numpy.random.default_rng(0)
+    for k in range(count):
+        colours = Image.fromarray(random.integers(0, 255, (56, 56, 3), dtype=numpy.uint8)).resize((448, 448))
+        noisy = numpy.asarray(colours).astype(int) + random.integers(-22, 22, (448, 448, 3))
+        encoded = io.BytesIO()
+        Image.fromarray(noisy.clip(0, 255).astype(numpy.uint8)).save(encoded, "JPEG", quality=80)
+        (folder / f"{k:05d}.jpg").write_bytes(encoded.getvalue())
+    return folder
+
+
+@contextlib.contextmanager
+def server(*options: str) -> Iterator[str]:
+    """A test server of its own; its URL."""
+    command = [sys.executable, str(HERE / "server.py"), "--latency", "0.2", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
+def seen(url: str) -> list[tuple[float, str, str]]:
+    """The server's log: when, the body's hash, what became of it."""
+    with urllib.request.urlopen(f"{url.removesuffix('/v1')}/requests") as answer:
+        return [tuple(entry) for entry in json.load(answer)]
+
+
+def contest(
+    name: str, python: str, in_flight: int, images: Path, place: Path, faults: bool, kill: bool
+) -> dict[str, Any]:
+    """One run of one contestant against a server of its own."""
+    place.mkdir()
+    total = len(list(images.iterdir()))
+    with server(*(FAULTS if faults else [])) as url:
+        command = command_line(name, python, in_flight, images, place, url)
+        if kill:
+            killed_half_way(command, place, url, total)
+        began = time.time()
+        status, usage = run(command, place)
+        log = seen(url)
+    times = sorted(when for when, _, _ in log)
+    tenth = len(times) // 10
+    answered = Counter(digest for _, digest, outcome in log if outcome == "answered")
+    return {
+        "status": status,
+        "first_s": times[0] - began if times and not kill else None,
+        "steady": 0.8 * len(times) / (times[-tenth - 1] - times[tenth]) if tenth and not kill else None,
+        "seconds": time.time() - began,
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+        "cpu_s_per_1000": (usage.ru_utime + usage.ru_stime) / max(1, len(times)) * 1000,
+        "peak_mb": usage.ru_maxrss / 1024 * 1.048576,
+        "lost": total - rows(place),
+        "again": sum(count - 1 for count in answered.values()),
+    }
+
+
+def command_line(name: str, python: str, in_flight: int, images: Path, place: Path, url: str) -> list[str]:
+    if name != "vd100k":
+        script = str(HERE / "contestants" / SCRIPTS[name])
+        return [python, script, url, str(images), str(place / "rows.jsonl"), str(in_flight)]
+    return [
+        *(python, str(ROOT / "run.py"), "stage=generate", f"images={images}", "hardware=api", "tracking=none"),
+        *(f"hardware.urls=[{url}]", "model=gpt-4o", "model.served_name=m", "model.api_key_env=null"),
+        *(f"output_dir={place}", "task=vqa", "task.prompt='Describe the image.'", "task.sampling={max_tokens: 64}"),
+        *(f"stage.max_in_flight={in_flight}", "stage.check=false"),
+    ]
+
+
+def run(command: list[str], place: Path) -> tuple[int, Any]:
+    """To its end, or to its killing after five minutes; its exit status and what it used, children included."""
+    with (place / "log.txt").open("ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=environment())
+    until = time.time() + LONGEST_S
+    while True:
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            return process.returncode, usage
+        if time.time() > until:
+            os.killpg(process.pid, signal.SIGKILL)
+            until = float("inf")
+        time.sleep(0.01)
+
+
+def killed_half_way(command: list[str], place: Path, url: str, total: int) -> None:
+    """Start the contestant and kill it when the server has seen half of the images."""
+    with (place / "log.txt").open("ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=environment())
+    until = time.time() + LONGEST_S
+    while len(seen(url)) < total // 2 and time.time() < until and process.poll() is None:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def environment() -> dict[str, str]:
+    """As a user has it: compiled modules are kept."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
+def rows(place: Path) -> int:
+    """Images answered, each counted once."""
+    found: set[str] = set()
+    for path in place.rglob("*.jsonl"):
+        if path.name in ("rows.jsonl", "gpt-4o.jsonl"):
+            found |= {json.loads(line)["id"] for line in path.read_text(encoding="utf-8").splitlines()}
+    return len(found)
+
+
+def report(results: list[dict[str, Any]], names: list[str], in_flights: list[int]) -> None:
+    for in_flight in in_flights:
+        table = Table(
+            *("", "steady /s", "of the loop", "first s", "CPU s per 1000", "(run)", "peak MB", "lost", "again", "exit"),
+            title=f"{in_flight} in flight",
+        )
+        loop = median(results, "loop", in_flight, "steady")
+        for name in names:
+            steady = median(results, name, in_flight, "steady")
+            ratio = steady / loop if steady and loop else None
+            figures = [steady, ratio] + [
+                median(results, name, in_flight, key)
+                for key in ("first_s", "cpu_s_per_1000", "cpu_s_per_1000_run", "peak_mb", "lost", "again", "status")
+            ]
+            digits = [0, 2, 2, 2, 2, 0, 0, 0, 0]
+            shown = ["" if f is None else f"{f:,.{d}f}" for f, d in zip(figures, digits, strict=True)]
+            table.add_row(name, *shown)
+        Console().print(table)
+
+
+def median(results: list[dict[str, Any]], name: str, in_flight: int, key: str) -> float | None:
+    found = [r[key] for r in results if r["name"] == name and r["in_flight"] == in_flight and r.get(key) is not None]
+    return statistics.median(found) if found else None
+
+
+if __name__ == "__main__":
+    main()
