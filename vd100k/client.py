@@ -78,7 +78,7 @@ class Client:
     def __init__(self, model: Model, served_name: str, stage: Generate, spent: Spent) -> None:
         self.spent = spent
         self._name = served_name
-        key = _api_key(model)
+        self._key = key = _api_key(model)
         headers = {"Content-Type": "application/json", "User-Agent": "vd100k"}
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S),  # the pool limits
@@ -150,7 +150,7 @@ class Client:
             choice = reply["choices"][0]
             text, finish_reason = choice["message"]["content"], choice.get("finish_reason")
         except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError) as error:
-            shown = content[:WORDS].decode(errors="replace")
+            shown = self._hide(content[:WORDS].decode(errors="replace"))
             raise Refused("malformed", f"not a chat completion: {shown}", True) from error
         usage = reply.get("usage")
         self.spent.prompt_tokens += _count(usage, "prompt_tokens")  # servers leave any of it out
@@ -159,8 +159,13 @@ class Client:
             raise Refused("empty_answer", f"an empty answer (finish_reason {finish_reason})", True)
         return Reply(text, finish_reason if isinstance(finish_reason, str) else None)
 
+    def _hide(self, words: str) -> str:
+        """Servers are known to repeat the key that they do not like."""
+        return words.replace(self._key, "[the key]") if self._key else words
+
     def _refusal(self, url: str, status: int, content: bytes, retry_after: str | None) -> Exception:
         detail, code = _words(content)
+        detail = self._hide(detail)
         if status in ENDS_THE_RUN:
             meaning, remedy = ENDS_THE_RUN[status]
             remedy = remedy.format(name=self._name, url=url)

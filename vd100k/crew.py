@@ -3,43 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
 import itertools
 import shutil
 import threading
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
-from vd100k import images, listing, prompts, replies, work
-from vd100k.client import Client, Refused, Spent, Unreachable, check, wait_s
+from vd100k import images, prompts, work
+from vd100k.client import Client, Spent, check
 from vd100k.config import Run
 from vd100k.console import say
 from vd100k.counts import Counts, Line
 from vd100k.endpoints import Place, Pool, Stopped
 from vd100k.errors import DataError, ServerError, Vd100kError
 from vd100k.feed import Feed
+from vd100k.inquiry import Inquiry, Tally
 from vd100k.interrupts import interruptible
 from vd100k.pending import Pending
-from vd100k.records import Ledger, Row
+from vd100k.records import Ledger
 from vd100k.server import Fleet
 from vd100k.stage_config import Generate
 from vd100k.work import Work, things
 
 AHEAD = 32  # images made ready before they are wanted
 TICK_S = 0.5  # between two syncs of the ledger, and two looks at how things go
-ENOUGH = 50  # rows, before their failures are weighed
 MEGABYTE = 1_000_000
-
-
-@dataclass(slots=True)
-class Ready:
-    """An image that can be sent, or why it cannot."""
-
-    work: Work
-    encoded: images.Encoded | None
-    fault: tuple[str, str] = ("", "")
 
 
 class Crew:
@@ -53,11 +41,8 @@ class Crew:
         assert isinstance(run.stage, Generate)
         self._run, self._stage, self._ledger, self._counts = run, run.stage, ledger, counts
         self._total = total
-        self._folder = str((run.image_folder or work.base(run)).absolute())
-        self._own = prompts.body(run.task, run.served_name) if run.task.questions is None else None
-        self._answered = self._busy = self._workers = 0
-        self._failed: collections.Counter[str] = collections.Counter()
-        self._detail: dict[str, str] = {}
+        self._busy = self._workers = 0
+        self._tally = Tally()
         self._end: BaseException | None = None
         self._spent = Spent()
 
@@ -92,7 +77,10 @@ class Crew:
         self._stopping = asyncio.Event()
         with Line(f"asking {self._run.served_name}", things(self._run), self._total) as self._line:
             async with Client(self._run.model, self._run.served_name, stage, self._spent) as self._client:
-                self._feed = Feed(itertools.chain([first], pending), self._prepare, AHEAD)
+                self._inquiry = Inquiry(
+                    self._run, self._ledger, self._client, self._tally, self._step_back, self._stopping
+                )
+                self._feed = Feed(itertools.chain([first], pending), self._inquiry.prepare, AHEAD)
                 self._pool = Pool(
                     servers.urls, stage.max_in_flight, stage.endpoint_wait_s, self._client.is_back, servers.check
                 )
@@ -114,7 +102,10 @@ class Crew:
                 self._ticker = self._group.create_task(self._tick())
                 self._hire()
         except* Exception as errors:
-            raise errors.exceptions[0] from None
+            first: BaseException = errors
+            while isinstance(first, BaseExceptionGroup):  # questions about one image are a group in the group
+                first = first.exceptions[0]
+            raise first from None
 
     def _hire(self) -> None:
         """As many workers as places; those that wait before they ask again leave theirs to others."""
@@ -124,7 +115,9 @@ class Crew:
             self._group.create_task(self._work())
 
     async def _check(self, url: str) -> None:
-        task = self._run.task.model_copy(update={"sampling": self._run.task.sampling | {"max_tokens": 1}})
+        sampling = self._run.task.sampling
+        most = "max_completion_tokens" if "max_completion_tokens" in sampling else "max_tokens"
+        task = self._run.task.model_copy(update={"sampling": sampling | {most: 1}})
         before, after = prompts.body(task, self._run.served_name, "?" if task.questions else None)
         body = before + images.TINY + after
         await check(self._client, url, self._run.served_name, body, 1 + self._stage.max_retries)
@@ -151,7 +144,7 @@ class Crew:
                 continue
             try:
                 refuse_full_disk(self._ledger.path, self._stage.min_free_disk_mb)
-                self._refuse_failures()
+                self._tally.refuse_more_than(self._stage.max_failure_rate, self._run, self._ledger.failures_path)
             except DataError as error:
                 self._stop(error)
             if self._end:
@@ -162,35 +155,12 @@ class Crew:
         counts = self._counts
         counts.images, counts.reused = pending.images, pending.reused
         counts.rows = pending.reused + self._ledger.safe
-        counts.failed = pending.failed + self._failed.total()
+        counts.failed = pending.failed + self._tally.failed
         counts.spend(self._spent, self._run.model.price)
 
     def _show(self) -> None:
         self.count(self._pending)
         self._line.show(self._counts, self._total, self._pool.endpoints)
-
-    def _refuse_failures(self) -> None:
-        """Raise DataError when more fails than the run is to go on with."""
-        failed = self._failed.total()
-        tried = failed + self._answered
-        if tried >= ENOUGH and failed > self._stage.max_failure_rate * tried:
-            reason, times = self._failed.most_common(1)[0]
-            raise DataError(
-                f"Stopped: {failed} of {tried} {things(self._run)} failed, more than "
-                f"{self._run.key}.max_failure_rate={self._stage.max_failure_rate:g} allows.\n"
-                f"The commonest reason, {times} times, is {reason}: {self._detail[reason]}\n"
-                f"All are in {self._ledger.failures_path}. What was answered is kept."
-            )
-
-    def _prepare(self, todo: Work) -> Ready:
-        """In a thread: the image read, checked and encoded."""
-        path = todo.picture.path
-        if listing.leads_out(self._folder, path):
-            return Ready(todo, None, ("image_outside", listing.outside(Path(self._folder))))
-        try:
-            return Ready(todo, images.encode(path, self._run.model.max_pixels))
-        except images.ImageError as error:
-            return Ready(todo, None, ("image_unreadable", str(error)))
 
     async def _work(self) -> None:
         try:
@@ -199,7 +169,7 @@ class Crew:
                     ready = await self._feed.take()
                     if ready is None:
                         return
-                    await self._ask_about(ready, place)
+                    await self._inquiry.ask_about(ready, place)
         except Stopped:
             return
         finally:
@@ -207,39 +177,6 @@ class Crew:
             self._workers -= 1
             if not self._workers:
                 self._ticker.cancel()
-
-    async def _ask_about(self, ready: Ready, place: Place) -> None:
-        """All questions about an image, one after another, at one endpoint while that answers."""
-        todo, encoded = ready.work, ready.encoded
-        if encoded is None:
-            for question in todo.questions:
-                self._fail(todo, question, *ready.fault, attempts=0)
-            return
-        url, ready.encoded = encoded.url, None
-        for question in todo.questions:
-            if self._stopping.is_set():
-                return
-            before, after = self._own or prompts.body(self._run.task, self._run.served_name, question)
-            body = b"".join((before, url, after))
-            if question is todo.questions[-1]:
-                url = b""  # not held twice while the answer is awaited
-            await self._ask_until_answered(todo, encoded.facts, question, body, place)
-
-    async def _ask_until_answered(
-        self, todo: Work, facts: Row, question: str | None, body: bytes, place: Place
-    ) -> None:
-        attempts = 0
-        while True:
-            attempts += 1
-            refused = await self._attempt(todo, facts, question, body, place)
-            if refused is None:
-                return
-            if isinstance(refused, Unreachable):
-                attempts -= 1  # it never got there
-            if not refused.again or attempts > self._stage.max_retries:
-                self._fail(todo, question, refused.reason, str(refused), attempts)
-                return
-            await self._step_back(place, wait_s(attempts, refused.after_s))
 
     async def _step_back(self, place: Place, seconds: float) -> None:
         """Wait before asking again, while another worker has the place."""
@@ -252,31 +189,6 @@ class Crew:
         finally:
             self._busy += 1
         await place.take_another()
-
-    async def _attempt(self, todo: Work, facts: Row, question: str | None, body: bytes, place: Place) -> Refused | None:
-        """Ask once, and keep the answer; or why there is none."""
-        began = time.monotonic()
-        try:
-            reply = await self._client.ask(place.url, body)
-            whole = reply.finish_reason != "length"
-            fields = replies.read(self._run.task.reader, reply.text, whole, self._run.task.json_schema)
-        except replies.Unread as error:
-            place.note("answered", time.monotonic() - began)
-            return Refused("not_as_asked", f"{error}: {reply.text[:200]}", again=True)
-        except Refused as refused:
-            place.note(refused.outcome, time.monotonic() - began)
-            return refused
-        place.note("answered", time.monotonic() - began)
-        id, path = todo.picture.id, todo.picture.path
-        facts = {**facts, "finish_reason": reply.finish_reason}
-        self._ledger.append(prompts.row(self._run.task, self._run.model.name, id, path, question, fields, **facts))
-        self._answered += 1
-        return None
-
-    def _fail(self, todo: Work, question: str | None, reason: str, detail: str, attempts: int) -> None:
-        self._ledger.fail(todo.picture.id, reason, detail, attempts, question)
-        self._failed[reason] += 1
-        self._detail.setdefault(reason, detail)
 
 
 def refuse_full_disk(path: Path, least_mb: int) -> None:

@@ -84,15 +84,24 @@ class Stopped(Exception):
     """Nothing more is to be begun."""
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Who waits for a place, and which."""
+
+    place: asyncio.Future[Endpoint]
+    avoid: Endpoint | None
+    at: Endpoint | None
+
+
 class Place:
     """A place at one of the pool's endpoints, for as long as the block lasts."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, pool: Pool, at: Endpoint | None = None) -> None:
+        self._pool, self._at = pool, at
         self._endpoint: Endpoint | None = None
 
     async def __aenter__(self) -> Self:
-        self._endpoint = await self._pool.take()
+        self._endpoint = await self._pool.take(at=self._at)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -117,6 +126,10 @@ class Place:
         """After ``leave``: a place anywhere, at another endpoint if there is one."""
         self._endpoint = await self._pool.take(avoid=self._left)
 
+    def another(self) -> Place:
+        """A further place at the same endpoint, anywhere if that is set aside."""
+        return Place(self._pool, self._endpoint or self._left)
+
 
 class Pool:
     """Equal endpoints that share the images: each goes to the one with the fewest, ``most`` in all at a time.
@@ -140,12 +153,12 @@ class Pool:
         self.endpoints = [Endpoint(url, most) for url in urls]
         self._most, self._wait_s, self._is_back, self._hopeless = most, wait_s, is_back, hopeless
         self._in_flight = 0
-        self._queue: deque[tuple[asyncio.Future[Endpoint], Endpoint | None]] = deque()
+        self._queue: deque[Wish] = deque()
         self._watches: set[asyncio.Task[None]] = set()
         self._end: Exception | None = None
 
-    async def take(self, avoid: Endpoint | None = None) -> Endpoint:
-        """A place at an endpoint, another than the one to ``avoid`` where there is one, until ``give_back``.
+    async def take(self, avoid: Endpoint | None = None, at: Endpoint | None = None) -> Endpoint:
+        """A place until ``give_back``: ``at`` that endpoint, or at another than the one to ``avoid`` if there is one.
 
         Raises:
             ServerError: none has answered for ``wait_s``.
@@ -153,16 +166,15 @@ class Pool:
         """
         if self._end:
             raise self._end
-        if not self._queue and (endpoint := self._choose(avoid)):
-            return self._taken(endpoint)
-        place: asyncio.Future[Endpoint] = asyncio.get_running_loop().create_future()
-        # What was begun goes first: it holds an image in memory.
-        self._queue.appendleft((place, avoid)) if avoid else self._queue.append((place, avoid))
+        wish = Wish(asyncio.get_running_loop().create_future(), avoid, at)
+        # What was begun goes first: its image is in memory, here and there.
+        self._queue.appendleft(wish) if avoid or at else self._queue.append(wish)
+        self._hand_out()
         try:
-            return await place
+            return await wish.place
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled() and not place.exception():
-                self.give_back(place.result())
+            if wish.place.done() and not wish.place.cancelled() and not wish.place.exception():
+                self.give_back(wish.place.result())
             raise
 
     def give_back(self, endpoint: Endpoint) -> None:
@@ -184,35 +196,38 @@ class Pool:
     def end(self, error: Exception) -> None:
         """Give out no more places: whoever waits for one, or comes to take one, gets the error."""
         self._end = self._end or error
-        for place, _ in self._queue:
-            if not place.done():
-                place.set_exception(error)
+        for wish in self._queue:
+            if not wish.place.done():
+                wish.place.set_exception(error)
         self._queue.clear()
 
     def close(self) -> None:
         for watch in self._watches:
             watch.cancel()
 
-    def _choose(self, avoid: Endpoint | None) -> Endpoint | None:
-        if self._in_flight >= self._most:
-            return None
+    def _choose(self, wish: Wish) -> Endpoint | None:
         free = [e for e in self.endpoints if not e.aside and e.in_flight < e.limit]
-        return min(free, key=lambda e: (e is avoid, e.in_flight), default=None)
-
-    def _taken(self, endpoint: Endpoint) -> Endpoint:
-        endpoint.in_flight += 1
-        self._in_flight += 1
-        return endpoint
+        if wish.at and not wish.at.aside:
+            return wish.at if wish.at in free else None
+        return min(free, key=lambda e: (e is wish.avoid, e.in_flight), default=None)
 
     def _hand_out(self) -> None:
-        while self._queue:
-            place, avoid = self._queue[0]
-            if not place.done():
-                endpoint = self._choose(avoid)
-                if endpoint is None:
-                    return
-                place.set_result(self._taken(endpoint))
-            self._queue.popleft()
+        """Give the places that are free to those who can use them, in their order."""
+        passed_over: list[Wish] = []
+        while self._queue and self._in_flight < self._most:
+            wish = self._queue.popleft()
+            if wish.place.done():
+                continue
+            endpoint = self._choose(wish)
+            if endpoint:
+                endpoint.in_flight += 1
+                self._in_flight += 1
+                wish.place.set_result(endpoint)
+            else:
+                passed_over.append(wish)
+                if not wish.at:  # if there is room nowhere, those behind need not be looked at
+                    break
+        self._queue.extendleft(reversed(passed_over))
 
     def _watch(self, what: Awaitable[None]) -> None:
         watch = asyncio.ensure_future(what)

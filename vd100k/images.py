@@ -43,7 +43,7 @@ def unchanged(path: str, row: dict[str, Any]) -> bool:
         return True  # gone, or out of reach: not another one
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Encoded:
     """An image as a request carries it, a ``data:`` URL, and what its row keeps to know it again."""
 

@@ -124,6 +124,9 @@ def _impossible(run: Run, teacher: Mapping[str, Any]) -> Iterator[str]:
         yield f"shard={run.shard}: the first number is which part, 1 to {run.shard.split('/')[1]}"
     if run.task.json_schema is not None:
         yield from _impossible_schema(run)
+    for url in hardware.urls or []:
+        if url and not url.startswith(("http://", "https://")):
+            yield f"hardware.urls names {url}, which is no address: http://HOST:PORT/v1 is expected"
     needs_weights = stage.name in ("finetune", "export", "serve") or run.weights == "merged"
     if isinstance(stage, Pipeline):
         if len(set(stage.steps)) < len(stage.steps):

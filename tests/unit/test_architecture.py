@@ -21,7 +21,7 @@ LAYERS = (
     {"keys", "lines", "listing", "images", "prompts", "replies", "scoring", "training", "commands", "figures"},
     {"journal", "records", "summary", "tracking", "interrupts", "feed"},
     {"processes", "models", "data", "endpoints", "client", "work"},
-    {"server", "counts", "pending"},
+    {"server", "counts", "pending", "inquiry"},
     {"crew", "preview"},
     {"asking"},
     {"stages"},

@@ -206,12 +206,27 @@ def test_the_key_comes_from_the_environment_and_is_written_nowhere(
     vd100k: Callable[..., Result], tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_KEY", "sk-very-secret")
-    with chat_server(lambda n, body: "a") as server:
-        ask(vd100k, server, "model.api_key_env=MY_KEY")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+
+    def script(n: int, body: dict[str, Any]) -> Reply:
+        if n == 0:
+            return 200, {}, "sk-very-secret is no JSON"
+        words = json.dumps({"error": {"message": "Incorrect API key provided: sk-very-secret"}})
+        return (400 if n < 3 else 401, {}, words) if n in (1, 2, 6) else "a"
+
+    said = ""
+    with chat_server(script) as server:
+        for _ in range(2):
+            done = ask(vd100k, server, "model.api_key_env=MY_KEY", "tracking=wandb", "stage.max_in_flight=1")
+            said += done.stdout + done.stderr
+            draw_pictures(pictures, 8)
         assert set(server.keys) == {"Bearer sk-very-secret"}
-    for path in (tmp_path / "outputs").rglob("*"):
-        if path.is_file():
-            assert b"sk-very-secret" not in path.read_bytes(), path
+    assert "the key is not accepted: Incorrect API key provided: [the key]" in said
+    assert "sk-very-secret" not in said
+    written = [path for path in (tmp_path / "outputs").rglob("*") if path.is_file()]
+    assert any(path.suffix == ".wandb" for path in written)
+    for path in written:
+        assert b"sk-very-secret" not in path.read_bytes(), path
 
 
 def test_a_missing_key_is_named(vd100k: Callable[..., Result], pictures: Path) -> None:

@@ -1,0 +1,152 @@
+"""Two real vLLM servers and four prompts an image: each image to one server, beside requests in turn.
+
+    python benchmarks/affinity.py            # 7 rounds; some minutes
+    python benchmarks/affinity.py --images 40 --rounds 10
+
+Two replicas of the tiny teacher (vLLM's CPU build), images of 672 x 672, short answers, 8 in flight. Each server's
+cache has room for 8,192 tokens, a dozen of these images: as with a hundred thousand images on a real machine, it cannot
+keep them all. In each round everybody asks about new ones, so that nobody finds another's there:
+
+- vd100k: ``stage=generate``
+- in turn: round robin over the same servers, image by image
+- in turn, task by task: the same, the first prompt about all images before the second
+
+Prints a table and writes ``benchmarks/results/affinity.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+SIDE = 672
+IN_FLIGHT = 8
+PROMPTS = ["What colour is it?", "Which shape is it?", "How many are there?", "Describe the picture."]
+ASKERS = ["vd100k", "in turn", "in turn, task by task"]
+START_S = 400
+BLOCKS = 64  # of 128 tokens, vLLM's size on a CPU
+MAX_TOKENS = 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=24)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--port", type=int, default=8700)
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "affinity.json")
+    args = parser.parse_args()
+    rates: dict[str, list[float]] = {name: [] for name in ASKERS}
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        with replicas(place, args.port) as urls:
+            for number in range(args.rounds + 1):
+                for k, name in enumerate(ASKERS):
+                    seconds = ask(name, draw(place / f"{number}-{k}", args.images, seed=10 * number + k), urls)
+                    if number:  # the first round warms up
+                        rates[name].append(args.images * len(PROMPTS) / seconds)
+                        print(f"{name}: {rates[name][-1]:.2f} requests/s", file=sys.stderr)
+    table = Table("", "requests/s, median", "lowest", "highest", "vd100k beside it, median", "lowest")
+    for name, found in rates.items():
+        ratios = [ours / other for ours, other in zip(rates["vd100k"], found, strict=True)]
+        figures = [statistics.median(found), min(found), max(found), statistics.median(ratios), min(ratios)]
+        table.add_row(name, *(f"{figure:.2f}" for figure in figures))
+    Console().print(table)
+    args.output.parent.mkdir(exist_ok=True)
+    args.output.write_text(json.dumps(rates, indent=2) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def replicas(place: Path, port: int) -> Iterator[list[str]]:
+    """Two servers, ready; ended at the end."""
+    command = [
+        *(sys.executable, str(ROOT / "run.py"), "stage=serve", "hardware=cpu", "model=tiny-teacher", "tracking=none"),
+        *("hardware.replicas=2", f"hardware.port={port}", f"model.max_pixels={SIDE * SIDE}"),
+        *("hardware.start_timeout_s=600", f"+hardware.engine.args.num_gpu_blocks_override={BLOCKS}"),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    urls = [f"http://127.0.0.1:{port + k}/v1" for k in range(2)]
+    with (place / "serve.txt").open("ab") as log:
+        process = subprocess.Popen(command, cwd=place, stdout=log, stderr=log, env=environment)
+    try:
+        until = time.monotonic() + START_S
+        while not all(map(answers, urls)):
+            if process.poll() is not None or time.monotonic() > until:
+                raise SystemExit((place / "serve.txt").read_text(encoding="utf-8")[-3000:])
+            time.sleep(1)
+        yield urls
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/models", timeout=2):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def draw(folder: Path, count: int, seed: int) -> Path:
+    """Images, and the prompts about them, image by image and task by task."""
+    (folder / "images").mkdir(parents=True)
+    random = numpy.random.default_rng(seed)
+    names = [f"{k:03d}.png" for k in range(count)]
+    for name in names:
+        colours = Image.fromarray(random.integers(0, 255, (21, 21, 3), dtype=numpy.uint8))
+        colours.resize((SIDE, SIDE), Image.Resampling.NEAREST).save(folder / "images" / name)
+    for order, pairs in (
+        ("images", [(name, prompt) for name in names for prompt in PROMPTS]),
+        ("tasks", [(name, prompt) for prompt in PROMPTS for name in names]),
+    ):
+        lines = (json.dumps({"id": name, "question": prompt}) + "\n" for name, prompt in pairs)
+        (folder / f"{order}.jsonl").write_text("".join(lines), encoding="utf-8")
+    return folder
+
+
+def ask(name: str, folder: Path, urls: list[str]) -> float:
+    """Seconds that it took."""
+    if name != "vd100k":
+        order = "tasks" if "task" in name else "images"
+        script = HERE / "contestants" / "round_robin.py"
+        command = [
+            *(sys.executable, str(script), ",".join(urls), str(folder / "images")),
+            *(str(folder / f"{order}.jsonl"), str(IN_FLIGHT), str(MAX_TOKENS)),
+        ]
+        return float(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+    command = [
+        *(sys.executable, str(ROOT / "run.py"), "stage=generate", "images=images", "hardware=api", "tracking=none"),
+        *(f"hardware.urls=[{','.join(urls)}]", "model=tiny-teacher", f"model.max_pixels={SIDE * SIDE}"),
+        *("task=answer", "task.questions=tasks.jsonl", "task.prompt='{{ question }}'", "task.system_prompt=null"),
+        *(
+            f"task.sampling={{max_tokens: {MAX_TOKENS}, temperature: 0}}",
+            f"stage.max_in_flight={IN_FLIGHT}",
+            "stage.check=false",
+        ),
+    ]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    summary = json.loads((folder / "outputs/latest/summary.json").read_text(encoding="utf-8"))
+    assert summary["counts"]["failed"] == 0
+    return float(summary["seconds"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""A million images: how soon the first request goes out, how much memory it takes, how soon a resumed run goes on.
+
+    python benchmarks/million.py                 # a folder of a million and one of 10,000; some minutes
+    python benchmarks/million.py --seconds 3600  # to the end, not the first two minutes of it
+
+The images are hard links to a few small files, asked about on a local server without latency. Prints a table and
+writes ``benchmarks/results/million.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import orjson
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+LINKS = 50_000  # to one file; ext4 allows 65,000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, nargs="+", default=[10_000, 1_000_000])
+    parser.add_argument("--seconds", type=float, default=120, help="of asking, after which it is interrupted")
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "million.json")
+    args = parser.parse_args()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        for count in args.images:
+            place = Path(folder) / str(count)
+            listed = draw(place / "images", count)
+            for source in ("images", listed.name):
+                results.append(measure(place, source, count, args.seconds))
+            answer(place, count, count * 9 // 10)
+            results.append(measure(place, "images", count, args.seconds, "resumed") | {"done": count * 9 // 10})
+    table = Table("images", "of", "done before", "first request s", "requests", "peak MB", "exit")
+    for r in results:
+        first = f"{r['first_s']:.1f}"
+        table.add_row(
+            f"{r['images']:,}",
+            r["source"],
+            f"{r.get('done', 0):,}",
+            first,
+            f"{r['requests']:,}",
+            f"{r['peak_mb']:.0f}",
+            str(r["exit"]),
+        )
+    Console().print(table)
+    args.output.parent.mkdir(exist_ok=True)
+    args.output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+def draw(folder: Path, count: int) -> Path:
+    """The images, and a list of them beside the folder."""
+    folder.mkdir(parents=True)
+    for k in range(count):
+        path = folder / f"{k:07d}.png"
+        if k % LINKS == 0:
+            Image.new("RGB", (28, 28), (k // LINKS, 0, 0)).save(path)
+            original = path
+        else:
+            path.hardlink_to(original)
+    listed = folder.parent / "list.jsonl"
+    with listed.open("w", encoding="utf-8") as file:
+        file.writelines(f'{{"image": "images/{k:07d}.png"}}\n' for k in range(count))
+    return listed
+
+
+def command(source: str, dataset: str, url: str) -> list[str]:
+    return [
+        *(sys.executable, str(ROOT / "run.py"), "stage=generate", f"images={source}", "hardware=api", "tracking=none"),
+        *(f"hardware.urls=[{url}]", "model=gpt-4o", "model.served_name=m", "model.api_key_env=null"),
+        *("stage.max_in_flight=64", "stage.check=false", f"dataset={dataset}"),
+    ]
+
+
+def measure(place: Path, source: str, count: int, seconds: float, dataset: str = "") -> dict[str, Any]:
+    with server() as url, (place / "log.txt").open("ab") as log:
+        began = time.time()
+        process = subprocess.Popen(
+            command(source, dataset or Path(source).stem, url), cwd=place, stdout=log, stderr=log
+        )
+        while True:
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if pid:
+                process.returncode = os.waitstatus_to_exitcode(status)
+                break
+            if time.time() > began + seconds:
+                process.send_signal(signal.SIGINT)
+                seconds = float("inf")
+            time.sleep(0.05)
+        times = [when for when, _, _ in seen(url)]
+    return {
+        "images": count,
+        "source": source,
+        "first_s": min(times) - began,
+        "requests": len(times),
+        "peak_mb": usage.ru_maxrss / 1024 * 1.048576,
+        "exit": process.returncode,
+    }
+
+
+def answer(place: Path, count: int, done: int) -> None:
+    """A ledger in which all but the last tenth is answered."""
+    with server() as url:
+        subprocess.run([*command("images", "resumed", url), "limit=1"], cwd=place, check=True, capture_output=True)
+    path = place / "outputs/data/resumed/details/gpt-4o.jsonl"
+    row = orjson.loads(path.read_bytes())
+    with path.open("wb") as file:
+        for k in range(done):
+            image = place / f"images/{k:07d}.png"
+            row |= {"id": image.name, "image": str(image), "answer": f"A picture in which {k} things can be seen. " * 6}
+            file.write(orjson.dumps(row | {"image_mtime_ns": image.stat().st_mtime_ns}) + b"\n")
+
+
+@contextlib.contextmanager
+def server() -> Any:
+    with subprocess.Popen([sys.executable, str(HERE / "server.py")], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
+def seen(url: str) -> list[tuple[float, str, str]]:
+    with urllib.request.urlopen(f"{url.removesuffix('/v1')}/requests") as log:
+        return [tuple(entry) for entry in json.load(log)]
+
+
+if __name__ == "__main__":
+    main()
