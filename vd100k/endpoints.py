@@ -84,7 +84,7 @@ class Stopped(Exception):
     """Nothing more is to be begun."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Wish:
     """Who waits for a place, and which."""
 
@@ -166,6 +166,8 @@ class Pool:
         """
         if self._end:
             raise self._end
+        if not self._queue and self._in_flight < self._most and (endpoint := self._choose(avoid, at)):
+            return self._taken(endpoint)
         wish = Wish(asyncio.get_running_loop().create_future(), avoid, at)
         # What was begun goes first: its image is in memory, here and there.
         self._queue.appendleft(wish) if avoid or at else self._queue.append(wish)
@@ -205,11 +207,16 @@ class Pool:
         for watch in self._watches:
             watch.cancel()
 
-    def _choose(self, wish: Wish) -> Endpoint | None:
+    def _choose(self, avoid: Endpoint | None, at: Endpoint | None) -> Endpoint | None:
         free = [e for e in self.endpoints if not e.aside and e.in_flight < e.limit]
-        if wish.at and not wish.at.aside:
-            return wish.at if wish.at in free else None
-        return min(free, key=lambda e: (e is wish.avoid, e.in_flight), default=None)
+        if at and not at.aside:
+            return at if at in free else None
+        return min(free, key=lambda e: (e is avoid, e.in_flight), default=None)
+
+    def _taken(self, endpoint: Endpoint) -> Endpoint:
+        endpoint.in_flight += 1
+        self._in_flight += 1
+        return endpoint
 
     def _hand_out(self) -> None:
         """Give the places that are free to those who can use them, in their order."""
@@ -218,11 +225,9 @@ class Pool:
             wish = self._queue.popleft()
             if wish.place.done():
                 continue
-            endpoint = self._choose(wish)
+            endpoint = self._choose(wish.avoid, wish.at)
             if endpoint:
-                endpoint.in_flight += 1
-                self._in_flight += 1
-                wish.place.set_result(endpoint)
+                wish.place.set_result(self._taken(endpoint))
             else:
                 passed_over.append(wish)
                 if not wish.at:  # if there is room nowhere, those behind need not be looked at

@@ -6,6 +6,7 @@ import asyncio
 import os
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
@@ -13,7 +14,8 @@ from typing import Generic, TypeVar
 In = TypeVar("In")
 Out = TypeVar("Out")
 THREADS = min(4, os.cpu_count() or 1)  # decoding and hashing release the interpreter's lock
-GROW_S = 1.0  # between two threads more
+SLOW_S = 0.002  # to make one item ready, above which more threads are worth it
+GROW_S = 0.5  # between two threads more
 
 
 class Feed(Generic[In, Out]):
@@ -33,7 +35,7 @@ class Feed(Generic[In, Out]):
         for _ in range(ahead):
             self._room.put(True)
         self._taken, self._half = 0, ahead // 2
-        self._running, self._stopped = 0, False
+        self._running, self._stopped, self._usual_s = 0, False, 0.0
         self._error: BaseException | None = None
         self._add_thread()
 
@@ -50,7 +52,7 @@ class Feed(Generic[In, Out]):
                 return taken
             if not self._running:
                 return None
-            if self._running < THREADS and self._loop.time() > self._added_at + GROW_S:
+            if self._usual_s > SLOW_S and self._running < THREADS and self._loop.time() > self._added_at + GROW_S:
                 self._add_thread()
             taker = self._loop.create_future()
             self._takers.append(taker)
@@ -92,7 +94,9 @@ class Feed(Generic[In, Out]):
             while self._room.get() and not self._stopped:
                 with self._drawing:
                     item = next(self._items)
+                began = time.perf_counter()
                 self._hand(self._prepare(item))
+                self._usual_s += (time.perf_counter() - began - self._usual_s) / 8
         except StopIteration:
             pass
         except BaseException as raised:

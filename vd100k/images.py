@@ -16,10 +16,10 @@ from typing import Any
 import pybase64
 from PIL import Image, ImageOps
 
-from vd100k import fingerprint
+from vd100k import fingerprint, headers
 
 SENT_AS_IS = {"JPEG": "image/jpeg", "PNG": "image/png"}
-ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+ENDS = {"JPEG": headers.JPEG_END, "PNG": headers.PNG_END}
 PLAIN_MODES = {"L", "RGB"}
 FACTOR = 28  # Qwen-VL sees in 28 x 28 pixel tokens
 ORIENTATION = 0x0112  # EXIF
@@ -62,16 +62,28 @@ def encode(path: str, max_pixels: int) -> Encoded:
         ImageError: missing, not an image, or broken.
     """
     with _known(path):
-        with open(path, "rb") as file:
-            content, mtime_ns = file.read(), os.fstat(file.fileno()).st_mtime_ns
-        facts = {"image_mtime_ns": mtime_ns, "image_sha256": hashlib.sha256(content).hexdigest()}
-        mime = ""
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        try:
+            facts = os.fstat(file)
+            content = _read(file, facts.st_size)
+        finally:
+            os.close(file)
+        known = {"image_mtime_ns": facts.st_mtime_ns, "image_sha256": hashlib.sha256(content).hexdigest()}
+        found = headers.plain(content)
+        if found and found[1] * found[2] <= max_pixels:
+            return Encoded(_data_url(found[0], content), known)
         with Image.open(io.BytesIO(content)) as image:
             if image.width * image.height <= max_pixels and _whole(image, content) and is_plain(image):
-                mime = SENT_AS_IS[str(image.format)]
-            else:
-                mime, content = _recoded(image, max_pixels)
-    return Encoded(_data_url(mime, content), facts)
+                return Encoded(_data_url(SENT_AS_IS[str(image.format)], content), known)
+            return Encoded(_data_url(*_recoded(image, max_pixels)), known)
+
+
+def _read(file: int, size: int) -> bytes:
+    """The whole file; one call does it nearly always."""
+    content = os.read(file, size)
+    while len(content) < size and (more := os.read(file, size - len(content))):
+        content += more
+    return content
 
 
 def _whole(image: Image.Image, content: bytes) -> bool:

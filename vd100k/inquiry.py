@@ -99,13 +99,16 @@ class Inquiry:
             for question in todo.questions:
                 self._fail(todo, question, *ready.fault, attempts=0)
             return
-        bodies = [self._body(question, encoded.url) for question in todo.questions]
+        bodies = [(question, self._body(question, encoded.url)) for question in todo.questions]
         encoded.url = b""  # not held twice while the answers are awaited
-        await self._ask(todo, encoded.facts, todo.questions[0], bodies[0], place)
-        place.leave()  # to the others, who go before new images
-        async with asyncio.TaskGroup() as group:
-            for question, body in list(zip(todo.questions, bodies, strict=True))[1:]:
-                group.create_task(self._ask_beside(todo, encoded.facts, question, body, place))
+        (first, body), *others = bodies
+        del bodies
+        await self._ask(todo, encoded.facts, first, body, place)
+        if others:
+            place.leave()  # to the others, who go before new images
+            async with asyncio.TaskGroup() as group:
+                for question, body in others:
+                    group.create_task(self._ask_beside(todo, encoded.facts, question, body, place))
 
     def _body(self, question: str | None, url: bytes) -> bytes:
         before, after = self._own or prompts.body(self._run.task, self._run.served_name, question)
