@@ -41,9 +41,9 @@ def test_generate_uses_both_replicas_and_asks_once(fleet: Fleet) -> None:
     assert first.returncode == 0, first.stderr
     assert "using the server already at" in first.stdout
     counts = summary(fleet.folder)["counts"]
-    assert (counts["images"], counts["rows"], counts["requests"], counts["failed"]) == (48, 48, 48, 0)
+    assert (counts["images"], counts["rows"], counts["requests"], counts["failed"]) == (48, 48, 48 + 2, 0)
     served = [requests_served(port) - n for port, n in zip(fleet.replicas, before, strict=True)]
-    assert sum(served) == 48
+    assert sum(served) == 48 + 2, "each replica was tried with a tiny request first"
     assert min(served) >= 12
 
     made = rows(fleet.folder / "outputs/data/scenes-42/scene/tiny-teacher.jsonl")
@@ -53,6 +53,24 @@ def test_generate_uses_both_replicas_and_asks_once(fleet: Fleet) -> None:
     again = subprocess.run(command, cwd=fleet.folder, capture_output=True, text=True, check=False)
     assert again.returncode == 0
     assert summary(fleet.folder)["counts"]["requests"] == 0
+
+
+def test_answers_keep_to_a_schema(fleet: Fleet) -> None:
+    schema = "{type: object, required: [size], additionalProperties: false, properties: {size: {enum: [small, large]}}}"
+    done = subprocess.run(
+        command_line(
+            *("stage=generate", "model=tiny-teacher", "task=scene", f"task.schema={schema}", "task.name=sized"),
+            *("images=outputs/images/scenes-42/train", "dataset=scenes-42", "limit=3", *fleet.overrides),
+        ),
+        cwd=fleet.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    made = rows(fleet.folder / "outputs/data/scenes-42/sized/tiny-teacher.jsonl")
+    # The teacher would say something else, as in the test before: the server holds it to the schema.
+    assert [_json(row["answer"]) in ({"size": "small"}, {"size": "large"}) for row in made] == [True] * 3
 
 
 @needs_nginx
