@@ -6,7 +6,8 @@
 
 All ask the same local server (``benchmarks/server.py``, 200 ms, any number at a time) about the same JPEGs of
 448 x 448 and 60 to 80 KB, one after another in one run, so that a busy machine slows all. curator and distilabel want
-environments of their own (``--python curator=PATH``). Prints tables, writes ``benchmarks/results/generate.json``.
+environments of their own: bespokelabs-curator; distilabel[openai] and requests (``--python curator=PATH``).
+Prints tables, writes ``benchmarks/results/generate.json``.
 
 - steady: requests a second between the first tenth that the server saw and the last
 - first: seconds from the start of the process to the first request
