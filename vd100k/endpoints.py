@@ -134,8 +134,7 @@ class Place:
 class Pool:
     """Equal endpoints that share the images: each goes to the one with the fewest, ``most`` in all at a time.
 
-    An image stays with its endpoint, which then knows it from its caches: measured with four prompts
-    an image, up to 2.7 times the throughput of turns.
+    An image stays with its endpoint, which then knows it from its caches (``benchmarks/affinity.py``).
 
     An endpoint that breaks ``ASIDE_AFTER`` times in a row is set aside and ``is_back`` is asked about
     it at growing intervals; the images go to the others. When all are aside, images wait ``wait_s``
