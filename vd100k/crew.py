@@ -92,6 +92,8 @@ class Crew:
                 finally:
                     self._feed.stop()
                     self._pool.close()
+                    with contextlib.suppress(OSError):  # it will be raised again when the ledger is closed
+                        self._ledger.sync()
                     self._show()
 
     async def _work_all(self, urls: list[str]) -> None:

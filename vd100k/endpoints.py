@@ -45,8 +45,9 @@ class Endpoint:
     aside: bool = False
     broken: int = 0  # failures in a row
     pause_s: float = FIRST_PAUSE_S
-    usual_s: float = field(default=float("inf"))  # latency
+    usual_s: float | None = None  # latency, once a window has shown it
     window: Window = field(default_factory=Window)
+    windows: int = 0
 
     def note(self, outcome: Outcome, latency_s: float, most: int) -> None:
         """Learn from a reply, or from its absence; ``limit`` never grows above ``most``."""
@@ -70,14 +71,17 @@ class Endpoint:
         5 % of them that would leave five in flight however many the server could take.
         """
         window = self.window
-        latency = window.latency_s / window.answered if window.answered else float("inf")
+        latency = window.latency_s / window.answered if window.answered else None
         if window.overloaded > OVERLOADED * (window.answered + window.overloaded):
             self.limit = max(1, min(self.limit, window.most_in_flight) * 7 // 10)
-        elif latency > SLOWED * self.usual_s:
+        elif latency and self.usual_s and latency > SLOWED * self.usual_s:
             self.limit = max(1, min(self.limit, window.most_in_flight) * 85 // 100)
         else:
             self.limit = min(most, self.limit + max(1, most // 16))
-        self.usual_s = min(self.usual_s * FORGET, latency)
+        # Not from the first: its replies come from a server that was idle.
+        if latency and self.windows:
+            self.usual_s = min((self.usual_s or latency) * FORGET, latency)
+        self.windows += 1
 
 
 class Stopped(Exception):

@@ -199,7 +199,8 @@ def test_endpoints_share_the_work(vd100k: Callable[..., Result], pictures: Path)
     with chat_server(slow) as one, chat_server(slow) as two:
         done = ask(vd100k, one, f"hardware.urls=[{one.url},{two.url}]", "stage.max_in_flight=2")
         assert done.returncode == 0, done.stderr
-        assert (len(one.requests), len(two.requests)) == (3, 3)
+        assert len(one.requests) + len(two.requests) == 6
+        assert min(len(one.requests), len(two.requests)) >= 1, "the second image goes where the first is not"
 
 
 def test_the_key_comes_from_the_environment_and_is_written_nowhere(
