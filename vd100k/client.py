@@ -124,18 +124,21 @@ class Client:
     async def models(self, url: str) -> list[str] | None:
         """The names of the models served at ``url``; None when it does not say."""
         with contextlib.suppress(aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError):
-            timeout = aiohttp.ClientTimeout(PROBE_S)
-            async with self._session.get(f"{url}/models", timeout=timeout, proxy=self._route(url)[1]) as response:
-                return [str(model["id"]) for model in orjson.loads(await response.read())["data"]]
+            _, content = await self._list_models(url)
+            return [str(model["id"]) for model in orjson.loads(content)["data"]]
         return None
 
     async def is_back(self, url: str) -> bool:
         """Whether there is somebody at ``url`` who is not in trouble."""
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-            timeout = aiohttp.ClientTimeout(PROBE_S)
-            async with self._session.get(f"{url}/models", timeout=timeout, proxy=self._route(url)[1]) as response:
-                return response.status < 500
+            status, _ = await self._list_models(url)
+            return status < 500
         return False
+
+    async def _list_models(self, url: str) -> tuple[int, bytes]:
+        timeout = aiohttp.ClientTimeout(PROBE_S)
+        async with self._session.get(f"{url}/models", timeout=timeout, proxy=self._route(url)[1]) as response:
+            return response.status, await response.read()
 
     def _route(self, url: str) -> tuple[yarl.URL, str | None]:
         """Where chat requests go, and by which proxy."""

@@ -54,7 +54,7 @@ class Line:
     def __init__(self, title: str, things: str, total: int | None) -> None:
         self._bar: Progress = progress()
         self._task: TaskID = self._bar.add_task(title, total=total, note="")
-        self._things, self._total = things, total
+        self._things = things
         self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
         self._said_at, self._said = time.monotonic(), 0
 
@@ -67,7 +67,6 @@ class Line:
 
     def show(self, counts: Counts, total: int | None, endpoints: Iterable[Endpoint]) -> None:
         """Where it stands now, of ``total`` as far as that is known."""
-        self._total = total
         done, now = counts.rows + counts.failed, time.monotonic()
         fresh = done - counts.reused
         self._samples.append((now, fresh))
@@ -78,13 +77,13 @@ class Line:
         busy = "+".join(str(endpoint.in_flight) for endpoint in endpoints)
         note = f"{_rate(rate)}, {counts.spent()}, {counts.failed} failed, in flight {busy}"
         self._bar.update(self._task, completed=done, total=total, note=note)
-        if self._bar.disable and self._is_time(fresh, now):
-            left = f", {_duration((self._total - done) / rate)} left" if self._total and rate else ""
+        if self._bar.disable and self._is_time(fresh, total, now):
+            left = f", {_duration((total - done) / rate)} left" if total and rate else ""
             of = f"/{total:,}" if total else ""
             say(f"  {done:,}{of} {self._things}{left}, {note}")
 
-    def _is_time(self, fresh: int, now: float) -> bool:
-        many = self._total is not None and fresh - self._said >= max(1, LOG_EVERY * self._total)
+    def _is_time(self, fresh: int, total: int | None, now: float) -> bool:
+        many = total is not None and fresh - self._said >= max(1, LOG_EVERY * total)
         if fresh > self._said and (many or now - self._said_at > LOG_EVERY_S):
             self._said_at, self._said = now, fresh
             return True

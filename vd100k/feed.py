@@ -82,11 +82,6 @@ class Feed(Generic[In, Out]):
         self._ready.clear()
         self._wake()
 
-    @property
-    def ended(self) -> bool:
-        """Whether all items were drawn."""
-        return not self._running and not self._stopped
-
     def _work(self) -> None:
         """One thread's part."""
         error: BaseException | None = None

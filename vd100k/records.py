@@ -263,7 +263,4 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_lines(path: Path, rows: list[Row]) -> None:
     """Replace a JSONL file as a whole."""
-    scratch = path.with_name(f"{path.name}.tmp")
-    with scratch.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    scratch.replace(path)
+    journal.replace(path, (f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in rows))

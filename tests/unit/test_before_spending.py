@@ -15,7 +15,7 @@ import pytest
 
 from tests.chat_server import Reply, chat_server
 from tests.conftest import command_line, draw_pictures
-from tests.unit.test_generate import ask, rows, summary
+from tests.unit.test_generate import ask, asking, rows, summary
 
 Result = subprocess.CompletedProcess[str]
 SCHEMA = "{type: object, required: [colour], properties: {colour: {type: string}}, additionalProperties: false}"
@@ -108,10 +108,8 @@ def test_ctrl_c_twice_stops_at_once(tmp_path: Path, pictures: Path) -> None:
         return "a"
 
     with chat_server(hang) as server:
-        overrides = ["stage=generate", "images=pictures", "hardware=api", f"hardware.urls=[{server.url}]"]
-        overrides += ["model=gpt-4o", "model.served_name=m", "model.api_key_env=null", "stage.max_in_flight=1"]
-        overrides += ["stage.check=false"]
-        with subprocess.Popen(command_line(*overrides), cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        command = command_line(*asking(server), "stage.max_in_flight=1")
+        with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
             assert reached.wait(60)
             began = time.monotonic()
             os.kill(process.pid, 2)

@@ -20,8 +20,13 @@ Result = subprocess.CompletedProcess[str]
 
 
 def ask(vd100k: Callable[..., Result], server: ChatServer | str, *overrides: str) -> Result:
+    return vd100k(*asking(server), *overrides)
+
+
+def asking(server: ChatServer | str) -> list[str]:
+    """What asks a server about the pictures."""
     url = server if isinstance(server, str) else server.url
-    return vd100k(
+    return [
         "stage=generate",
         "images=pictures",
         "hardware=api",
@@ -30,8 +35,7 @@ def ask(vd100k: Callable[..., Result], server: ChatServer | str, *overrides: str
         "model.served_name=m",
         "model.api_key_env=null",
         "stage.check=false",
-        *overrides,
-    )
+    ]
 
 
 def rows(folder: Path, name: str = "gpt-4o.jsonl") -> list[dict[str, Any]]:
@@ -246,10 +250,8 @@ def test_ctrl_c_keeps_what_was_answered(tmp_path: Path, vd100k: Callable[..., Re
         return "a"
 
     with chat_server(hang_on_the_third) as server:
-        overrides = ["stage=generate", "images=pictures", "hardware=api", f"hardware.urls=[{server.url}]"]
-        overrides += ["model=gpt-4o", "model.served_name=m", "model.api_key_env=null", "stage.max_in_flight=1"]
-        overrides += ["stage.check=false"]
-        with subprocess.Popen(command_line(*overrides), cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        command = command_line(*asking(server), "stage.max_in_flight=1")
+        with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
             assert reached.wait(60)
             os.kill(process.pid, 2)
             _, said = process.communicate(timeout=20)
