@@ -1,7 +1,7 @@
 """Two real vLLM servers and four prompts an image: each image to one server, beside requests in turn.
 
-    python benchmarks/affinity.py            # 7 rounds; some minutes
-    python benchmarks/affinity.py --images 40 --rounds 10
+    python -m benchmarks.affinity            # 7 rounds; some minutes
+    python -m benchmarks.affinity --images 40 --rounds 10
 
 Two replicas of the tiny teacher (vLLM's CPU build), images of 672 x 672, short answers, 8 in flight. Each server's
 cache has room for 8,192 tokens, a dozen of these images: as with a hundred thousand images on a real machine, it cannot

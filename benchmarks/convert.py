@@ -1,7 +1,7 @@
 """Convert beside a plain read and write of the same rows: rate, and peak memory at two sizes.
 
-    python benchmarks/convert.py                    # 10,000 and 1,000,000 rows, image checks off
-    python benchmarks/convert.py --rows 10000 100000
+    python -m benchmarks.convert                    # 10,000 and 1,000,000 rows, image checks off
+    python -m benchmarks.convert --rows 10000 100000
 
 Each measurement is a process of its own; reading and writing alternate, so that a busy machine slows both. Prints a
 table and writes ``benchmarks/results/convert.json``.

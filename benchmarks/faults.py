@@ -1,7 +1,7 @@
 """What is left of a generation that everything happens to: every image answered once, or failed with its reason.
 
-    python benchmarks/faults.py                       # 10,000 images, 20 kills; some minutes
-    python benchmarks/faults.py --images 500 --kills 3 --scenarios storm killed
+    python -m benchmarks.faults                       # 10,000 images, 20 kills; some minutes
+    python -m benchmarks.faults --images 500 --kills 3 --scenarios storm killed
 
 Scenarios, each with 5 % 500, 5 % 429, 2 % malformed, 1 % dropped and 1 % hanging replies:
 
@@ -26,8 +26,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -37,6 +35,8 @@ from typing import Any
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks.server import seen
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -185,14 +185,6 @@ def judge(stage: Stage, scenario: str, kills: int) -> dict[str, Any]:
         "again": sum(count - 1 for count in replies.values()),
         "bound": IN_FLIGHT * {"killed": kills, "outage": 1, "disk": 1}.get(scenario, 0),
     }
-
-
-def seen(url: str) -> list[tuple[float, str, str]]:
-    try:
-        with urllib.request.urlopen(f"{url.removesuffix('/v1')}/requests") as answer:
-            return [tuple(entry) for entry in json.load(answer)]
-    except urllib.error.URLError:
-        return []
 
 
 def main() -> None:

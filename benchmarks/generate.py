@@ -1,8 +1,8 @@
 """``stage=generate`` beside other ways to ask a server about a folder of images: speed, processor, memory, losses.
 
-    python benchmarks/generate.py                                   # the loop and vd100k, 64 and 256 in flight, 3 times
-    python benchmarks/generate.py --contestants loop vd100k sdk requests curator distilabel --repeats 1
-    python benchmarks/generate.py --faults --kill --contestants vd100k sdk requests curator distilabel --in-flight 64
+    python -m benchmarks.generate                                   # the loop and vd100k, 64 and 256 in flight, 3 times
+    python -m benchmarks.generate --contestants loop vd100k sdk requests curator distilabel --repeats 1
+    python -m benchmarks.generate --faults --kill --contestants vd100k sdk requests curator distilabel --in-flight 64
 
 All ask the same local server (``benchmarks/server.py``, 200 ms, any number at a time) about the same JPEGs of
 448 x 448 and 60 to 80 KB, one after another in one run, so that a busy machine slows all. curator and distilabel want
@@ -19,7 +19,6 @@ Prints tables, writes ``benchmarks/results/generate.json``.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import io
 import json
 import os
@@ -29,9 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +36,8 @@ import numpy
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks.server import running, seen
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -99,31 +98,13 @@ def draw(folder: Path, count: int) -> Path:
     return folder
 
 
-@contextlib.contextmanager
-def server(*options: str) -> Iterator[str]:
-    """A test server of its own; its URL."""
-    command = [sys.executable, str(HERE / "server.py"), "--latency", "0.2", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.terminate()
-
-
-def seen(url: str) -> list[tuple[float, str, str]]:
-    """The server's log: when, the body's hash, what became of it."""
-    with urllib.request.urlopen(f"{url.removesuffix('/v1')}/requests") as answer:
-        return [tuple(entry) for entry in json.load(answer)]
-
-
 def contest(
     name: str, python: str, in_flight: int, images: Path, place: Path, faults: bool, kill: bool
 ) -> dict[str, Any]:
     """One run of one contestant against a server of its own."""
     place.mkdir()
     total = len(list(images.iterdir()))
-    with server(*(FAULTS if faults else [])) as url:
+    with running("--latency", "0.2", *(FAULTS if faults else [])) as url:
         command = command_line(name, python, in_flight, images, place, url)
         if kill:
             killed_half_way(command, place, url, total)

@@ -1,7 +1,7 @@
 """A million images: how soon the first request goes out, how much memory it takes, how soon a resumed run goes on.
 
-    python benchmarks/million.py                 # a folder of a million and one of 10,000; some minutes
-    python benchmarks/million.py --seconds 3600  # to the end, not the first two minutes of it
+    python -m benchmarks.million                 # a folder of a million and one of 10,000; some minutes
+    python -m benchmarks.million --seconds 3600  # to the end, not the first two minutes of it
 
 The images are hard links to a few small files, asked about on a local server without latency. Prints a table and
 writes ``benchmarks/results/million.json``.
@@ -10,7 +10,6 @@ writes ``benchmarks/results/million.json``.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import signal
@@ -18,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,8 @@ import orjson
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks.server import running, seen
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -90,7 +90,7 @@ def command(source: str, dataset: str, url: str) -> list[str]:
 
 
 def measure(place: Path, source: str, count: int, seconds: float, dataset: str = "") -> dict[str, Any]:
-    with server() as url, (place / "log.txt").open("ab") as log:
+    with running() as url, (place / "log.txt").open("ab") as log:
         began = time.time()
         process = subprocess.Popen(
             command(source, dataset or Path(source).stem, url), cwd=place, stdout=log, stderr=log
@@ -117,7 +117,7 @@ def measure(place: Path, source: str, count: int, seconds: float, dataset: str =
 
 def answer(place: Path, count: int, done: int) -> None:
     """A ledger in which all but the last tenth is answered."""
-    with server() as url:
+    with running() as url:
         subprocess.run([*command("images", "resumed", url), "limit=1"], cwd=place, check=True, capture_output=True)
     path = place / "outputs/data/resumed/details/gpt-4o.jsonl"
     row = orjson.loads(path.read_bytes())
@@ -126,21 +126,6 @@ def answer(place: Path, count: int, done: int) -> None:
             image = place / f"images/{k:07d}.png"
             row |= {"id": image.name, "image": str(image), "answer": f"A picture in which {k} things can be seen. " * 6}
             file.write(orjson.dumps(row | {"image_mtime_ns": image.stat().st_mtime_ns}) + b"\n")
-
-
-@contextlib.contextmanager
-def server() -> Any:
-    with subprocess.Popen([sys.executable, str(HERE / "server.py")], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.terminate()
-
-
-def seen(url: str) -> list[tuple[float, str, str]]:
-    with urllib.request.urlopen(f"{url.removesuffix('/v1')}/requests") as log:
-        return [tuple(entry) for entry in json.load(log)]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A local OpenAI-compatible server with latency, slots and faults, light enough not to be the bottleneck.
 
-    python benchmarks/server.py --port 8000 --latency 0.2 --slots 64 --http-500 0.05 --http-429 0.05 --seed 7
+    python -m benchmarks.server --port 8000 --latency 0.2 --slots 64 --http-500 0.05 --http-429 0.05 --seed 7
 
 It answers ``POST /v1/chat/completions`` and ``GET /v1/models``, and ``GET /requests`` gives what it was asked so far:
 for each request the second it came (since the epoch), the hash of its body, and what became of it. Faults are drawn
@@ -11,10 +11,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import random
 import signal
+import subprocess
+import sys
 import time
+import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,6 +132,23 @@ class Connection(asyncio.Protocol):
             b"HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
             % (status, WORDS[status].encode(), len(body), body)
         )
+
+
+@contextlib.contextmanager
+def running(*options: str) -> Iterator[str]:
+    """A server with these options, in a process of its own; its URL."""
+    with subprocess.Popen([sys.executable, __file__, *options], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
+def seen(url: str) -> list[tuple[float, str, str]]:
+    """What a server was asked: when, the body's hash, what became of it."""
+    with urllib.request.urlopen(f"{url.removesuffix('/v1')}/requests") as log:
+        return [tuple(entry) for entry in json.load(log)]
 
 
 def completion(model: str, text: str) -> bytes:
