@@ -12,8 +12,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-
 from vd100k.config import Engine, Hardware, Run
 from vd100k.stage_config import Export, Finetune
 
@@ -109,6 +107,8 @@ def export(stage: Export, folder: Path) -> Command:
 def nginx_files(hardware: Hardware, folder: Path) -> dict[str, str]:
     """``vllm.conf`` (an upstream and a server, for any nginx's ``http`` block) and an ``nginx.conf``
     around it that an ordinary user can run from ``folder``."""
+    from jinja2 import Environment, StrictUndefined  # only now: it takes a while, and few have nginx
+
     templates = Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)
     backend = "127.0.0.1" if hardware.host == "0.0.0.0" else hardware.host
     facts = {

@@ -6,14 +6,15 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Self
-
-from rich.progress import Progress, TaskID
+from typing import TYPE_CHECKING, Self
 
 from vd100k.client import Spent
 from vd100k.config import Price
-from vd100k.console import progress, say
+from vd100k.console import in_terminal, progress, say
 from vd100k.endpoints import Endpoint
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 MILLION = 1_000_000
 RATE_OVER_S = 30.0
@@ -52,18 +53,20 @@ class Line:
     """One line that moves in a terminal; in a log, one line from time to time."""
 
     def __init__(self, title: str, things: str, total: int | None) -> None:
-        self._bar: Progress = progress()
-        self._task: TaskID = self._bar.add_task(title, total=total, note="")
+        self._bar: Progress | None = progress() if in_terminal() else None
+        self._task = self._bar.add_task(title, total=total, note="") if self._bar else None
         self._things = things
         self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
         self._said_at, self._said = time.monotonic(), 0
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        if self._bar:
+            self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if self._bar:
+            self._bar.stop()
 
     def show(self, counts: Counts, total: int | None, endpoints: Iterable[Endpoint]) -> None:
         """Where it stands now, of ``total`` as far as that is known."""
@@ -76,8 +79,9 @@ class Line:
         rate = (fresh - before) / (now - then) if now > then else 0.0
         busy = "+".join(str(endpoint.in_flight) for endpoint in endpoints)
         note = f"{_rate(rate)}, {counts.spent()}, {counts.failed} failed, in flight {busy}"
-        self._bar.update(self._task, completed=done, total=total, note=note)
-        if self._bar.disable and self._is_time(fresh, total, now):
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, completed=done, total=total, note=note)
+        elif self._is_time(fresh, total, now):
             left = f", {_duration((total - done) / rate)} left" if total and rate else ""
             of = f"/{total:,}" if total else ""
             say(f"  {done:,}{of} {self._things}{left}, {note}")

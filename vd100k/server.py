@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import importlib.util
 import json
 import shutil
@@ -12,13 +11,16 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vd100k import commands, models
 from vd100k.commands import Command
 from vd100k.config import Engine, Run
 from vd100k.console import say, waiting
 from vd100k.errors import ServerError
-from vd100k.processes import Child
+
+if TYPE_CHECKING:
+    from vd100k.processes import Child
 
 POLL_S = 0.5
 PROBE_S = 5.0
@@ -64,6 +66,8 @@ def fleet(run: Run, logs: Path) -> Iterator[Fleet]:
 @contextlib.contextmanager
 def start(run: Run, logs: Path) -> Iterator[Fleet]:
     """Start every replica and await it; all end with the block."""
+    from vd100k.processes import Child
+
     hardware, engine = run.hardware, run.hardware.engine
     assert engine is not None
     _installed(engine)
@@ -87,6 +91,8 @@ def start(run: Run, logs: Path) -> Iterator[Fleet]:
 @contextlib.contextmanager
 def balanced(run: Run, replicas: Fleet, logs: Path) -> Iterator[Fleet]:
     """The replicas with nginx before them, where the hardware has it."""
+    from vd100k.processes import Child
+
     if not run.hardware.balanced:
         yield replicas
         return
@@ -137,7 +143,8 @@ def _await(run: Run, started: Fleet) -> None:
 
 def served(url: str) -> list[str] | None:
     """The names of the models served at ``url`` (…/v1), None when nothing answers."""
-    import urllib.request  # only now: it takes a while, and who asks elsewhere does without
+    import http.client  # only now: they take a while, and who asks elsewhere does without
+    import urllib.request
 
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

@@ -24,6 +24,7 @@ LAYERS = (
         "lines",
         "listing",
         "images",
+        "pixels",
         "prompts",
         "replies",
         "scoring",

@@ -13,8 +13,9 @@ from PIL import Image
 
 from vd100k import listing
 from vd100k.errors import DataError
-from vd100k.images import ImageError, encode, plain, reduced
+from vd100k.images import ImageError, encode, plain
 from vd100k.listing import Picture, Selection, leads_out
+from vd100k.pixels import reduced
 
 
 def find(images: Path, selection: Selection = listing.EVERY, **options: object) -> list[Picture]:

@@ -15,8 +15,8 @@ import orjson
 import xxhash
 from rich.table import Table
 
+from vd100k import console
 from vd100k.config import Run
-from vd100k.console import console, progress
 from vd100k.data import gate, repeats
 from vd100k.data.formats import Layout
 from vd100k.data.gate import Gate, Pictures, Unfit
@@ -70,7 +70,7 @@ def show(outcomes: dict[str, Outcome]) -> None:
     table.add_column("rejected")
     for name, outcome in outcomes.items():
         table.add_row(name, str(outcome.rows), str(outcome.written), outcome.why())
-    console.print(table)
+    console.show(table)
 
 
 def convert(run: Run, stage: Convert, job: Job, lengths: Lengths) -> Outcome:
@@ -119,7 +119,7 @@ class _Pass:
         with contextlib.ExitStack() as stack:
             writers = {side: stack.enter_context(make()) for side, make in job.writers.items()}
             rejected = stack.enter_context(Lines(job.rejected))
-            bar = stack.enter_context(progress())
+            bar = stack.enter_context(console.progress())
             task = bar.add_task("converting", total=None, note="")
             for block in self._blocks(stack):
                 for number, row in block:

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from vd100k.data.formats import OPTIONS, TAG, question
 from vd100k.data.lengths import Lengths
-from vd100k.images import FACTOR, ImageError, plain
+from vd100k.images import ImageError, plain
 from vd100k.listing import outside, within
+from vd100k.pixels import FACTOR
 from vd100k.stage_config import Rules
 
 Row = dict[str, Any]

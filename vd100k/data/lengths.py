@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vd100k.images import FACTOR
+from vd100k.pixels import FACTOR
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from vd100k import asking, commands, figures, lines
 from vd100k.config import Run
-from vd100k.console import console, say
+from vd100k.console import say, show
 from vd100k.counts import Counts
 from vd100k.errors import DataError
 from vd100k.listing import Selection, find
@@ -120,4 +120,4 @@ def _show(metrics: dict[str, dict[str, float]], images: int) -> None:
         table.add_column(name, justify="right")
     for key, title in NAMES.items():
         table.add_row(title, *(f"{100 * figures[key]:.1f} %" for figures in metrics.values()))
-    console.print(table)
+    show(table)

@@ -9,7 +9,7 @@ from typing import Any
 
 from vd100k import commands, figures, fingerprint, models, training
 from vd100k.config import Run
-from vd100k.console import console, progress, say
+from vd100k.console import in_terminal, progress, say
 from vd100k.errors import DataError, TrainingError
 from vd100k.processes import Child
 from vd100k.records import read
@@ -76,7 +76,7 @@ def _train(stage: Finetune, checkpoints: Path, folder: Path, log: Log) -> None:
                     bar.update(task, completed=where[0], total=where[1], note=note)
                     rate = {"train/learning_rate": line.get("learning_rate")}
                     log({"step": where[0], **{f"train/{name}": value for name, value in shown.items()}, **rate})
-                    if not console.is_terminal:
+                    if not in_terminal():
                         say(f"  step {where[0]}/{where[1]} {note}")
             if not ended:
                 time.sleep(POLL_S)
