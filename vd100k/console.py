@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+WIDE = 130  # columns that a bar and its note want
+
+
 def in_terminal() -> bool:
     """Whether a person may be looking on."""
     return sys.stdout.isatty()
@@ -43,7 +46,8 @@ def waiting(text: str) -> Iterator[None]:
 
 
 def progress() -> Progress:
-    """A bar with count, rate-bearing text and time left; ``description`` and ``note`` are its fields."""
+    """A bar with count and time left, and a ``note`` beside it, or below where the window is narrow."""
+    from rich.console import RenderableType
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -53,14 +57,23 @@ def progress() -> Progress:
         TimeRemainingColumn,
     )
 
-    return Progress(
-        TextColumn("{task.description}"),
+    console = _console()
+    wide = console.width >= WIDE
+
+    class Noted(Progress):
+        def get_renderables(self) -> Iterator[RenderableType]:
+            yield self.make_tasks_table(self.tasks)
+            if not wide:
+                yield from (Text(f"  {task.fields['note']}") for task in self.tasks)
+
+    return Noted(
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=_console(),
+        *([TextColumn("{task.fields[note]}", markup=False)] if wide else []),
+        console=console,
         disable=not in_terminal(),
     )
 

@@ -1,0 +1,40 @@
+"""What moves, seen by a terminal of its own."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+SHOWS = """
+from vd100k.counts import Counts, Line
+from vd100k.endpoints import Endpoint
+
+counts = Counts(rows=1234, failed=5, prompt_tokens=1_500_000, completion_tokens=250_000, cost=1.25)
+with Line("asking a-model-with-a-name", "images", 100_000) as line:
+    line.show(counts, 100_000, [Endpoint("u", 8, in_flight=8), Endpoint("v", 8, in_flight=7)])
+"""
+
+
+@pytest.mark.parametrize("columns", [80, 160])
+def test_the_line_says_all_in_a_window_of_any_width(columns: int) -> None:
+    terminal, inner = pty.openpty()
+    environment = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
+    child = subprocess.Popen([sys.executable, "-c", SHOWS], stdout=inner, stderr=inner, env=environment)
+    os.close(inner)
+    seen = b""
+    while True:
+        try:
+            more = os.read(terminal, 4096)
+        except OSError:  # the other end is closed
+            break
+        if not more:
+            break
+        seen += more
+    os.close(terminal)
+    assert child.wait(10) == 0
+    for part in ("1239/100000", "1.5M tokens in", "250k out", "$1.2500", "5 failed", "in flight 8+7"):
+        assert part in seen.decode(), seen.decode()
