@@ -56,6 +56,7 @@ def progress() -> Progress:
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.text import Text
 
     console = _console()
     wide = console.width >= WIDE
