@@ -1,11 +1,11 @@
 """Two real vLLM servers and four prompts an image: each image to one server, beside requests in turn.
 
-    python -m benchmarks.affinity            # 7 rounds; some minutes
+    python -m benchmarks.affinity            # 5 rounds; some minutes
     python -m benchmarks.affinity --images 40 --rounds 10
 
-Two replicas of the tiny teacher (vLLM's CPU build), images of 672 x 672, short answers, 8 in flight. Each server's
-cache has room for 8,192 tokens, a dozen of these images: as with a hundred thousand images on a real machine, it cannot
-keep them all. In each round everybody asks about new ones, so that nobody finds another's there:
+Two replicas of the tiny teacher (vLLM's CPU build), images of 672 x 672, answers of 4 tokens, 8 in flight. The cache
+of each server has room for 8,192 tokens, a dozen of these images: as with a hundred thousand images on a real machine,
+it cannot keep them all. In each round everybody asks about new ones, so that nobody finds another's there:
 
 - vd100k: ``stage=generate``
 - in turn: round robin over the same servers, image by image
@@ -44,13 +44,13 @@ ASKERS = ["vd100k", "in turn", "in turn, task by task"]
 START_S = 400
 WARM_UP = 4  # images
 BLOCKS = 64  # of 128 tokens, vLLM's size on a CPU
-MAX_TOKENS = 8
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=36)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--max-tokens", type=int, default=4, help="of an answer")
     parser.add_argument("--askers", nargs="+", default=ASKERS, choices=ASKERS)
     parser.add_argument("--port", type=int, default=8700)
     parser.add_argument("--output", type=Path, default=HERE / "results" / "affinity.json")
@@ -62,7 +62,8 @@ def main() -> None:
             for number in range(args.rounds + 1):
                 images = args.images if number else WARM_UP
                 for k, name in enumerate(args.askers):
-                    seconds = ask(name, draw(place / f"{number}-{k}", images, seed=10 * number + k), urls)
+                    drawn = draw(place / f"{number}-{k}", images, seed=10 * number + k)
+                    seconds = ask(name, drawn, urls, args.max_tokens)
                     if number:
                         rates[name].append(images * len(PROMPTS) / seconds)
                         print(f"{name}: {rates[name][-1]:.2f} requests/s", file=sys.stderr)
@@ -125,14 +126,14 @@ def draw(folder: Path, count: int, seed: int) -> Path:
     return folder
 
 
-def ask(name: str, folder: Path, urls: list[str]) -> float:
+def ask(name: str, folder: Path, urls: list[str], max_tokens: int) -> float:
     """Seconds that it took."""
     if name != "vd100k":
         order = "tasks" if "task" in name else "images"
         script = HERE / "contestants" / "round_robin.py"
         command = [
             *(sys.executable, str(script), ",".join(urls), str(folder / "images")),
-            *(str(folder / f"{order}.jsonl"), str(IN_FLIGHT), str(MAX_TOKENS)),
+            *(str(folder / f"{order}.jsonl"), str(IN_FLIGHT), str(max_tokens)),
         ]
         return float(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
     command = [
@@ -140,7 +141,7 @@ def ask(name: str, folder: Path, urls: list[str]) -> float:
         *(f"hardware.urls=[{','.join(urls)}]", "model=tiny-teacher", f"model.max_pixels={SIDE * SIDE}"),
         *("task=answer", "task.questions=tasks.jsonl", "task.prompt='{{ question }}'", "task.system_prompt=null"),
         *(
-            f"task.sampling={{max_tokens: {MAX_TOKENS}, temperature: 0}}",
+            f"task.sampling={{max_tokens: {max_tokens}, temperature: 0}}",
             f"stage.max_in_flight={IN_FLIGHT}",
             "stage.check=false",
         ),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -44,6 +46,38 @@ def vd100k(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return call
+
+
+# An engine that starts in a moment, and where it is configured.
+LIGHT = ["--config-dir", str(ROOT / "tests" / "conf"), "engine@hardware.engine=light"]
+os.environ["REPOSITORY"] = str(ROOT)
+
+
+@pytest.fixture
+def light_run(parsed: Callable[..., Run], tmp_path: Path) -> Callable[..., Run]:
+    """A typed run of stage=serve with the light engine, its files in the test's own folder."""
+    search = f"hydra.searchpath=[file://{ROOT / 'tests' / 'conf'}]"
+    return lambda *overrides: parsed(
+        *(search, "stage=serve", "engine@hardware.engine=light", f"output_dir={tmp_path / 'outputs'}"),
+        *("tracking=none", f"hardware.port={free_ports(3)}", *overrides),
+    )
+
+
+def free_ports(count: int) -> int:
+    """The first of ``count`` free ports in a row."""
+    for first in range(20_000 + os.getpid() % 5_000, 40_000, count):
+        with_sockets = [socket.socket() for _ in range(count)]
+        try:
+            for k, one in enumerate(with_sockets):
+                one.bind(("127.0.0.1", first + k))
+        except OSError:
+            continue
+        else:
+            return first
+        finally:
+            for one in with_sockets:
+                one.close()
+    raise AssertionError("no free ports")
 
 
 def draw_pictures(folder: Path, count: int, seed: int = 0) -> Path:

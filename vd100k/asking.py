@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from vd100k import fingerprint, images, models, work
+from vd100k import fingerprint, images, weights, work
 from vd100k.config import Run
 from vd100k.console import say
 from vd100k.counts import Counts
@@ -14,7 +14,7 @@ from vd100k.crew import Crew, refuse_full_disk
 from vd100k.errors import DataError
 from vd100k.pending import Pending
 from vd100k.records import Ledger, Row
-from vd100k.server import fleet
+from vd100k.serving.fleet import fleet
 from vd100k.stage_config import Generate
 from vd100k.work import things
 
@@ -56,7 +56,7 @@ def ask_all(run: Run, logs: Path, counts: Counts, only: Collection[str] | None =
     stage = run.stage
     assert isinstance(stage, Generate)
     if run.hardware.urls is None:
-        models.ensure(run)  # before its fingerprint is taken
+        weights.ensure(run)  # before its fingerprint is taken
     folder = work.base(run)
 
     def current(row: Row) -> bool:

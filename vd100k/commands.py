@@ -56,25 +56,36 @@ def flags(args: dict[str, Any], style: str) -> list[str]:
 
 def replicas(run: Run) -> list[Command]:
     """One server command a replica, devices and ports assigned in order."""
-    hardware = run.hardware
-    assert hardware.engine is not None
-    return [_replica(hardware, hardware.engine, k, port) for k, port in enumerate(hardware.ports)]
+    hardware, engine = run.hardware, run.hardware.engine
+    assert engine is not None
+    args = engine.args | {"host": _backend(hardware)} if "host" in engine.args else engine.args
+    if run.weights == "adapter":
+        args = args | (engine.adapter_args or {})
+    return [_replica(hardware, engine, args, k, port) for k, port in enumerate(hardware.ports)]
 
 
-def _replica(hardware: Hardware, engine: Engine, k: int, port: int) -> Command:
-    env = {key: str(value) for key, value in engine.env.items()}
+def _backend(hardware: Hardware) -> str:
+    """Where replicas listen: nobody but nginx need reach those behind it."""
+    return "127.0.0.1" if hardware.balanced else str(hardware.host)
+
+
+def _replica(hardware: Hardware, engine: Engine, args: dict[str, Any], k: int, port: int) -> Command:
+    env = _env(engine.env)
     per = hardware.gpus_per_replica
-    args = dict(engine.args)
     if per:
         env = {"CUDA_VISIBLE_DEVICES": _visible(map(str, range(k * per, (k + 1) * per))), **env}
     else:
         env.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // hardware.replicas)))
     if per > 1 and "tensor_parallel_size" not in args and engine.package == "vllm":
-        args["tensor_parallel_size"] = per
+        args = args | {"tensor_parallel_size": per}
     start = [engine.python or sys.executable, "-m", engine.module]
     if engine.subcommand:
         start.append(engine.subcommand)
     return Command([*start, *flags({**args, "port": port}, engine.flags)], env)
+
+
+def _env(options: dict[str, Any]) -> dict[str, str]:
+    return {key: str(value) for key, value in options.items() if value is not None}
 
 
 def _visible(wanted: Iterable[str]) -> str:
@@ -91,17 +102,14 @@ def train(stage: Finetune, folder: Path, resume_from: Path | None = None) -> Com
     """``swift sft`` or ``swift rlhf --rlhf_type dpo``, writing its checkpoints to ``folder``."""
     args = {**stage.args, "output_dir": str(folder), "resume_from_checkpoint": resume_from}
     devices = _visible(str(stage.cuda_devices).split(","))
-    env = {"CUDA_VISIBLE_DEVICES": devices, **{k: str(v) for k, v in stage.env.items()}}
+    env = {"CUDA_VISIBLE_DEVICES": devices, **_env(stage.env)}
     return Command([sys.executable, "-m", "swift.cli.main", *METHODS[stage.method], *flags(args, "snake")], env)
 
 
 def export(stage: Export, folder: Path) -> Command:
     """``swift export`` of an adapter merged into its base, into ``folder``."""
-    env = {k: str(v) for k, v in stage.env.items()}
-    return Command(
-        [sys.executable, "-m", "swift.cli.main", "export", *flags({**stage.args, "output_dir": str(folder)}, "snake")],
-        env,
-    )
+    args = flags({**stage.args, "output_dir": str(folder)}, "snake")
+    return Command([sys.executable, "-m", "swift.cli.main", "export", *args], _env(stage.env))
 
 
 def nginx_files(hardware: Hardware, folder: Path) -> dict[str, str]:
@@ -110,12 +118,13 @@ def nginx_files(hardware: Hardware, folder: Path) -> dict[str, str]:
     from jinja2 import Environment, StrictUndefined  # only now: it takes a while, and few have nginx
 
     templates = Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)
-    backend = "127.0.0.1" if hardware.host == "0.0.0.0" else hardware.host
+    shares = hardware.replica_weights or [1] * hardware.replicas
+    header = hardware.affinity_header
     facts = {
-        "backend": backend,
         "host": hardware.host,
         "port": hardware.port,
-        "ports": hardware.ports,
+        "replicas": list(zip(hardware.ports, shares, strict=True)),
+        "affinity": header and f"$http_{header.lower().replace('-', '_')}",
         "folder": folder,
     }
     return {

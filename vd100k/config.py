@@ -22,8 +22,10 @@ class Engine(Part):
     install: str
     serves: str | None
     rebinds_port: bool
+    key_env: str | None
     env: Options
     args: Options
+    adapter_args: Options | None
 
 
 class Hardware(Part):
@@ -43,6 +45,12 @@ class Hardware(Part):
     port: PositiveInt | None
     balancer: Literal["none", "nginx"]
     start_timeout_s: PositiveFloat
+    max_restarts: NonNegativeInt = 5
+    preflight: bool = True
+    replica_weights: list[PositiveInt] | None = None
+    affinity_header: str | None = None
+    allowed_media_path: Path | None = None
+    allowed_media_domains: list[str] = Field(default_factory=list)
 
     @property
     def balanced(self) -> bool:
@@ -76,6 +84,8 @@ class Model(Part):
     min_pixels: PositiveInt = 3136
     learning_rate: PositiveFloat = 1e-4
     build: list[str] | None = None
+    source: Literal["hf", "modelscope", "local"] = "hf"
+    trust_remote_code: bool = False
 
 
 class Task(Part):
@@ -142,7 +152,7 @@ class Run(Part):
     asker: str | None
     system: str
     max_length: PositiveInt
-    weights: Literal["base", "merged"]
+    weights: Literal["base", "merged", "adapter"]
     hardware: Hardware
     model: Model
     served_names: dict[str, str]

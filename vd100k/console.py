@@ -6,6 +6,7 @@ rich is imported where something moves or a table is drawn: a run in the backgro
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -25,8 +26,11 @@ def in_terminal() -> bool:
 
 
 def say(text: str = "") -> None:
-    """One plain line, above whatever moves."""
-    print(text, flush=True)
+    """One plain line, above whatever moves; a run goes on when nobody listens any more."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show(table: Table) -> None:

@@ -21,7 +21,7 @@ from vd100k.inquiry import Inquiry, Tally
 from vd100k.interrupts import interruptible
 from vd100k.pending import Pending
 from vd100k.records import Ledger
-from vd100k.server import Fleet
+from vd100k.serving.fleet import Fleet
 from vd100k.stage_config import Generate
 from vd100k.work import Work, things
 

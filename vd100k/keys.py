@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 from array import array
 from collections.abc import Iterator
 
 import xxhash
 
-LATEST = 1 << 16  # keys kept in a set of Python's until they are sorted in with the others
+FIRST_BITS = 12
 
 
 def key(id: str, question: str | None = None) -> int:
@@ -21,36 +22,35 @@ def key(id: str, question: str | None = None) -> int:
 
 
 class Keys:
-    """A set of 64-bit keys that takes 8 bytes for each, where Python's own takes about 80."""
+    """A set of 64-bit keys in about 8 bytes each, where Python's own takes about 80.
+
+    They lie in sorted arrays, one for each of the values that a key's first bits can have, each so
+    short that putting one more in its place is quick.
+    """
 
     def __init__(self) -> None:
-        self._sorted = array("Q")
-        self._latest: set[int] = set()
+        self._parts = [array("Q") for _ in range(1 << FIRST_BITS)]
+        self._count = 0
 
     def __len__(self) -> int:
-        return len(self._sorted) + len(self._latest)
+        return self._count
 
     def __contains__(self, key: int) -> bool:
-        if key in self._latest:
-            return True
-        place = bisect.bisect_left(self._sorted, key)
-        return place < len(self._sorted) and self._sorted[place] == key
+        part = self._parts[key >> (64 - FIRST_BITS)]
+        place = bisect.bisect_left(part, key)
+        return place < len(part) and part[place] == key
 
     def __iter__(self) -> Iterator[int]:
-        yield from self._sorted
-        yield from self._latest
+        return itertools.chain.from_iterable(self._parts)
 
     def add(self, key: int) -> bool:
         """Whether it is a new one."""
-        if key in self:
+        part = self._parts[key >> (64 - FIRST_BITS)]
+        place = bisect.bisect_left(part, key)
+        if place < len(part) and part[place] == key:
             return False
-        self._latest.add(key)
-        if len(self._latest) >= LATEST:
-            import numpy  # only now: many runs never come here, and it takes a while to import
-
-            self._sorted.extend(self._latest)
-            self._latest.clear()
-            numpy.frombuffer(self._sorted, dtype=numpy.uint64).sort()
+        part.insert(place, key)
+        self._count += 1
         return True
 
 

@@ -106,5 +106,8 @@ def joined(*names: object) -> str:
 
 OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
 OmegaConf.register_new_resolver("joined", joined, replace=True)
+# What a map has for a key; null if nothing.
+OmegaConf.register_new_resolver("pick", lambda key, map: map.get(key), replace=True)
+OmegaConf.register_new_resolver("or_else", lambda given, other: given or other, replace=True)
 # A value that depends on another being there.
 OmegaConf.register_new_resolver("when", lambda given, value: None if given is None else value, replace=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,6 +17,8 @@ from vd100k.config import Run
 from vd100k.errors import ConfigError
 from vd100k.stage_config import Convert, Evaluate, Finetune, Generate, Part, Pipeline
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+TOKEN_PIXELS = 28 * 28  # a visual token of Qwen-VL
 ASKS_FOR_QUESTION = re.compile(r"\{\{-?\s*question\b")
 
 
@@ -128,13 +131,14 @@ def _impossible(run: Run, teacher: Mapping[str, Any]) -> Iterator[str]:
     for url in hardware.urls or []:
         if url and not url.startswith(("http://", "https://")):
             yield f"hardware.urls names {url}, which is no address: http://HOST:PORT/v1 is expected"
-    needs_weights = stage.name in ("finetune", "export", "serve") or run.weights == "merged"
+    yield from _impossible_serving(run)
+    needs_weights = stage.name in ("finetune", "export", "serve") or run.weights != "base"
     if isinstance(stage, Pipeline):
         if len(set(stage.steps)) < len(stage.steps):
             yield f"{run.key}.steps names a step twice"
         if "finetune" in stage.steps and run.format.name != "swift":
             yield f"format={run.format.name} is not what finetune reads: choose format=swift"
-    elif not run.dataset and (stage.name not in ("render", "serve") or run.weights == "merged"):
+    elif not run.dataset and (stage.name not in ("render", "serve") or run.weights != "base"):
         yield "no data set is named: set images=FOLDER (or dataset=NAME for one that exists)"
     if isinstance(stage, Evaluate):
         for key in ("images", "labels"):
@@ -161,6 +165,32 @@ def _impossible(run: Run, teacher: Mapping[str, Any]) -> Iterator[str]:
             )
         elif hardware.urls is not None and None in hardware.urls:
             yield f"model={model.name} has no address of its own: set 'hardware.urls=[http://HOST:PORT/v1]'"
+
+
+def _impossible_serving(run: Run) -> Iterator[str]:
+    """What cannot be served, or must not be, as it stands."""
+    hardware, engine, model = run.hardware, run.hardware.engine, run.model
+    if engine is None or run.stage.name not in ("serve", "generate", "evaluate"):
+        return
+    if hardware.host not in LOOPBACK and not model.api_key_env:
+        yield (
+            f"hardware.host={hardware.host} lets anyone ask who reaches this machine: set "
+            "model.api_key_env=VARIABLE, the environment variable with the key that they must send"
+        )
+    if run.weights == "adapter" and engine.adapter_args is None:
+        yield f"{engine.name} does not serve an adapter on its base: choose weights=merged"
+    tokens = math.ceil(model.max_pixels / TOKEN_PIXELS)
+    if hardware.max_model_len and tokens >= hardware.max_model_len:
+        yield (
+            f"model.max_pixels={model.max_pixels} makes up to {tokens} tokens of an image, and hardware.max_model_len="
+            f"{hardware.max_model_len} has no room for an answer: set model.max_pixels="
+            f"{hardware.max_model_len * 3 // 4 * TOKEN_PIXELS}, or a longer context"
+        )
+    if hardware.replica_weights and len(hardware.replica_weights) != hardware.replicas:
+        yield (
+            f"hardware.replica_weights names {len(hardware.replica_weights)} shares for {hardware.replicas} replicas: "
+            "one each is expected"
+        )
 
 
 def _impossible_schema(run: Run) -> Iterator[str]:

@@ -50,6 +50,10 @@ class Child:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.stop()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def exit_code(self) -> int | None:
         """None while it runs."""
         return self._process.poll()
@@ -77,14 +81,7 @@ class Child:
             psutil.wait_procs(left, timeout=GRACE_S)
 
     def tail(self, lines: int = 15) -> str:
-        """The last lines of its log, and before them the first error, which those may only refer to."""
-        with contextlib.suppress(OSError):
-            text = self.log.read_text(encoding="utf-8", errors="replace")
-            # A progress bar rewrites its line: only the last state of it is worth showing.
-            kept = [line.rstrip().rsplit("\r", 1)[-1][:300] for line in text.splitlines() if line.strip()]
-            first = next((line for line in kept[:-lines] if ERROR.search(line)), None)
-            return "\n".join(f"    {line}" for line in ([first, "…"] if first else []) + kept[-lines:])
-        return ""
+        return tail(self.log, lines)
 
     def last_words(self, name: str) -> str:
         """How it ended, for an error message."""
@@ -101,6 +98,17 @@ class Child:
                 if os.getsid(process.pid) == self._process.pid:
                     family.add(process)
         return family
+
+
+def tail(log: Path, lines: int = 15) -> str:
+    """The last lines of a log, and before them the first error, which those may only refer to."""
+    with contextlib.suppress(OSError):
+        text = log.read_text(encoding="utf-8", errors="replace")
+        # A progress bar rewrites its line: only the last state of it is worth showing.
+        kept = [line.rstrip().rsplit("\r", 1)[-1][:300] for line in text.splitlines() if line.strip()]
+        first = next((line for line in kept[:-lines] if ERROR.search(line)), None)
+        return "\n".join(f"    {line}" for line in ([first, "…"] if first else []) + kept[-lines:])
+    return ""
 
 
 def _signal(processes: set[psutil.Process], number: signal.Signals) -> None:

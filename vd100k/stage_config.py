@@ -117,6 +117,9 @@ class Export(Part):
 
 class Serve(Part):
     name: Literal["serve"]
+    action: Literal["start", "status", "stop", "logs"]
+    detach: bool
+    server: str | None
 
 
 class Evaluate(Part):

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -18,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.conftest import command_line
+from tests.conftest import command_line, free_ports
 
 START_S = 400  # two replicas share two cores
 # Only where someone tries the project on a machine without nginx are its tests left out, never in CI.
@@ -84,12 +83,22 @@ class Fleet:
 
     folder: Path
     port: int
-    said: list[str]
+    running: Running
+
+    @property
+    def said(self) -> list[str]:
+        return self.running.lines
+
+    def wait_for(self, text: str, seconds: float, times: int) -> None:
+        """Until so many lines had the text in them."""
+        end = time.monotonic() + seconds
+        while sum(text in line for line in list(self.said)) < times:
+            assert time.monotonic() < end, "".join(self.said)
+            time.sleep(0.5)
 
     @property
     def overrides(self) -> list[str]:
-        balancer = "nginx" if NGINX else "none"
-        return ["hardware.replicas=2", f"hardware.balancer={balancer}", f"hardware.port={self.port}"]
+        return two_behind_nginx(self.port)
 
     @property
     def replicas(self) -> list[int]:
@@ -103,28 +112,15 @@ def fleet(launch: Callable[..., Running], tmp_path_factory: pytest.TempPathFacto
     subprocess.run(
         command_line("stage=render", "stage.train=48", "stage.heldout=8"), cwd=folder, check=True, capture_output=True
     )
-    fleet = Fleet(folder, free_ports(3), [])
-    running = launch(folder, "stage=serve", "model=tiny-teacher", "task=scene", *fleet.overrides)
+    port = free_ports(3)
+    running = launch(folder, "stage=serve", "model=tiny-teacher", "task=scene", *two_behind_nginx(port))
     running.wait_for("Ctrl-C stops it", START_S)
-    fleet.said.extend(running.lines)
-    return fleet
+    return Fleet(folder, port, running)
 
 
-def free_ports(count: int) -> int:
-    """The first of ``count`` free ports in a row."""
-    for first in range(20_000 + os.getpid() % 5_000, 40_000, count):
-        with_sockets = [socket.socket() for _ in range(count)]
-        try:
-            for k, one in enumerate(with_sockets):
-                one.bind(("127.0.0.1", first + k))
-        except OSError:
-            continue
-        else:
-            return first
-        finally:
-            for one in with_sockets:
-                one.close()
-    raise AssertionError("no free ports")
+def two_behind_nginx(port: int) -> list[str]:
+    balancer = "nginx" if NGINX else "none"
+    return ["hardware.replicas=2", f"hardware.balancer={balancer}", f"hardware.port={port}"]
 
 
 def summary(folder: Path) -> dict[str, Any]:

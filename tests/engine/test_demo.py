@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.conftest import Running, free_ports, rows, summary
+from tests.conftest import free_ports
+from tests.engine.conftest import Running, rows, summary
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
 

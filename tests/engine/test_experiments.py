@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.conftest import Fleet, free_ports, rows, summary
+from tests.conftest import free_ports
+from tests.engine.conftest import Fleet, rows, summary
 from tests.engine.test_finetune import call
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import command_line
-from tests.engine.conftest import Running, free_ports, rows, summary
+from tests.conftest import command_line, free_ports
+from tests.engine.conftest import Running, rows, summary
 
 pytestmark = pytest.mark.engine
 

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import functools
+import http.server
 import io
 import json
 import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
 
-from tests.conftest import command_line
-from tests.engine.conftest import Fleet, Running, free_ports, needs_nginx, rows, summary
+from tests.conftest import command_line, free_ports
+from tests.engine.conftest import START_S, Fleet, Running, needs_nginx, rows, summary
 
 pytestmark = pytest.mark.engine
 
@@ -113,8 +120,11 @@ def test_ctrl_c_while_starting_leaves_nothing(launch: Callable[..., Running], fl
     assert running.process.returncode == 130
 
 
-def test_a_replica_killed_while_serving_ends_it_with_its_log(launch: Callable[..., Running], tmp_path: Path) -> None:
-    running = launch(tmp_path, "stage=serve", "engine@hardware.engine=swift", f"hardware.port={free_ports(1)}")
+def test_a_replica_given_up_ends_it_with_its_log(launch: Callable[..., Running], tmp_path: Path) -> None:
+    running = launch(
+        *(tmp_path, "stage=serve", "engine@hardware.engine=swift", "hardware.max_restarts=0"),
+        f"hardware.port={free_ports(1)}",
+    )
     running.wait_for("Ctrl-C stops it", 200)
     os.kill(running.family()[0].pid, signal.SIGKILL)
     assert running.process.wait(30) == 1
@@ -131,6 +141,45 @@ def test_a_server_that_dies_while_starting_shows_its_last_lines(tmp_path: Path) 
     assert "Traceback" not in done.stderr
 
 
+def test_media_come_from_requests_alone(fleet: Fleet, tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{fleet.port}"
+    Image.new("RGB", (112, 112)).save(tmp_path / "secret.png")
+    with _web(tmp_path) as site:
+        for place in (f"file://{tmp_path / 'secret.png'}", f"{site}/secret.png"):
+            body = _body(Image.new("RGB", (112, 112)))
+            body["messages"][0]["content"][0]["image_url"]["url"] = place  # type: ignore[index]
+            answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60)
+            assert answer.status_code == 400, answer.text
+
+
+@needs_nginx
+def test_one_killed_costs_no_answer_and_comes_back(fleet: Fleet) -> None:
+    state = json.loads((fleet.folder / f"outputs/servers/{fleet.port}.json").read_text(encoding="utf-8"))
+    url, lost = f"http://127.0.0.1:{fleet.port}", []
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(_ask, url, Image.new("RGB", (112, 112), (k % 256, k // 256, 0))) for k in range(300)]
+        asked[100].result()
+        os.kill(state["programs"][1]["pid"], signal.SIGKILL)
+        lost = [error for one in asked if (error := one.exception())]
+    assert not lost
+    fleet.wait_for(f"replica 1 (port {fleet.replicas[1]}) answers", START_S, times=2)
+    time.sleep(11)  # nginx tries it again after ten seconds
+    before = [requests_served(port) for port in fleet.replicas]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda k: _ask(url, Image.new("RGB", (112, 112), (k, k, 9))), range(40)))
+    assert min(requests_served(port) - n for port, n in zip(fleet.replicas, before, strict=True)) > 0
+
+
+@contextlib.contextmanager
+def _web(folder: Path) -> Iterator[str]:
+    """The folder on a web server of its own."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 def _json(text: str) -> object:
     try:
         return json.loads(text)
@@ -144,7 +193,7 @@ def _data_url(image: Image.Image) -> str:
     return f"data:image/png;base64,{base64.b64encode(encoded.getvalue()).decode()}"
 
 
-def _body(image: Image.Image) -> dict[str, object]:
+def _body(image: Image.Image) -> dict[str, Any]:
     content = [
         {"type": "image_url", "image_url": {"url": _data_url(image)}},
         {"type": "text", "text": "Describe the picture as JSON."},

@@ -61,7 +61,7 @@ def test_a_dry_run_plans_the_whole_demo_and_writes_nothing(vd100k: Callable[...,
         (["stage=generate", "images=empty"], "no images in it"),
         (["stage=generate", "images=one.png"], "neither a folder of images nor"),
         (["stage=serve", "model=qwen9"], "Could not find 'model/qwen9'"),
-        (["stage=serve", "model.path=./nothing", "model.build=null"], "no config.json in it"),
+        (["stage=serve", "model.path=./nothing", "model.build=null"], "there is no such model folder"),
         (["stage=convert", "dataset=d"], "no rows there"),
         (["stage=finetune", "dataset=d"], "no training file there"),
         (["stage=export", "dataset=d"], "no adapter there"),
@@ -101,5 +101,5 @@ def test_a_port_in_use_is_named(vd100k: Callable[..., Result]) -> None:
         port = taken.getsockname()[1]
         done = vd100k("stage=serve", "engine@hardware.engine=swift", f"hardware.port={port}")
     assert done.returncode == 1
-    assert f"Port {port} is in use" in done.stderr
+    assert f"port {port} is in use" in done.stderr
     assert "hardware.port=PORT" in done.stderr

@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from vd100k import commands, fingerprint, models
+from vd100k import commands, fingerprint, weights
 from vd100k.config import Run
 from vd100k.console import say, waiting
 from vd100k.errors import DataError, TrainingError
@@ -25,7 +25,7 @@ def plan(run: Run, stage: Export) -> list[str]:
 def run(run: Run, stage: Export, folder: Path, summary: Summary) -> None:
     if not stage.adapter.exists():
         raise DataError(f"{stage.adapter}: no adapter there. Train it first: python run.py stage=finetune …")
-    models.ensure(run)
+    weights.ensure(run)
     mark = stage.folder.with_name(f"{stage.folder.name}.json")
     decided = fingerprint.of(
         [fingerprint.of_model(str(stage.adapter.resolve())), run.model.path, stage.args, stage.env]

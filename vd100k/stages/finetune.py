@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from vd100k import commands, figures, fingerprint, models, training
+from vd100k import commands, figures, fingerprint, training, weights
 from vd100k.config import Run
 from vd100k.console import in_terminal, progress, say
 from vd100k.errors import DataError, TrainingError
@@ -33,7 +33,7 @@ def run(run: Run, stage: Finetune, folder: Path, summary: Summary) -> None:
     stage = _without_empty(stage)
     files = _local_files(stage)
     summary.inputs = [file_facts(file) for file in files]
-    models.ensure(run)
+    weights.ensure(run)
     # Other data or options train in another folder, so neither a change nor a failure costs what was trained.
     checkpoints = stage.folder / f"checkpoints-{_fingerprint(run, stage, files)[:8]}"
     done = checkpoints / "done"

@@ -1,22 +1,35 @@
-"""Start the hardware's replicas of an engine and keep them until interrupted."""
+"""Start the hardware's replicas of an engine and keep them, here or in the background; look at them, end them."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from vd100k import commands, server
+from vd100k import commands
 from vd100k.config import Run
 from vd100k.console import say
+from vd100k.errors import ServerError
+from vd100k.processes import tail
+from vd100k.serving import effect, registry
+from vd100k.serving.fleet import Fleet, start
 from vd100k.stage_config import Serve
 from vd100k.summary import Summary
 
-POLL_S = 1.0
+POLL_S = 0.5
+LOG_LINES = 40
+ENDS = "Ctrl-C stops it."
 
 
 def plan(run: Run, stage: Serve) -> list[str]:
     """One command a replica, and nginx's files where it stands in front."""
+    if stage.action != "start":
+        return [f"{stage.action} what is known to {registry.folder(run)}"]
     lines = [str(command) for command in commands.replicas(run)]
     if run.hardware.balanced:
         for name, text in commands.nginx_files(run.hardware, Path("RUN_FOLDER")).items():
@@ -25,16 +38,86 @@ def plan(run: Run, stage: Serve) -> list[str]:
 
 
 def run(run: Run, stage: Serve, folder: Path, summary: Summary) -> None:
-    with server.start(run, folder) as replicas, server.balanced(run, replicas, folder) as fleet:
+    if stage.action == "status":
+        _show(registry.known(run))
+    elif stage.action == "stop":
+        for server in registry.chosen(run, stage.server):
+            registry.end(run, server)
+            say(f"{server.model} at port {server.port} is stopped.")
+    elif stage.action == "logs":
+        for server in registry.chosen(run, stage.server):
+            for program in server.programs:
+                say(f"== {program['name']} ({program['log']})\n{tail(Path(program['log']), LOG_LINES)}")
+    elif stage.detach:
+        _detach(run, folder)
+    else:
+        _serve(run, folder)
+
+
+def _serve(run: Run, folder: Path) -> None:
+    """Until it is interrupted, or nobody is left who could answer."""
+    with contextlib.ExitStack() as stack:
+        stack.callback(registry.forget, run, run.hardware.port or 0, os.getpid())
+        fleet = stack.enter_context(start(run, folder, True, lambda fleet: registry.write(run, fleet, folder)))
         url = fleet.urls[0]
         say(f"\n  URL    {url}\n  model  {run.served_name}\n  logs   {folder}\n\nTry it:\n{_curl(run, url)}\n")
-        say("Ctrl-C stops it.")
-        try:
-            while True:
-                fleet.check()
-                time.sleep(POLL_S)
-        except KeyboardInterrupt:
-            say("stopping")
+        if changed := effect.of(run, url):
+            say(changed)
+        say(ENDS)
+        _keep(fleet)
+
+
+def _keep(fleet: Fleet) -> None:
+    try:
+        while True:
+            fleet.check()
+            time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        say("stopping")
+
+
+def _detach(run: Run, folder: Path) -> None:
+    """The same command in a session of its own; this one returns when it is ready, or says why it is not."""
+    log = folder / "serve.log"
+    command = [sys.executable, *sys.argv, "stage.detach=false"]
+    with log.open("ab") as output:
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    say(f"starting in the background, log {log}")
+    try:
+        for line in _said(child, log):
+            if line == ENDS:
+                break
+            say(line)
+        else:
+            raise ServerError(f"It did not start, see {log}.")
+    except KeyboardInterrupt:
+        child.terminate()
+        child.wait()
+        raise
+    say("In the background: stage.action=status, logs or stop finds it again.")
+
+
+def _said(child: subprocess.Popen[bytes], log: Path) -> Iterator[str]:
+    """The lines of its log as they come, until it ends."""
+    with log.open(encoding="utf-8") as lines:
+        ended = False
+        while not ended:
+            ended = child.poll() is not None  # before the log is read: what it wrote last counts
+            yield from (line.rstrip("\n") for line in lines)
+            time.sleep(POLL_S)
+
+
+def _show(servers: list[registry.Server]) -> None:
+    for server in servers:
+        say(f"{server.port}  {server.model}  {server.state}, for {registry.age(server)}  {server.url}")
+        for program in server.programs:
+            restarts = f", restarted {program['restarts']} times" if program["restarts"] else ""
+            say(f"      {program['name']}  {program['state']}{restarts}  process {program['pid']}")
+        say(f"      process {server.pid}, logs {server.folder}")
+    if not servers:
+        say("No server is known here.")
 
 
 def _curl(run: Run, url: str) -> str:
@@ -44,4 +127,5 @@ def _curl(run: Run, url: str) -> str:
     body = {"model": run.served_name, "messages": [{"role": "user", "content": content}], **run.task.sampling}
     text = json.dumps(body, ensure_ascii=False).replace("'", r"'\''")
     text = text.replace("BASE64", r"'$(base64 < IMAGE.png | tr -d '\n')'", 1)
-    return f"printf %s '{text}' | curl {url}/chat/completions -H 'Content-Type: application/json' -d @-"
+    key = f' -H "Authorization: Bearer ${run.model.api_key_env}"' if run.model.api_key_env else ""
+    return f"printf %s '{text}' | curl {url}/chat/completions -H 'Content-Type: application/json'{key} -d @-"

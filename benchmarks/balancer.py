@@ -1,0 +1,215 @@
+"""What nginx costs before two real vLLM servers, and what a client sees of one that is killed.
+
+    python -m benchmarks.balancer             # some minutes
+    python -m benchmarks.balancer --requests 400 --rounds 2
+
+Two replicas of the tiny teacher (vLLM's CPU build) behind nginx, as ``stage=serve`` starts them. First the same
+requests are sent to nginx and to the replicas themselves in turn, alternating: one at a time (latency) and eight at a
+time (throughput). Then, twice, ``--requests`` go through nginx while one replica is killed with -9 and comes back:
+whole answers, and streamed ones. The client tries each request once more at most; *failed* are those that failed then
+too.
+
+Prints tables and writes ``benchmarks/results/balancer.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import io
+import itertools
+import json
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+START_S = 400
+IN_FLIGHT = 8
+MAX_TOKENS = 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=2000, help="while a replica is killed")
+    parser.add_argument("--rounds", type=int, default=5, help="of asking nginx and the replicas in turn")
+    parser.add_argument("--port", type=int, default=8750)
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "balancer.json")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch, served(Path(scratch), args.port) as folder:
+        front, replicas = url(args.port), [url(args.port + 1), url(args.port + 2)]
+        costs = asyncio.run(compare(front, replicas, args.rounds))
+        kills = [
+            asyncio.run(survive(front, replicas, args.requests, folder, streamed=streamed, victim=victim))
+            for victim, streamed in enumerate((False, True))
+        ]
+    table = Table("", "replicas", "nginx", "nginx beside replicas, median", "all")
+    for name, pairs in costs.items():
+        ratios = [nginx / direct for direct, nginx in pairs]
+        direct, nginx = (statistics.median(figures) for figures in zip(*pairs, strict=True))
+        table.add_row(
+            name,
+            f"{direct:.4g}",
+            f"{nginx:.4g}",
+            f"{statistics.median(ratios):.3f}",
+            " ".join(f"{ratio:.3f}" for ratio in ratios),
+        )
+    Console().print(table)
+    table = Table("answers", "requests", "tried again", "failed", "back after s", "afterwards on each")
+    for kill in kills:
+        table.add_row(*(str(kill[key]) for key in ("answers", "requests", "again", "failed", "back_s", "afterwards")))
+    Console().print(table)
+    args.output.parent.mkdir(exist_ok=True)
+    args.output.write_text(json.dumps({"costs": costs, "kills": kills}, indent=2) + "\n", encoding="utf-8")
+
+
+def url(port: int) -> str:
+    return f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def served(place: Path, port: int) -> Iterator[Path]:
+    """Until the block ends; the folder in which it was started."""
+    command = [
+        *(sys.executable, str(ROOT / "run.py"), "stage=serve", "hardware=cpu", "model=tiny-teacher", "tracking=none"),
+        *("hardware.replicas=2", "hardware.balancer=nginx", f"hardware.port={port}", "hardware.start_timeout_s=600"),
+    ]
+    with (place / "serve.txt").open("ab") as log:
+        process = subprocess.Popen(
+            command, cwd=place, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        )
+    until = time.monotonic() + START_S
+    try:
+        while "Ctrl-C stops it" not in (place / "serve.txt").read_text(encoding="utf-8"):
+            if process.poll() is not None or time.monotonic() > until:
+                raise SystemExit((place / "serve.txt").read_text(encoding="utf-8")[-3000:])
+            time.sleep(1)
+        yield place
+    finally:
+        process.terminate()
+        process.wait()
+
+
+async def compare(front: str, replicas: list[str], rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """(replicas, nginx) of each round: seconds of a request alone, and requests a second with eight in flight."""
+    costs: dict[str, list[tuple[float, float]]] = {"latency, s": [], "requests/s": []}
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        await burst(session, [front, *replicas], 60, IN_FLIGHT)  # so that all are warm
+        for number in range(rounds):
+            measured: dict[str, dict[str, float]] = {}
+            # Each is first in every other round.
+            for name, urls in sorted({"direct": replicas, "nginx": [front]}.items(), reverse=bool(number % 2)):
+                alone = await burst(session, urls, 100, 1)
+                together = await burst(session, urls, 400, IN_FLIGHT)
+                measured[name] = {"latency, s": alone / 100, "requests/s": 400 / together}
+            for cost, pairs in costs.items():
+                pairs.append((measured["direct"][cost], measured["nginx"][cost]))
+            print({cost: pairs[-1] for cost, pairs in costs.items()}, file=sys.stderr)
+    return costs
+
+
+async def burst(session: aiohttp.ClientSession, urls: list[str], count: int, in_flight: int) -> float:
+    """Seconds for ``count`` requests, to each address in turn."""
+    turns = itertools.cycle(urls)
+    todo = iter(range(count))
+    began = time.perf_counter()
+
+    async def worker() -> None:
+        for number in todo:
+            await ask(session, next(turns), number, streamed=False)
+
+    await asyncio.gather(*(worker() for _ in range(in_flight)))
+    return time.perf_counter() - began
+
+
+async def survive(
+    front: str, replicas: list[str], count: int, folder: Path, *, streamed: bool, victim: int
+) -> dict[str, Any]:
+    """Kill a replica after a quarter of the requests, go on until it is back, then see who answers."""
+    outcome = {"answers": "streamed" if streamed else "whole", "requests": 0, "again": 0, "failed": 0}
+    log = folder / "serve.txt"
+    said = log.read_text(encoding="utf-8").count(f"replica {victim} ")
+    killed_at = 0.0
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+
+        async def worker() -> None:
+            while outcome["requests"] < count or not is_back():
+                outcome["requests"] += 1
+                if outcome["requests"] == count // 4:
+                    kill()
+                for attempt in range(2):
+                    try:
+                        await ask(session, front, int(outcome["requests"]), streamed=streamed)
+                        break
+                    except (aiohttp.ClientError, ValueError):
+                        outcome["failed" if attempt else "again"] += 1
+
+        def kill() -> None:
+            nonlocal killed_at
+            state = json.loads(next((folder / "outputs/servers").glob("*.json")).read_text(encoding="utf-8"))
+            os.kill(state["programs"][victim]["pid"], signal.SIGKILL)
+            killed_at = time.monotonic()
+
+        def is_back() -> bool:
+            lines = [line for line in log.read_text(encoding="utf-8").splitlines() if f"replica {victim} " in line]
+            if len(lines) > said and "answers after" in lines[-1]:
+                outcome.setdefault("back_s", round(time.monotonic() - killed_at))
+                return True
+            return False
+
+        await asyncio.gather(*(worker() for _ in range(IN_FLIGHT)))
+        before = [finished(replica) for replica in replicas]
+        await asyncio.sleep(11)  # nginx tries it again after ten seconds
+        await burst(session, [front], 200, IN_FLIGHT)
+        outcome["afterwards"] = [finished(r) - n for r, n in zip(replicas, before, strict=True)]
+    print(outcome, file=sys.stderr)
+    return outcome
+
+
+async def ask(session: aiohttp.ClientSession, base: str, number: int, *, streamed: bool) -> None:
+    """One request about a picture of its own; ValueError if the answer is not whole."""
+    content = [{"type": "image_url", "image_url": {"url": picture(number)}}, {"type": "text", "text": "What is it?"}]
+    body = {
+        **{"model": "tiny-teacher", "max_tokens": MAX_TOKENS, "temperature": 0, "stream": streamed},
+        "messages": [{"role": "user", "content": content}],
+    }
+    async with session.post(f"{base}/v1/chat/completions", json=body) as response:
+        response.raise_for_status()
+        text = await response.text()
+    if streamed and "data: [DONE]" not in text:
+        raise ValueError("the stream broke off")
+
+
+def picture(number: int) -> str:
+    """112 x 112, each of another colour."""
+    encoded = io.BytesIO()
+    Image.new("RGB", (112, 112), (number % 256, number // 256 % 256, 99)).save(encoded, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(encoded.getvalue()).decode()}"
+
+
+def finished(base: str) -> int:
+    """How many requests a vLLM server has answered."""
+    with urllib.request.urlopen(f"{base}/metrics", timeout=10) as reply:
+        text = reply.read().decode()
+    return int(sum(float(n) for n in re.findall(r"^vllm:request_success_total\{.*\} (\S+)$", text, re.MULTILINE)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Model servers: what is checked before one starts, starting and watching them, nginx, and finding them again."""

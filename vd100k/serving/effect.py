@@ -1,0 +1,95 @@
+"""Whether fine-tuning changed anything: a LoRA without effect trains, merges and serves without a word."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import urllib.request
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from vd100k import images, prompts, weights
+from vd100k.config import Run
+from vd100k.records import read
+from vd100k.serving.fleet import key_of
+
+ASKED = 4
+TIMEOUT_S = 120.0
+SAMPLE = 4096  # bytes, from the middle of a tensor
+
+
+def of(run: Run, url: str) -> str | None:
+    """In words, what the tuned weights that answer at ``url`` do differently; None if that cannot be told."""
+    if run.weights == "adapter":
+        return _of_adapter(run, url)
+    if run.weights == "merged" and Path(run.model.path or "").is_dir():
+        return _of_merge(Path(run.model.path or ""), run.paths.merged)
+    return None
+
+
+def _of_adapter(run: Run, url: str) -> str | None:
+    """Base and adapter are asked the same, without sampling."""
+    names = run.served_names["base"], run.served_names["adapter"]
+    asked = list(islice(_requests(run), ASKED))
+    pairs = [[_answer(run, url, name, image, question) for name in names] for image, question in asked]
+    answered = [(base, tuned) for base, tuned in pairs if base is not None and tuned is not None]
+    if not answered:
+        return None
+    differ = sum(base != tuned for base, tuned in answered)
+    if differ:
+        return f"{names[1]} answers {differ} of {len(answered)} questions otherwise than {names[0]}."
+    return (
+        f"WARNING: {names[1]} answers all of {len(answered)} questions exactly as {names[0]}: the adapter at "
+        f"{run.paths.adapter} seems to have no effect."
+    )
+
+
+def _requests(run: Run) -> Iterator[tuple[bytes, str | None]]:
+    """Images that it learnt from, with their questions; a grey one where there are none."""
+    found = False
+    for row in read(run.paths.rows):
+        with contextlib.suppress(images.ImageError):
+            image = images.encode(str(row["image"]), run.model.max_pixels).url
+            found = True
+            yield image, str(row["question"])
+    if not found:
+        yield images.TINY, run.task.question
+
+
+def _answer(run: Run, url: str, name: str, image: bytes, question: str | None) -> str | None:
+    sampling = run.task.sampling | {"temperature": 0, "max_tokens": 64}
+    prompt = run.task.prompt if question is None else "{{ question }}"
+    task = run.task.model_copy(update={"prompt": prompt, "sampling": sampling, "json_schema": None})
+    before, after = prompts.body(task, name, question)
+    headers = {"Content-Type": "application/json"}
+    if key := key_of(run):
+        headers["Authorization"] = f"Bearer {key}"
+    request = urllib.request.Request(f"{url}/chat/completions", before + image + after, headers)
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(request, timeout=TIMEOUT_S) as reply:
+            return str(json.load(reply)["choices"][0]["message"]["content"])
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+        return None
+
+
+def _of_merge(base: Path, merged: Path) -> str:
+    """The tensors of both, sampled."""
+    before, after = dict(_samples(base)), dict(_samples(merged))
+    common = before.keys() & after.keys()
+    differ = sum(before[name] != after[name] for name in common)
+    if differ:
+        return f"{differ} of {len(common)} tensors are other than the base model's."
+    return (
+        f"WARNING: all {len(common)} tensors of {merged} are those of {base}: what was merged seems to have no effect."
+    )
+
+
+def _samples(folder: Path) -> Iterator[tuple[str, bytes]]:
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            for name, (begin, end) in weights.places(path).items():
+                file.seek(begin + max(0, (end - begin - SAMPLE) // 2))
+                yield name, file.read(min(SAMPLE, end - begin))
