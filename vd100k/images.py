@@ -33,10 +33,15 @@ def unchanged(path: str, row: dict[str, Any]) -> bool:
 
 @dataclass(slots=True)
 class Encoded:
-    """An image as a request carries it, a ``data:`` URL, and what its row keeps to know it again."""
+    """An image as a request carries it, a ``data:`` URL in two parts, and what its row keeps to know it again."""
 
-    url: bytes
+    head: bytes
+    base64: bytes
     facts: dict[str, Any]
+
+    @property
+    def url(self) -> bytes:
+        return self.head + self.base64
 
 
 def encode(path: str, max_pixels: int) -> Encoded:
@@ -59,10 +64,10 @@ def encode(path: str, max_pixels: int) -> Encoded:
         known = {"image_mtime_ns": facts.st_mtime_ns, "image_sha256": hashlib.sha256(content).hexdigest()}
         found = headers.plain(content)
         if found and found[1] * found[2] <= max_pixels:
-            return Encoded(_data_url(found[0], content), known)
+            return _encoded(found[0], content, known)
         from vd100k import pixels  # only now: it takes a while, and plain images do without
 
-        return Encoded(_data_url(*pixels.sendable(content, max_pixels)), known)
+        return _encoded(*pixels.sendable(content, max_pixels), known)
 
 
 def _read(file: int, size: int) -> bytes:
@@ -111,8 +116,8 @@ def plain(path: Path, folder: Path) -> tuple[Path, tuple[int, int]]:
     return copy, upright.size
 
 
-def _data_url(mime: str, content: bytes) -> bytes:
-    return b"data:%s;base64,%s" % (mime.encode(), pybase64.b64encode(content))
+def _encoded(mime: str, content: bytes, facts: dict[str, Any]) -> Encoded:
+    return Encoded(f"data:{mime};base64,".encode(), pybase64.b64encode(content), facts)
 
 
 # 56 x 56 grey pixels, for a request that only wants to know whether images are taken.

@@ -99,8 +99,8 @@ class Inquiry:
             for question in todo.questions:
                 self._fail(todo, question, *ready.fault, attempts=0)
             return
-        bodies = [(question, self._body(question, encoded.url)) for question in todo.questions]
-        encoded.url = b""  # not held twice while the answers are awaited
+        bodies = [(question, self._body(question, encoded)) for question in todo.questions]
+        encoded.base64 = b""  # not held twice while the answers are awaited
         (first, body), *others = bodies
         del bodies
         await self._ask(todo, encoded.facts, first, body, place)
@@ -110,9 +110,9 @@ class Inquiry:
                 for question, body in others:
                     group.create_task(self._ask_beside(todo, encoded.facts, question, body, place))
 
-    def _body(self, question: str | None, url: bytes) -> bytes:
+    def _body(self, question: str | None, encoded: images.Encoded) -> bytes:
         before, after = self._own or prompts.body(self._run.task, self._run.served_name, question)
-        return b"".join((before, url, after))
+        return b"".join((before, encoded.head, encoded.base64, after))  # not its url: one copy less
 
     async def _ask_beside(self, todo: Work, facts: Row, question: str | None, body: bytes, place: Place) -> None:
         with contextlib.suppress(Stopped):

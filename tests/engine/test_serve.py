@@ -149,7 +149,8 @@ def test_media_come_from_requests_alone(fleet: Fleet, tmp_path: Path) -> None:
             body = _body(Image.new("RGB", (112, 112)))
             body["messages"][0]["content"][0]["image_url"]["url"] = place  # type: ignore[index]
             answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60)
-            assert answer.status_code == 400, answer.text
+            assert answer.status_code in (400, 500)  # vLLM says 500 of a file
+            assert "allowed" in answer.text
 
 
 @needs_nginx
