@@ -21,7 +21,7 @@ async def main(urls: list[str], folder: Path, questions: Path, in_flight: int, m
     turns = itertools.cycle(urls)
     asked = iter(questions.read_text(encoding="utf-8").splitlines())
     began = time.perf_counter()
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4)) as session:
 
         async def worker() -> None:
             for line in asked:

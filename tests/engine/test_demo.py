@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import free_ports
-from tests.engine.conftest import Running, rows, summary
+from tests.engine.conftest import START_S, Running, rows, summary
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
 
@@ -36,6 +36,12 @@ def test_the_demo(launch: Callable[..., Running], tmp_path: Path) -> None:
     assert summary(tmp_path)["counts"]["requests"] == 0, said
     assert said.count("reusing") == 3
     assert summary(tmp_path)["metrics"] == metrics
+
+    # The adapter on its base, both by name, and heard to make a difference.
+    served = launch(tmp_path, "stage=serve", "experiment=demo", "weights=adapter", demo[0])
+    served.wait_for("Ctrl-C stops it", START_S)
+    assert "tiny-student-tuned answers 4 of 4 questions otherwise than tiny-student." in "".join(served.lines)
+    assert served.interrupt() < 10
 
 
 def _json(text: str | None) -> object:
