@@ -25,6 +25,14 @@ NGINX = shutil.which("nginx") is not None or "CI" in os.environ
 needs_nginx = pytest.mark.skipif(not NGINX, reason="nginx is not installed here")
 
 
+# Which of examples/dialects.py an engine does not take; the table in docs/serving.md says the same.
+REFUSED = {
+    "vllm": {"type image, functions", "type image, functions, streamed", "two file:// images"},
+    "swift": {"two file:// images"},
+    "mlx": {"type image, functions", "type image, functions, streamed", "two file:// images"},
+}
+
+
 @dataclass
 class Running:
     """A command line at work: what it has said so far, and how to end it."""

@@ -23,8 +23,9 @@ import httpx
 import pytest
 from PIL import Image
 
+from examples.dialects import tried
 from tests.conftest import command_line, free_ports
-from tests.engine.conftest import START_S, Fleet, Running, needs_nginx, rows, summary
+from tests.engine.conftest import REFUSED, START_S, Fleet, Running, needs_nginx, rows, summary
 
 pytestmark = pytest.mark.engine
 
@@ -126,6 +127,11 @@ def test_a_replica_given_up_ends_it_with_its_log(launch: Callable[..., Running],
         f"hardware.port={free_ports(1)}",
     )
     running.wait_for("Ctrl-C stops it", 200)
+    url = running.wait_for("  URL ", 1).split()[-1]
+    image = tmp_path / "image.png"
+    Image.new("RGB", (112, 112), "red").save(image)
+    outcomes = tried(url, image, image)
+    assert {name for name, outcome in outcomes.items() if outcome.startswith("refused")} == REFUSED["swift"], outcomes
     os.kill(running.family()[0].pid, signal.SIGKILL)
     assert running.process.wait(30) == 1
     running_text = "".join(running.lines)
@@ -139,6 +145,12 @@ def test_a_server_that_dies_while_starting_shows_its_last_lines(tmp_path: Path) 
     assert done.returncode == 1
     assert "unrecognized arguments: --no-such-flag" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_dialects_that_vllm_understands(fleet: Fleet) -> None:
+    pictures = fleet.folder / "outputs/images/scenes-42/train"
+    outcomes = tried(f"http://127.0.0.1:{fleet.port}/v1", pictures / "00000.png", pictures / "00001.png")
+    assert {name for name, outcome in outcomes.items() if outcome.startswith("refused")} == REFUSED["vllm"], outcomes
 
 
 def test_media_come_from_requests_alone(fleet: Fleet, tmp_path: Path) -> None:

@@ -149,13 +149,14 @@ def _await(services: list[Service], fleet: Fleet, changed: Callable[[Fleet], Non
     """Until each is ready or, while others are, given up; a line for each change."""
     while not all(service.was_ready or service.state == "given up" for service in services):
         for service in services:
-            if line := service.look():
-                say(line)
-                changed(fleet)
+            line = service.look()
             failed = service.restarts or service.state == "given up"
             if failed and not any(other.was_ready for other in services):
                 # They are all alike: what ended one would end the others.
                 raise ServerError(service.last_words)
+            if line:
+                say(line)
+                changed(fleet)
         time.sleep(POLL_S)
 
 
