@@ -121,7 +121,8 @@ def fleet(launch: Callable[..., Running], tmp_path_factory: pytest.TempPathFacto
         command_line("stage=render", "stage.train=48", "stage.heldout=8"), cwd=folder, check=True, capture_output=True
     )
     port = free_ports(3)
-    running = launch(folder, "stage=serve", "model=tiny-teacher", "task=scene", *two_behind_nginx(port))
+    settings = ["model=tiny-teacher", "model.images_per_prompt=2", "task=scene", *two_behind_nginx(port)]
+    running = launch(folder, "stage=serve", *settings)
     running.wait_for("Ctrl-C stops it", START_S)
     return Fleet(folder, port, running)
 
