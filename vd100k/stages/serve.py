@@ -63,12 +63,12 @@ def _serve(run: Run, folder: Path) -> None:
         say(f"\n  URL    {url}\n  model  {run.served_name}\n  logs   {folder}\n\nTry it:\n{_curl(run, url)}\n")
         if changed := effect.of(run, url):
             say(changed)
-        say(ENDS)
         _keep(fleet)
 
 
 def _keep(fleet: Fleet) -> None:
     try:
+        say(ENDS)
         while True:
             fleet.check()
             time.sleep(POLL_S)
