@@ -34,7 +34,7 @@ def flags(args: dict[str, Any], style: str) -> list[str]:
     """Option names and values: null drops one, lists give several values, maps become JSON.
 
     ``style`` ``kebab`` is argparse with switches (``--enforce-eager``), ``snake`` Hugging Face's
-    parser, where true is a value (``--merge_lora true``).
+    parser, where true is a value (``--merge_lora true``), ``switch`` click's, where false is left out.
     """
     argv = []
     for key, value in args.items():
@@ -43,6 +43,8 @@ def flags(args: dict[str, Any], style: str) -> list[str]:
         name = f"--{key.replace('_', '-') if style == 'kebab' else key}"
         if isinstance(value, bool) and style == "kebab":
             argv.append(name if value else f"--no-{name[2:]}")
+        elif isinstance(value, bool) and style == "switch":
+            argv += [name] if value else []
         elif isinstance(value, bool):
             argv += [name, str(value).lower()]
         elif isinstance(value, list):
@@ -54,13 +56,22 @@ def flags(args: dict[str, Any], style: str) -> list[str]:
     return argv
 
 
-def replicas(run: Run) -> list[Command]:
-    """One server command a replica, devices and ports assigned in order."""
+RUN_FOLDER = "RUN_FOLDER"  # stands for it in options that name a file there
+
+
+def replicas(run: Run, folder: Path = Path(RUN_FOLDER)) -> list[Command]:
+    """One server command a replica, devices and ports assigned in order; of an engine with steps, these.
+
+    ``folder`` is where ``Engine.files`` are, or will be.
+    """
     hardware, engine = run.hardware, run.hardware.engine
     assert engine is not None
+    if engine.steps:
+        return [Command(step) for step in engine.steps]
     args = engine.args | {"host": _backend(hardware)} if "host" in engine.args else engine.args
     if run.weights == "adapter":
         args = args | (engine.adapter_args or {})
+    args = {k: v.replace(RUN_FOLDER, str(folder)) if isinstance(v, str) else v for k, v in args.items()}
     return [_replica(hardware, engine, args, k, port) for k, port in enumerate(hardware.ports)]
 
 
@@ -76,11 +87,9 @@ def _replica(hardware: Hardware, engine: Engine, args: dict[str, Any], k: int, p
         env = {"CUDA_VISIBLE_DEVICES": _visible(map(str, range(k * per, (k + 1) * per))), **env}
     else:
         env.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // hardware.replicas)))
-    if per > 1 and "tensor_parallel_size" not in args and engine.package == "vllm":
-        args = args | {"tensor_parallel_size": per}
-    start = [engine.python or sys.executable, "-m", engine.module]
-    if engine.subcommand:
-        start.append(engine.subcommand)
+    if per > 1 and engine.gpus_option:
+        args = {engine.gpus_option: per} | args
+    start = [engine.python or sys.executable, "-m", str(engine.module), *engine.words]
     return Command([*start, *flags({**args, "port": port}, engine.flags)], env)
 
 

@@ -15,17 +15,20 @@ class Engine(Part):
 
     name: str
     python: str | None
-    module: str
-    subcommand: str | None
-    flags: Literal["kebab", "snake"]
+    module: str | None
+    words: list[str]
+    flags: Literal["kebab", "snake", "switch"]
     package: str
     install: str
     serves: str | None
     rebinds_port: bool
     key_env: str | None
+    gpus_option: str | None
     env: Options
+    files: dict[str, str]
     args: Options
     adapter_args: Options | None
+    steps: list[list[str]]
 
 
 class Hardware(Part):

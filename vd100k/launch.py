@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import math
 import os
 import signal
 import sys
@@ -108,6 +109,12 @@ OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
 OmegaConf.register_new_resolver("joined", joined, replace=True)
 # What a map has for a key; null if nothing.
 OmegaConf.register_new_resolver("pick", lambda key, map: map.get(key), replace=True)
+OmegaConf.register_new_resolver("product", lambda *numbers: math.prod(numbers), replace=True)
+OmegaConf.register_new_resolver("half", lambda number: max(1, number // 2), replace=True)
+# The name under which some servers serve a path.
+OmegaConf.register_new_resolver(
+    "folder_or_name", lambda path: Path(path).name if Path(path).is_dir() else path, replace=True
+)
 OmegaConf.register_new_resolver("or_else", lambda given, other: given or other, replace=True)
 # A value that depends on another being there.
 OmegaConf.register_new_resolver("when", lambda given, value: None if given is None else value, replace=True)

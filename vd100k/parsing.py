@@ -20,7 +20,8 @@ from vd100k.errors import ConfigError
 from vd100k.stage_config import Convert, Evaluate, Finetune, Generate, Part, Pipeline
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-TOKEN_PIXELS = 28 * 28  # a visual token of Qwen-VL
+TOKEN_PIXELS = 28 * 28  # a visual token of Qwen2-VL and Qwen2.5-VL
+CHAT_TOKENS = 256  # of an image in Qwen-VL-Chat
 ASKS_FOR_QUESTION = re.compile(r"\{\{-?\s*question\b")
 
 
@@ -203,11 +204,33 @@ def _impossible_serving(run: Run) -> Iterator[str]:
             f"{hardware.max_model_len} has no room for an answer: set model.max_pixels="
             f"{hardware.max_model_len * 3 // 4 * TOKEN_PIXELS}, or a longer context"
         )
+    if "max_multimodal_len" in engine.args:
+        yield from _impossible_lengths(engine.args, model.images_per_prompt)
     if hardware.replica_weights and len(hardware.replica_weights) != hardware.replicas:
         yield (
             f"hardware.replica_weights names {len(hardware.replica_weights)} shares for {hardware.replicas} replicas: "
             "one each is expected"
         )
+
+
+def _impossible_lengths(args: Mapping[str, Any], images: int) -> Iterator[str]:
+    """Of TensorRT engines, which are built for so many tokens and no more."""
+    key = "hardware.engine.args"
+    wanted = args["max_batch_size"] * images * CHAT_TOKENS
+    if args["max_multimodal_len"] < wanted:
+        yield (
+            f"{key}.max_multimodal_len={args['max_multimodal_len']} is less than max_batch_size x "
+            f"model.images_per_prompt x {CHAT_TOKENS} = {wanted}"
+        )
+    if images * CHAT_TOKENS >= args["max_input_len"]:
+        yield (
+            f"model.images_per_prompt={images} are {images * CHAT_TOKENS} tokens, and {key}.max_input_len="
+            f"{args['max_input_len']} has no room for a question: fewer images, or a longer input"
+        )
+    if args["max_input_len"] >= args["max_seq_len"]:
+        yield f"{key}.max_seq_len={args['max_seq_len']} has no room for an answer: make it more than max_input_len"
+    if args["max_num_tokens"] < args["max_input_len"]:
+        yield f"{key}.max_num_tokens={args['max_num_tokens']} is less than max_input_len={args['max_input_len']}"
 
 
 def _impossible_schema(run: Run) -> Iterator[str]:

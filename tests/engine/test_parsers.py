@@ -52,6 +52,7 @@ def test_vllm_reads_ours(parsed: Callable[..., Run]) -> None:
             if not impossible(hardware, model, "serve"):
                 run = parsed(f"hardware={hardware}", f"model={model}", "stage=serve")
                 argvs += [command.argv[3:] for command in commands.replicas(run)]
+    argvs += [commands.replicas(parsed("stage=serve", "dataset=photos", "weights=adapter"))[0].argv[3:]]
     assert len(argvs) > 20
     read_all(VLLM, argvs)
 

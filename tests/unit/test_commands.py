@@ -5,18 +5,28 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import ROOT
-from vd100k.commands import flags, replicas
+from vd100k.commands import flags, nginx_files, replicas
 from vd100k.config import Run
+from vd100k.errors import ConfigError
 
 GOLDEN = {
     "serve-t4x4": ["stage=serve", "hardware=t4x4", "model=qwen2-vl-2b"],
     "serve-single-gpu": ["stage=serve", "hardware=single-gpu", "model=qwen2.5-vl-7b"],
+    "serve-trtllm": [
+        *("stage=serve", "hardware=t4x4", "engine@hardware.engine=trtllm", "model=qwen2-vl-7b"),
+        "hardware.balancer=none",
+    ],
+    "serve-trtllm-qwen-vl": [
+        *("stage=serve", "hardware=single-gpu", "engine@hardware.engine=trtllm-qwen-vl", "model=qwen-vl-chat"),
+        "model.path=/tmp/Qwen-VL-Chat",
+    ],
     "finetune-gpt-distill": ["stage=finetune", "experiment=gpt-distill", "images=photos"],
 }
 
@@ -55,11 +65,46 @@ def test_engine_options_are_free(parsed: Callable[..., Run]) -> None:
     assert "--dtype" not in argv
 
 
+def test_nginx_shares_out_as_told(parsed: Callable[..., Run]) -> None:
+    fleet = ["stage=serve", "hardware=t4x4", "model=qwen2-vl-2b", "hardware.replicas=2"]
+    even = nginx_files(parsed(*fleet).hardware, Path("RUN"))["vllm.conf"]
+    assert "least_conn;" in even
+    assert "hash" not in even
+    run = parsed(*fleet, "hardware.replica_weights=[2,1]", "hardware.affinity_header=X-Image-Key")
+    uneven = nginx_files(run.hardware, Path("RUN"))["vllm.conf"]
+    assert "server 127.0.0.1:8001 weight=2 " in uneven
+    assert "server 127.0.0.1:8002 weight=1 " in uneven
+    assert "map $http_x_image_key $vllm_affinity" in uneven
+    assert "least_conn" not in uneven
+
+
+def test_an_adapter_is_served_on_its_base(parsed: Callable[..., Run]) -> None:
+    argv = replicas(parsed("stage=serve", "hardware=cpu", "dataset=photos", "weights=adapter"))[0].argv
+    assert argv[argv.index("--model") + 1] == "outputs/models/tiny-student"
+    assert argv[argv.index("--served-model-name") + 1] == "tiny-student"
+    name, _, path = argv[argv.index("--lora-modules") + 1].partition("=")
+    assert (name, path) == ("tiny-student-tuned", "outputs/models/tiny-student/photos-details-tiny-student/adapter")
+
+
+def test_lengths_of_tensorrt_engines_are_checked(parsed: Callable[..., Run]) -> None:
+    engine = ["stage=serve", "hardware=single-gpu", "engine@hardware.engine=trtllm-qwen-vl", "model=qwen-vl-chat"]
+    key = "hardware.engine.args"
+    for override, word in (
+        (f"{key}.max_multimodal_len=13311", "x 256 = 13312"),
+        (f"{key}.max_input_len=6656", "no room for a question"),
+        (f"{key}.max_seq_len=30720", "no room for an answer"),
+        (f"{key}.max_num_tokens=30719", "is less than max_input_len"),
+    ):
+        with pytest.raises(ConfigError, match=word):
+            parsed(*engine, override)
+
+
 @pytest.mark.parametrize(
     ("style", "args", "expected"),
     [
         ("kebab", {"enforce_eager": True, "a_b": False}, ["--enforce-eager", "--no-a-b"]),
         ("snake", {"merge_lora": True, "a_b": False}, ["--merge_lora", "true", "--a_b", "false"]),
+        ("switch", {"trust_remote_code": True, "a_b": False, "port": 8000}, ["--trust_remote_code", "--port", "8000"]),
         ("snake", {"gone": None, "names": ["小黄", "Xiao Huang"]}, ["--names", "小黄", "Xiao Huang"]),
         ("kebab", {"limit": {"image": 2}}, ["--limit", '{"image": 2}']),
     ],

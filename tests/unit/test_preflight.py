@@ -202,6 +202,10 @@ IMPOSSIBLE: dict[str, tuple[list[str], list[str]]] = {
         ["hardware.replicas=2", "hardware.replica_weights=[1,2,3]"],
         ["hardware.replica_weights", "3 shares for 2 replicas"],
     ),
+    "an engine that is only shown": (
+        ["hardware.engine.steps=[[grpst,start]]"],
+        ["not started from here", "dry_run=true", "hardware=api"],
+    ),
     "a key that is none": (["hardware.replicass=2"], ["replicass"]),
 }
 

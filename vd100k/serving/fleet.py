@@ -118,7 +118,9 @@ def _replicas(run: Run, logs: Path) -> Iterator[Program]:
 
     engine, key = run.hardware.engine, key_of(run)
     assert engine is not None
-    for k, (command, port) in enumerate(zip(commands.replicas(run), run.hardware.ports, strict=True)):
+    for name, text in engine.files.items():
+        (logs / name).write_text(text, encoding="utf-8")
+    for k, (command, port) in enumerate(zip(commands.replicas(run, logs), run.hardware.ports, strict=True)):
         secret = {engine.key_env: key} if engine.key_env and key else {}
         url = _url(run, port)
         yield Program(

@@ -36,6 +36,11 @@ def check(run: Run, balanced: bool) -> None:
     """Raise ServerError with everything that would keep the run's engine from starting here."""
     engine = run.hardware.engine
     assert engine is not None
+    if engine.steps:
+        raise ServerError(
+            f"{engine.name} is not started from here: dry_run=true shows its commands, which are to be run where "
+            f"TensorRT-LLM is ({engine.install}). Ask it then with hardware=api 'hardware.urls=[http://HOST:PORT/v1]'."
+        )
     faults = [*_engine(engine), *_key(run, engine), *_ports(run, balanced)]
     if balanced and run.hardware.balanced and not shutil.which("nginx"):
         faults.append("nginx is not installed: install it, or set hardware.balancer=none")

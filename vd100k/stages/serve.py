@@ -30,8 +30,12 @@ def plan(run: Run, stage: Serve) -> list[str]:
     """One command a replica, and nginx's files where it stands in front."""
     if stage.action != "start":
         return [f"{stage.action} what is known to {registry.folder(run)}"]
+    engine = run.hardware.engine
+    assert engine is not None
     lines = [str(command) for command in commands.replicas(run)]
-    if run.hardware.balanced:
+    for name, text in engine.files.items():
+        lines += ["", f"# {name}", *text.splitlines()]
+    if run.hardware.balanced and not engine.steps:
         for name, text in commands.nginx_files(run.hardware, Path("RUN_FOLDER")).items():
             lines += ["", f"# {name}", *text.splitlines()]
     return lines
