@@ -68,14 +68,12 @@ def replicas(run: Run, folder: Path = Path(RUN_FOLDER)) -> list[Command]:
     assert engine is not None
     if engine.steps:
         return [Command(step) for step in engine.steps]
-    args = engine.args | {"host": _backend(hardware)} if "host" in engine.args else engine.args
-    if run.weights == "adapter":
-        args = args | (engine.adapter_args or {})
+    args = engine.args | ((engine.adapter_args or {}) if run.weights == "adapter" else {})
     args = {k: v.replace(RUN_FOLDER, str(folder)) if isinstance(v, str) else v for k, v in args.items()}
     return [_replica(hardware, engine, args, k, port) for k, port in enumerate(hardware.ports)]
 
 
-def _backend(hardware: Hardware) -> str:
+def backend(hardware: Hardware) -> str:
     """Where replicas listen: nobody but nginx need reach those behind it."""
     return "127.0.0.1" if hardware.balanced else str(hardware.host)
 
@@ -90,7 +88,8 @@ def _replica(hardware: Hardware, engine: Engine, args: dict[str, Any], k: int, p
     if per > 1 and engine.gpus_option:
         args = {engine.gpus_option: per} | args
     start = [engine.python or sys.executable, "-m", str(engine.module), *engine.words]
-    return Command([*start, *flags({**args, "port": port}, engine.flags)], env)
+    own = ({engine.host_option: backend(hardware)} if engine.host_option else {}) | {"port": port}
+    return Command([*start, *flags({**args, **own}, engine.flags)], env)
 
 
 def _env(options: dict[str, Any]) -> dict[str, str]:

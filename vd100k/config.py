@@ -9,6 +9,8 @@ from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, Po
 
 from vd100k.stage_config import AnyStage, Options, Part
 
+LOOPBACK = ("127.0.0.1", "localhost")
+
 
 class Engine(Part):
     """How a model is served: the parts of a command line, and the name clients ask for."""
@@ -24,6 +26,8 @@ class Engine(Part):
     rebinds_port: bool
     key_env: str | None
     gpus_option: str | None
+    host_option: str | None
+    keeps_to_media: bool
     env: Options
     files: dict[str, str]
     args: Options
@@ -45,7 +49,7 @@ class Hardware(Part):
     max_model_len: PositiveInt | None
     gpu_memory_utilization: PositiveFloat | None
     host: str | None
-    port: PositiveInt | None
+    port: Annotated[int, Field(gt=0, lt=65_500)] | None
     balancer: Literal["none", "nginx"]
     start_timeout_s: PositiveFloat
     max_restarts: NonNegativeInt = 5
@@ -57,7 +61,8 @@ class Hardware(Part):
 
     @property
     def balanced(self) -> bool:
-        return self.balancer == "nginx" and self.replicas > 1
+        """Whether nginx stands in front: before several replicas, and before one that others than us may ask."""
+        return self.balancer == "nginx" and (self.replicas > 1 or self.host not in LOOPBACK)
 
     @property
     def ports(self) -> list[int]:

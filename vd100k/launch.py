@@ -111,6 +111,7 @@ OmegaConf.register_new_resolver("joined", joined, replace=True)
 OmegaConf.register_new_resolver("pick", lambda key, map: map.get(key), replace=True)
 OmegaConf.register_new_resolver("product", lambda *numbers: math.prod(numbers), replace=True)
 OmegaConf.register_new_resolver("half", lambda number: max(1, number // 2), replace=True)
+OmegaConf.register_new_resolver("comma", ",".join, replace=True)
 # The name under which some servers serve a path.
 OmegaConf.register_new_resolver(
     "folder_or_name", lambda path: Path(path).name if Path(path).is_dir() else path, replace=True

@@ -15,11 +15,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from vd100k.config import Run
+from vd100k.config import LOOPBACK, Run
 from vd100k.errors import ConfigError
-from vd100k.stage_config import Convert, Evaluate, Finetune, Generate, Part, Pipeline
+from vd100k.stage_config import Convert, Evaluate, Finetune, Generate, Part, Pipeline, Serve
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TOKEN_PIXELS = 28 * 28  # a visual token of Qwen2-VL and Qwen2.5-VL
 CHAT_TOKENS = 256  # of an image in Qwen-VL-Chat
 ASKS_FOR_QUESTION = re.compile(r"\{\{-?\s*question\b")
@@ -190,15 +189,27 @@ def _impossible_serving(run: Run) -> Iterator[str]:
     hardware, engine, model = run.hardware, run.hardware.engine, run.model
     if engine is None or run.stage.name not in ("serve", "generate", "evaluate"):
         return
-    if hardware.host not in LOOPBACK and not model.api_key_env:
-        yield (
-            f"hardware.host={hardware.host} lets anyone ask who reaches this machine: set "
-            "model.api_key_env=VARIABLE, the environment variable with the key that they must send"
+    if isinstance(run.stage, Serve) and run.stage.action != "start":
+        return
+    if ":" in str(hardware.host):
+        yield f"hardware.host={hardware.host}: IPv6 is not served, set an IPv4 address or a name"
+    elif hardware.host not in LOOPBACK and engine.key_env and engine.keeps_to_media:
+        who = f"hardware.host={hardware.host} lets anyone ask who reaches this machine"
+        if not model.api_key_env:
+            yield f"{who}: set model.api_key_env=VARIABLE, the environment variable with the key that they must send"
+        if hardware.balancer != "nginx":
+            yield f"{who}, at paths that want no key too: set hardware.balancer=nginx, which passes on the others alone"
+    elif hardware.host not in LOOPBACK and engine.host_option:
+        why = (
+            "takes a key on its command line alone, where everyone can see it"
+            if not engine.key_env
+            else "reads whatever file or address a request names"
         )
+        yield f"{engine.name} {why}: leave hardware.host=127.0.0.1"
     if run.weights == "adapter" and engine.adapter_args is None:
         yield f"{engine.name} does not serve an adapter on its base: choose weights=merged"
     tokens = math.ceil(model.max_pixels / TOKEN_PIXELS)
-    if hardware.max_model_len and tokens >= hardware.max_model_len:
+    if hardware.max_model_len in engine.args.values() and hardware.max_model_len and tokens >= hardware.max_model_len:
         yield (
             f"model.max_pixels={model.max_pixels} makes up to {tokens} tokens of an image, and hardware.max_model_len="
             f"{hardware.max_model_len} has no room for an answer: set model.max_pixels="

@@ -35,6 +35,7 @@ class Child:
         log.parent.mkdir(parents=True, exist_ok=True)
         env = {**os.environ, **command.env, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
         with log.open("ab") as output:
+            self._log_start = output.tell()
             self._process = subprocess.Popen(
                 [*WITH_PARENT, *command.argv],
                 env=env,
@@ -81,7 +82,7 @@ class Child:
             psutil.wait_procs(left, timeout=GRACE_S)
 
     def tail(self, lines: int = 15) -> str:
-        return tail(self.log, lines)
+        return tail(self.log, lines, self._log_start)
 
     def last_words(self, name: str) -> str:
         """How it ended, for an error message."""
@@ -100,10 +101,10 @@ class Child:
         return family
 
 
-def tail(log: Path, lines: int = 15) -> str:
-    """The last lines of a log, and before them the first error, which those may only refer to."""
+def tail(log: Path, lines: int = 15, start: int = 0) -> str:
+    """The last lines of a log from byte ``start``, and before them the first error, which those may only refer to."""
     with contextlib.suppress(OSError):
-        text = log.read_text(encoding="utf-8", errors="replace")
+        text = log.read_bytes()[start:].decode(errors="replace")
         # A progress bar rewrites its line: only the last state of it is worth showing.
         kept = [line.rstrip().rsplit("\r", 1)[-1][:300] for line in text.splitlines() if line.strip()]
         first = next((line for line in kept[:-lines] if ERROR.search(line)), None)

@@ -6,26 +6,32 @@ image processor, and all weights. An engine finds most of it out too, minutes la
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-import struct
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from vd100k import hubs, tensors
 from vd100k.config import Run
 from vd100k.console import say
 from vd100k.errors import DataError
 
-CONFIGURED = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
+CONFIGURED = (
+    *("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json"),
+    "video_preprocessor_config.json",
+    "args.json",  # ms-swift's, in what it trained and exported
+)
+# Where those name Python code: for transformers, for mlx_vlm, for ms-swift.
+CODE_KEYS = ("auto_map", "model_file", "external_plugins", "custom_register_path")
 TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("tokenizer.model",), ("qwen.tiktoken",))
 TEMPLATES = ("chat_template.jinja", "chat_template.json")
 IMAGE_PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.(safetensors|bin)")
 POINTER = b"version https://git-lfs"
-LONGEST_HEADER = 100_000_000  # bytes, as the safetensors library has it
 
 
 def ensure(run: Run) -> None:
@@ -38,27 +44,33 @@ def ensure(run: Run) -> None:
         DataError: the folder is missing and cannot be made, or something in it is missing, broken or not allowed.
     """
     named = run.model_path or ""
-    path = Path(named).expanduser()
+    if named.startswith("~"):
+        raise DataError(f"model.path={named}: write the folder out, the engines do not know ~.")
+    path = Path(named)
     if not path.exists() and run.weights != "merged" and run.model.build:
         say(f"making {path}")
         made = subprocess.run([sys.executable, *run.model.build], capture_output=True, text=True, check=False)
         if made.returncode:
             last = made.stderr.strip().splitlines()[-1:]
             raise DataError(f"{path}: could not be made: {''.join(last)}")
+    if run.weights == "adapter":
+        refuse(run.paths.adapter, list(adapter_faults(run.paths.adapter, run.model.trust_remote_code)))
     if not path.exists():
         if run.weights == "merged":
             raise DataError(
                 f"{path}: no exported model there. Make it: python run.py stage=export … (after stage=finetune)."
             )
-        if run.model.source == "local" or named.startswith((".", "/", "~")) or named.count("/") > 1:
+        if run.model.source == "local" or named.startswith((".", "/")) or named.count("/") > 1:
             raise DataError(f"{path}: there is no such model folder. Set model.path=FOLDER or a hub name.")
-        return  # a hub's
+        # A hub's: the engine fetches it, and ms-swift and MLX would run what code comes with it.
+        if not run.model.trust_remote_code and (fetched := hubs.settings(run.model.source, named)):
+            with contextlib.suppress(ValueError):
+                refuse(named, list(_code_faults({name: _content(fetched / name) for name in CONFIGURED})))
+        return
     refuse(path, list(faults(path, run.model.trust_remote_code)))
-    if run.weights == "adapter":
-        refuse(run.paths.adapter, list(adapter_faults(run.paths.adapter)))
 
 
-def refuse(folder: Path, found: list[str]) -> None:
+def refuse(folder: Path | str, found: list[str]) -> None:
     """Raise DataError if any fault was found in the folder."""
     if found:
         raise DataError("\n".join([f"{folder} cannot be served or trained:", *(f"  - {fault}" for fault in found)]))
@@ -78,30 +90,42 @@ def faults(folder: Path, trust_remote_code: bool) -> Iterator[str]:
     config = contents.get("config.json", {})
     if "config.json" in contents and "model_type" not in config:
         yield "config.json names no model_type: is it that of a transformers model?"
-    for name, content in contents.items():
-        if content.get("auto_map") and not trust_remote_code:
-            yield (
-                f"{name} wants code of its own to run (auto_map: {', '.join(_code(content['auto_map']))}): read that "
-                "code, and if you trust it set model.trust_remote_code=true"
-            )
+    if not trust_remote_code:
+        yield from _code_faults(contents)
     if not any(all((folder / name).exists() for name in names) for names in TOKENIZERS):
         yield "there is no tokenizer: tokenizer.json is missing (or vocab.json with merges.txt), download it"
-    elif not contents.get("tokenizer_config.json", {}).get("chat_template") and not _any(folder, TEMPLATES):
-        yield "there is no chat template (chat_template.jinja, or in tokenizer_config.json): download it"
-    if "vision_config" in config and not _any(folder, IMAGE_PROCESSORS):
+    if "vision_config" in config and not has_any(folder, IMAGE_PROCESSORS):
         yield "preprocessor_config.json is missing, which says how images are prepared: download it"
     yield from _weight_faults(folder)
 
 
-def adapter_faults(folder: Path) -> Iterator[str]:
+def adapter_faults(folder: Path, trust_remote_code: bool) -> Iterator[str]:
     """The same for a LoRA adapter's folder."""
     if not (folder / "adapter_config.json").exists():
         yield "adapter_config.json is missing, so it is no adapter: make one with stage=finetune"
         return
+    if not trust_remote_code:
+        with contextlib.suppress(ValueError):
+            yield from _code_faults({name: _content(folder / name) for name in CONFIGURED})
     yield from _file_faults(folder / "adapter_model.safetensors")
 
 
-def _any(folder: Path, names: tuple[str, ...]) -> bool:
+def _code_faults(contents: dict[str, dict[str, Any]]) -> Iterator[str]:
+    for name, content in contents.items():
+        for key in CODE_KEYS:
+            if content.get(key):
+                yield (
+                    f"{name} wants code of its own to run ({key}: {', '.join(_code(content[key]))}): read that code, "
+                    "and if you trust it set model.trust_remote_code=true"
+                )
+
+
+def has_chat_template(folder: Path) -> bool:
+    """Whether chat requests can be put into the model's own words."""
+    return has_any(folder, TEMPLATES) or bool(_content(folder / "tokenizer_config.json").get("chat_template"))
+
+
+def has_any(folder: Path, names: tuple[str, ...]) -> bool:
     return any((folder / name).exists() for name in names)
 
 
@@ -118,7 +142,7 @@ def _content(path: Path) -> dict[str, Any]:
 def _code(auto_map: Any) -> list[str]:
     named = auto_map.values() if isinstance(auto_map, dict) else [auto_map]
     flat = [name for value in named for name in (value if isinstance(value, list) else [value]) if name]
-    return sorted({str(name).split("--")[-1].split(".")[0] + ".py" for name in flat})
+    return sorted({str(name).split("--")[-1].split(".")[0].split("/")[-1] + ".py" for name in flat})
 
 
 def _weight_faults(folder: Path) -> Iterator[str]:
@@ -153,13 +177,9 @@ def _index_faults(index: Path) -> Iterator[str]:
         found = list(_file_faults(index.parent / name, f" ({index.name} names it)"))
         yield from found
         if not found and name.endswith(".safetensors"):
-            lost = {tensor for tensor, file in named.items() if file == name} - places(index.parent / name).keys()
+            lost = {tensor for tensor, file in named.items() if file == name} - tensors.read(index.parent / name).keys()
             if lost:
                 yield f"{name} lacks {len(lost)} tensors that {index.name} promises ({min(lost)}…): download both again"
-
-
-def _place(start: int, offsets: list[int]) -> tuple[int, int]:
-    return start + int(offsets[0]), start + int(offsets[1])
 
 
 def _file_faults(path: Path, named: str = "") -> Iterator[str]:
@@ -172,36 +192,8 @@ def _file_faults(path: Path, named: str = "") -> Iterator[str]:
             return
     if path.suffix == ".safetensors":
         try:
-            places(path)
+            tensors.read(path)
         except ValueError as error:
             yield f"{path.name}: {error}: download it again"
     elif not path.stat().st_size:
         yield f"{path.name} is empty: download it again"
-
-
-def places(path: Path) -> dict[str, tuple[int, int]]:
-    """Where each tensor of a safetensors file begins and ends in it, in bytes.
-
-    Source: the format's own description, https://github.com/huggingface/safetensors#format. Read here, since the
-    interpreter of the engine, which has the library, may not be this one.
-
-    Raises:
-        ValueError: it is none, or cut off.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        first = file.read(8)
-        length = struct.unpack("<Q", first)[0] if len(first) == 8 else 0
-        if not 2 <= length <= LONGEST_HEADER:
-            raise ValueError("no header of safetensors")
-        try:
-            tensors = json.loads(file.read(length))
-            tensors.pop("__metadata__", None)
-            start = 8 + length
-            found = {name: _place(start, tensor["data_offsets"]) for name, tensor in tensors.items()}
-            wanted = max((end for _, end in found.values()), default=start)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
-            raise ValueError("its header cannot be read") from error
-    if size != wanted:
-        raise ValueError(f"{size:,} bytes, and its header speaks of {wanted:,}")
-    return found

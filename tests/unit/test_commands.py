@@ -78,6 +78,21 @@ def test_nginx_shares_out_as_told(parsed: Callable[..., Run]) -> None:
     assert "least_conn" not in uneven
 
 
+def test_others_reach_nginx_alone_and_the_key_is_never_shown(
+    vd100k: Callable[..., subprocess.CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVER_KEY", "sesame-4711")
+    monkeypatch.setenv("VLLM_API_KEY", "sesame-4712")
+    shown = vd100k(
+        *("stage=serve", "hardware=single-gpu", "hardware.host=0.0.0.0", "hardware.balancer=nginx"),
+        *("model=qwen2-vl-2b", "model.api_key_env=SERVER_KEY", "dry_run=true"),
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert "sesame" not in shown.stdout
+    assert "--host 127.0.0.1 --port 8001" in shown.stdout
+    assert "listen 0.0.0.0:8000;" in shown.stdout
+
+
 def test_an_adapter_is_served_on_its_base(parsed: Callable[..., Run]) -> None:
     argv = replicas(parsed("stage=serve", "hardware=cpu", "dataset=photos", "weights=adapter"))[0].argv
     assert argv[argv.index("--model") + 1] == "outputs/models/tiny-student"

@@ -75,3 +75,8 @@ def test_merged_weights_are_compared(light_run: Callable[..., Run], tmp_path: Pa
     assert effect.of(run, "http://127.0.0.1:1/v1") == "1 of 2 tensors are other than the base model's."
     shutil.copy(base / "model.safetensors", merged)
     assert (effect.of(run, "http://127.0.0.1:1/v1") or "").startswith("WARNING: all 2 tensors")
+    written = (merged / "model.safetensors").read_bytes()
+    (merged / "model.safetensors").write_bytes(written.replace(b'"U8"', b'"I8"'))
+    assert effect.of(run, "http://127.0.0.1:1/v1") is None, "bytes of another type say nothing"
+    (merged / "model.safetensors").write_bytes(written[:50])
+    assert "could not be compared" in (effect.of(run, "http://127.0.0.1:1/v1") or "")

@@ -77,6 +77,18 @@ BROKEN: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         lambda f: change(f / "preprocessor_config.json", auto_map={"AutoProcessor": "else/where--processing_x.X"}),
         ["preprocessor_config.json", "processing_x.py", "model.trust_remote_code=true"],
     ),
+    "code of the video processor": (
+        lambda f: change(f / "video_preprocessor_config.json", auto_map={"AutoVideoProcessor": "video_x.X"}),
+        ["video_preprocessor_config.json", "video_x.py", "model.trust_remote_code=true"],
+    ),
+    "code for MLX": (
+        lambda f: change(f / "config.json", model_file="model_x.py"),
+        ["config.json", "model_x.py", "model.trust_remote_code=true"],
+    ),
+    "code for ms-swift": (
+        lambda f: change(f / "args.json", external_plugins=["plugins/plugin_x.py"]),
+        ["args.json", "plugin_x.py", "model.trust_remote_code=true"],
+    ),
     "no tokenizer": (
         lambda f: [(f / name).unlink(missing_ok=True) for name in ("tokenizer.json", "vocab.json")],
         ["tokenizer.json", "download it"],
@@ -133,7 +145,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], list[str]]] = {
 def test_a_broken_folder_is_refused(light_run: Callable[..., Run], folder: Path, tmp_path: Path, name: str) -> None:
     spoil, words = BROKEN[name]
     spoil(folder)
-    with pytest.raises(DataError) as refused, start(light_run(f"model.path={folder}"), tmp_path):
+    with pytest.raises(Vd100kError) as refused, start(light_run(f"model.path={folder}"), tmp_path):
         pass
     for word in [str(folder), *words]:
         assert word in str(refused.value)
@@ -148,6 +160,11 @@ def test_whole_folders_are_taken(folder: Path) -> None:
     assert not list(weights.faults(folder, trust_remote_code=True))
 
 
+PASSED_ON = "+hardware.engine.args.max_model_len=${hardware.max_model_len}"
+LIKE_VLLM = [
+    *("hardware.engine.host_option=host", "hardware.engine.key_env=LIGHT_KEY"),
+    "hardware.engine.keeps_to_media=true",
+]
 IMPOSSIBLE: dict[str, tuple[list[str], list[str]]] = {
     "a folder that is not there": (["model=qwen2-vl-2b", "model.path=./nowhere"], ["nowhere", "model.path=FOLDER"]),
     "no folder, and nowhere else to look": (
@@ -181,18 +198,32 @@ IMPOSSIBLE: dict[str, tuple[list[str], list[str]]] = {
         ["hardware.dtype=bfloat16", "Tesla T4", "hardware.dtype=half"],
     ),
     "heads that cannot be shared out": (
-        ["hardware.gpus_per_replica=4", "hardware.dtype=half"],
+        ["hardware.gpus_per_replica=4", "hardware.dtype=half", "hardware.engine.gpus_option=tensor_parallel_size"],
         ["hardware.gpus_per_replica=4", "attention heads"],
     ),
     "a longer context than the model's": (
-        ["hardware.max_model_len=1000000"],
+        ["hardware.max_model_len=1000000", PASSED_ON],
         ["hardware.max_model_len=1000000", "max_position_embeddings"],
     ),
     "images longer than the context": (
-        ["hardware.max_model_len=512", "model.max_pixels=1003520"],
+        ["hardware.max_model_len=512", "model.max_pixels=1003520", PASSED_ON],
         ["model.max_pixels=1003520", "1280 tokens", "hardware.max_model_len=512", "model.max_pixels="],
     ),
-    "a door that is open to all": (["hardware.host=0.0.0.0"], ["hardware.host=0.0.0.0", "model.api_key_env=VARIABLE"]),
+    "a door that is open to all": (
+        ["hardware.host=0.0.0.0", "hardware.balancer=nginx", *LIKE_VLLM],
+        ["hardware.host=0.0.0.0", "model.api_key_env=VARIABLE"],
+    ),
+    "a door with a window beside it": (
+        ["hardware.host=192.168.1.5", "model.api_key_env=A_KEY", *LIKE_VLLM],
+        ["hardware.host=192.168.1.5", "hardware.balancer=nginx"],
+    ),
+    "a door to all files": (
+        ["hardware.host=0.0.0.0", "model.api_key_env=A_KEY", *LIKE_VLLM, "hardware.engine.keeps_to_media=false"],
+        ["reads whatever file", "hardware.host=127.0.0.1"],
+    ),
+    "IPv6": (["hardware.host=::1"], ["hardware.host=::1", "IPv4"]),
+    "a port that cannot be": (["hardware.port=70000"], ["hardware.port=70000"]),
+    "a folder with a tilde": (["model=qwen2-vl-2b", "model.path='~/model'"], ["model.path=~/model"]),
     "a key that cannot be kept": (["model.api_key_env=A_KEY"], ["model.api_key_env", "command line"]),
     "a key that is not set": (
         ["model.api_key_env=A_KEY_THAT_IS_NOT_SET", "hardware.engine.key_env=LIGHT_KEY"],
@@ -254,3 +285,31 @@ def test_a_hub_out_of_reach_is_said_at_once(
             pass
         for word in ("Qwen/Qwen2-VL-2B-Instruct", "cannot be reached", f"model.source={other}", "model.path=FOLDER"):
             assert word in str(refused.value)
+
+
+def test_code_that_comes_from_a_hub_is_refused(
+    light_run: Callable[..., Run], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "hub" / "models--Some--Model"
+    shutil.copytree(folder, cache / "snapshots" / "abc")
+    change(cache / "snapshots" / "abc" / "config.json", auto_map={"AutoModel": "modeling_x.X"})
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("abc")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    run = light_run("model=qwen2-vl-2b", "model.path=Some/Model")
+    with pytest.raises(DataError, match=r"modeling_x.py.*trust_remote_code"):
+        weights.ensure(run)
+    weights.ensure(light_run("model=qwen2-vl-2b", "model.path=Some/Model", "model.trust_remote_code=true"))
+
+
+def test_adapters_bring_no_code_either(light_run: Callable[..., Run], tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    head = b"{}"
+    (adapter / "adapter_model.safetensors").write_bytes(struct.pack("<Q", len(head)) + head)
+    change(adapter / "adapter_config.json", r=8)
+    assert not list(weights.adapter_faults(adapter, trust_remote_code=False))
+    change(adapter / "args.json", external_plugins=["x.py"])
+    assert len(list(weights.adapter_faults(adapter, trust_remote_code=False))) == 1
+    assert not list(weights.adapter_faults(adapter, trust_remote_code=True))

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -147,7 +146,7 @@ def test_detached_it_is_found_from_any_shell(shell: Shell) -> None:
 
     taken = shell("stage.detach=true")
     assert taken.returncode == 1
-    assert f"port {shell.port} is in use" in taken.stdout + taken.stderr
+    assert f"at port {shell.port}: tiny-student, ready" in taken.stdout + taken.stderr
     assert shell.file()["pid"] == pid, "a start that failed leaves the other alone"
 
     stopped = shell("stage.action=stop", f"stage.server={shell.port}")
@@ -197,14 +196,24 @@ def test_a_reader_that_goes_away_ends_nothing(shell: Shell) -> None:
     assert process.wait(15) == 0
 
 
-def test_a_key_is_never_shown(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SERVER_KEY", "sesame-4711")
-    shown = shell("dry_run=true", "hardware=single-gpu", "model=qwen2-vl-2b", "model.api_key_env=SERVER_KEY")
-    assert shown.returncode == 0, shown.stderr
-    assert "sesame" not in shown.stdout
+def test_what_a_dead_server_left_is_ended(shell: Shell) -> None:
+    assert shell("stage.detach=true").returncode == 0
+    replica = shell.file()["programs"][0]  # type: ignore[index]
+    os.kill(int(str(shell.file()["pid"])), signal.SIGSTOP)  # so that it does not see to it itself
+    os.kill(int(str(shell.file()["pid"])), signal.SIGKILL)
+    until(lambda: "stale" in shell("stage.action=status").stdout)
+    shell("stage.action=stop")
+    assert not psutil.pid_exists(replica["pid"])
 
 
-def answer(url: str) -> int:
-    body = json.dumps({"model": "tiny-student", "messages": []}).encode()
-    with urllib.request.urlopen(urllib.request.Request(f"{url}/chat/completions", body), timeout=10) as reply:
-        return int(reply.status)
+def test_what_ends_the_watch_ends_the_run(light_run: Callable[..., Run], tmp_path: Path) -> None:
+    def changed(fleet: Fleet) -> None:
+        if fleet.replicas[0].restarts:
+            raise OSError("no space left")
+
+    with start(light_run(), tmp_path, changed=changed) as fleet:
+        kill(fleet, 0)
+        until(lambda: fleet.error)
+        with pytest.raises(OSError, match="no space left"):
+            fleet.check()
+    assert not children()

@@ -5,36 +5,45 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import time
 import urllib.request
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from vd100k import images, prompts, weights
+from vd100k import images, prompts, tensors
 from vd100k.config import Run
+from vd100k.errors import DataError
 from vd100k.records import read
 from vd100k.serving.fleet import key_of
 
 ASKED = 4
-TIMEOUT_S = 120.0
+TIMEOUT_S = 30.0  # of an answer, and after which no more is asked
 SAMPLE = 4096  # bytes, from the middle of a tensor
 
 
 def of(run: Run, url: str) -> str | None:
     """In words, what the tuned weights that answer at ``url`` do differently; None if that cannot be told."""
-    if run.weights == "adapter":
-        return _of_adapter(run, url)
-    if run.weights == "merged" and Path(run.model.path or "").is_dir():
-        return _of_merge(Path(run.model.path or ""), run.paths.merged)
+    try:
+        if run.weights == "adapter":
+            return _of_adapter(run, url)
+        if run.weights == "merged" and Path(run.model.path or "").is_dir():
+            return _of_merge(Path(run.model.path or ""), run.paths.merged)
+    except (OSError, ValueError, DataError) as error:
+        return f"Base and tuned model could not be compared: {error}"
     return None
 
 
 def _of_adapter(run: Run, url: str) -> str | None:
     """Base and adapter are asked the same, without sampling."""
     names = run.served_names["base"], run.served_names["adapter"]
-    asked = list(islice(_requests(run), ASKED))
-    pairs = [[_answer(run, url, name, image, question) for name in names] for image, question in asked]
-    answered = [(base, tuned) for base, tuned in pairs if base is not None and tuned is not None]
+    until, answered = time.monotonic() + TIMEOUT_S, []
+    for image, question in islice(_requests(run), ASKED):
+        base, tuned = (_answer(run, url, name, image, question) for name in names)
+        if base is not None and tuned is not None:
+            answered.append((base, tuned))
+        if time.monotonic() > until:
+            break
     if not answered:
         return None
     differ = sum(base != tuned for base, tuned in answered)
@@ -75,10 +84,12 @@ def _answer(run: Run, url: str, name: str, image: bytes, question: str | None) -
         return None
 
 
-def _of_merge(base: Path, merged: Path) -> str:
-    """The tensors of both, sampled."""
+def _of_merge(base: Path, merged: Path) -> str | None:
+    """The tensors of both, sampled; None where they are of another type or name, so that bytes say nothing."""
     before, after = dict(_samples(base)), dict(_samples(merged))
-    common = before.keys() & after.keys()
+    common = [name for name in before.keys() & after.keys() if before[name][0] == after[name][0]]
+    if not common:
+        return None
     differ = sum(before[name] != after[name] for name in common)
     if differ:
         return f"{differ} of {len(common)} tensors are other than the base model's."
@@ -87,9 +98,10 @@ def _of_merge(base: Path, merged: Path) -> str:
     )
 
 
-def _samples(folder: Path) -> Iterator[tuple[str, bytes]]:
+def _samples(folder: Path) -> Iterator[tuple[str, tuple[str, bytes]]]:
+    """The type of each tensor, and some of its bytes."""
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as file:
-            for name, (begin, end) in weights.places(path).items():
+            for name, (dtype, begin, end) in tensors.read(path).items():
                 file.seek(begin + max(0, (end - begin - SAMPLE) // 2))
-                yield name, file.read(min(SAMPLE, end - begin))
+                yield name, (dtype, file.read(min(SAMPLE, end - begin)))

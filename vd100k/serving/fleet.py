@@ -34,6 +34,7 @@ class Fleet:
     urls: list[str]
     replicas: list[Service] = field(default_factory=list)
     balancer: Service | None = None
+    error: BaseException | None = None  # that ended the watch over them
 
     @property
     def services(self) -> list[Service]:
@@ -41,6 +42,8 @@ class Fleet:
 
     def check(self) -> None:
         """Raise ServerError, with the last words of one of ours, when nobody is left who could answer."""
+        if self.error:
+            raise self.error
         vital = [self.balancer] if self.balancer and self.balancer.state == "given up" else self.replicas
         if vital and all(service.state == "given up" for service in vital):
             raise ServerError(vital[-1].last_words)
@@ -85,7 +88,7 @@ def start(
     weights.ensure(run)
     preflight.check(run, balanced)
     with contextlib.ExitStack() as stack:
-        started = Fleet([_url(run, port) for port in run.hardware.ports])
+        started = Fleet(_replica_urls(run))
         for program in _replicas(run, logs):
             started.replicas.append(_kept(run, program, stack))
         # Left first: all are asked to end before any is waited for.
@@ -120,9 +123,10 @@ def _replicas(run: Run, logs: Path) -> Iterator[Program]:
     assert engine is not None
     for name, text in engine.files.items():
         (logs / name).write_text(text, encoding="utf-8")
-    for k, (command, port) in enumerate(zip(commands.replicas(run, logs), run.hardware.ports, strict=True)):
-        secret = {engine.key_env: key} if engine.key_env and key else {}
-        url = _url(run, port)
+    started = zip(commands.replicas(run, logs), run.hardware.ports, _replica_urls(run), strict=True)
+    # Empty where there is none: one that lies in our own environment is for something else.
+    secret = {engine.key_env: key or ""} if engine.key_env else {}
+    for k, (command, port, url) in enumerate(started):
         yield Program(
             name=f"replica {k} (port {port})",
             command=Command(command.argv, command.env | secret),
@@ -141,7 +145,7 @@ def _nginx(run: Run, logs: Path) -> Program:
     folder, port = logs.absolute(), run.hardware.port or 0
     for name, text in commands.nginx_files(run.hardware, folder).items():
         (folder / name).write_text(text, encoding="utf-8")
-    url = _url(run, port)
+    url = _url(run.hardware.host, port)
     command = Command(["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")])
     key = key_of(run)
     return Program("nginx", command, port, url, logs / "nginx.log", lambda: served(url, key) is not None)
@@ -168,11 +172,14 @@ def _watched(fleet: Fleet, changed: Callable[[Fleet], None]) -> Iterator[None]:
     ended = threading.Event()
 
     def watch() -> None:
-        while not ended.wait(POLL_S):
-            for service in fleet.services:
-                if line := service.look():
-                    say(line)
-                    changed(fleet)
+        try:
+            while not ended.wait(POLL_S):
+                for service in fleet.services:
+                    if line := service.look():
+                        say(line)
+                        changed(fleet)
+        except BaseException as error:
+            fleet.error = error
 
     watcher = threading.Thread(target=watch, name="watch", daemon=True)
     watcher.start()
@@ -205,10 +212,13 @@ def key_of(run: Run) -> str | None:
 
 def _running(run: Run) -> list[str]:
     """The replicas' addresses that already serve this model."""
-    urls, key = [_url(run, port) for port in run.hardware.ports], key_of(run)
+    urls, key = _replica_urls(run), key_of(run)
     return [url for url in urls if run.served_name in (served(url, key) or [])]
 
 
-def _url(run: Run, port: int) -> str:
-    host = run.hardware.host
+def _replica_urls(run: Run) -> list[str]:
+    return [_url(commands.backend(run.hardware), port) for port in run.hardware.ports]
+
+
+def _url(host: str | None, port: int) -> str:
     return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}/v1"

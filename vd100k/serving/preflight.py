@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vd100k import hubs, weights
 from vd100k.config import Engine, Run
+from vd100k.console import say
 from vd100k.errors import ServerError
-from vd100k.serving import hubs
 
 KEY = "hardware.engine"
 BFLOAT16_SINCE = 8.0  # compute capability: Ampere
@@ -30,6 +31,7 @@ class Gpu:
     index: str
     name: str
     capability: float
+    uuid: str
 
 
 def check(run: Run, balanced: bool) -> None:
@@ -47,7 +49,7 @@ def check(run: Run, balanced: bool) -> None:
     if run.hardware.gpus_per_replica and run.hardware.preflight:
         faults += _gpus(run)
     folder = Path(run.model_path or "").expanduser()
-    faults += _model(run, folder) if folder.is_dir() else hubs.faults(run.model, run.model_path or "")
+    faults += _model(run, engine, folder) if folder.is_dir() else hubs.faults(run.model, run.model_path or "")
     if faults:
         heading = f"model={run.model.name} cannot be served by {engine.name} on hardware={run.hardware.name}:"
         raise ServerError("\n".join([heading, *(f"  - {fault}" for fault in faults)]))
@@ -83,18 +85,23 @@ def _key(run: Run, engine: Engine) -> Iterator[str]:
         yield f"model.api_key_env={name} is not set: export {name}=…, the key that the server is to want"
 
 
+def _probed(run: Run) -> str:
+    host = str(run.hardware.host)
+    return "127.0.0.1" if host == "0.0.0.0" or run.hardware.balanced else host
+
+
 def _ports(run: Run, balanced: bool) -> Iterator[str]:
     front = [run.hardware.port or 0] if balanced and run.hardware.balanced else []
     for port in [*front, *run.hardware.ports]:
         with socket.socket() as probe:
             probe.settimeout(1)
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
+            if probe.connect_ex((_probed(run), port)) == 0:
                 yield f"port {port} is in use: end what listens there, or choose another (hardware.port=PORT)"
 
 
 def _await_idle(port: int) -> None:
     """Until the port can be bound as if never used."""
-    end = time.monotonic() + IDLE_S
+    end, said = time.monotonic() + IDLE_S, False
     while True:
         try:
             with socket.socket() as probe:
@@ -105,6 +112,9 @@ def _await_idle(port: int) -> None:
                 raise ServerError(
                     f"Port {port} does not become free: {error}. Choose another: hardware.port=PORT."
                 ) from error
+        if not said:
+            say(f"waiting until port {port} is free: the kernel keeps it for a minute after its last server …")
+            said = True
         time.sleep(POLL_S)
 
 
@@ -134,27 +144,31 @@ def gpus() -> list[Gpu]:
         listed = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout
     except (OSError, subprocess.SubprocessError):
         return []
-    found: dict[str, Gpu] = {}
+    found = []
     for line in listed.splitlines():
         with contextlib.suppress(ValueError):
             index, name, capability, uuid = (part.strip() for part in line.split(","))
-            found[index] = found[uuid] = Gpu(index, name, float(capability))
+            found.append(Gpu(index, name, float(capability), uuid))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
-        return list({gpu.index: gpu for gpu in found.values()}.values())
-    return [found[name] for name in visible.split(",") if name in found]
+        return found
+    names = [name.strip() for name in visible.split(",")]
+    return [gpu for name in names for gpu in found if name == gpu.index or (name and gpu.uuid.startswith(name))]
 
 
-def _model(run: Run, folder: Path) -> Iterator[str]:
+def _model(run: Run, engine: Engine, folder: Path) -> Iterator[str]:
     """What the folder's configuration says against these settings; that it is whole is known by now."""
     config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     text = config.get("text_config") or config
-    longest = text.get("max_position_embeddings")
-    wanted = run.hardware.max_model_len
+    scaling = text.get("rope_scaling") or {}
+    longest = int(text.get("max_position_embeddings") or 0) * (scaling.get("factor") or 1)
+    wanted = run.hardware.max_model_len if run.hardware.max_model_len in engine.args.values() else None
     if wanted and longest and wanted > longest:
         yield f"hardware.max_model_len={wanted} is more than the model's {longest} (max_position_embeddings): lower it"
+    if "template" not in engine.args and not weights.has_chat_template(folder):
+        yield f"{folder}: there is no chat template (chat_template.jinja, or in tokenizer_config.json): download it"
     heads, split = text.get("num_attention_heads"), run.hardware.gpus_per_replica
-    if heads and split > 1 and heads % split:
+    if engine.gpus_option and heads and split > 1 and heads % split:
         yield (
             f"hardware.gpus_per_replica={split} does not divide the model's {heads} attention heads: choose "
             f"{', '.join(str(n) for n in (1, 2, 4, 8) if not heads % n)}"

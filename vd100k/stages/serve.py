@@ -60,6 +60,7 @@ def run(run: Run, stage: Serve, folder: Path, summary: Summary) -> None:
 
 def _serve(run: Run, folder: Path) -> None:
     """Until it is interrupted, or nobody is left who could answer."""
+    registry.refuse_second(run)
     with contextlib.ExitStack() as stack:
         stack.callback(registry.forget, run, run.hardware.port or 0, os.getpid())
         fleet = stack.enter_context(start(run, folder, True, lambda fleet: registry.write(run, fleet, folder)))
@@ -131,5 +132,7 @@ def _curl(run: Run, url: str) -> str:
     body = {"model": run.served_name, "messages": [{"role": "user", "content": content}], **run.task.sampling}
     text = json.dumps(body, ensure_ascii=False).replace("'", r"'\''")
     text = text.replace("BASE64", r"'$(base64 < IMAGE.png | tr -d '\n')'", 1)
-    key = f' -H "Authorization: Bearer ${run.model.api_key_env}"' if run.model.api_key_env else ""
+    # From a file, so that the key is in no process's arguments.
+    header = f"""printf 'Authorization: Bearer %s' "${run.model.api_key_env}\""""
+    key = f" -H @<({header})" if run.model.api_key_env else ""
     return f"printf %s '{text}' | curl {url}/chat/completions -H 'Content-Type: application/json'{key} -d @-"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import socket
 import threading
 import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,24 +35,42 @@ def cached(source: str, name: str) -> bool:
         from huggingface_hub import try_to_load_from_cache
 
         return isinstance(try_to_load_from_cache(name, "config.json"), str)
-    cache = Path(os.environ.get("MODELSCOPE_CACHE", "~/.cache/modelscope/hub")).expanduser()
-    flat = name.replace(".", "___")  # how ModelScope names folders
-    return any((cache / inner / one / "config.json").exists() for inner in ("models", ".") for one in (name, flat))
+    cache = Path(os.environ.get("MODELSCOPE_CACHE", "~/.cache/modelscope")).expanduser()
+    # How ModelScope names folders: of late, and before.
+    late, before = name.replace("/", "--"), name.replace(".", "___")
+    patterns = (f"models/{late}/snapshots/*", f"hub/models/{before}", f"hub/{before}", f"models/{before}", before)
+    return any(found for inner in patterns for found in cache.glob(f"{inner}/config.json"))
+
+
+def settings(source: str, name: str) -> Path | None:
+    """A folder with the JSON files of the hub's model, fetched if they are not in its cache; None if they cannot be."""
+    here_only = not reachable(source)
+    try:
+        library = importlib.import_module("huggingface_hub" if source == "hf" else "modelscope")
+        return Path(library.snapshot_download(name, allow_patterns=["*.json"], local_files_only=here_only))
+    except Exception:  # whatever it is, the engine will say it of the weights
+        return None
 
 
 def reachable(source: str) -> bool:
     """Whether somebody answers at the hub's address, or at the proxy before it."""
-    if source == "hf" and os.environ.get("HF_HUB_OFFLINE", "0") not in ("0", ""):
-        return False
+    if source == "hf":
+        from huggingface_hub.constants import HF_HUB_OFFLINE
+
+        if HF_HUB_OFFLINE:
+            return False
     url = urllib.parse.urlsplit(address(source))
-    proxy = os.environ.get(f"{url.scheme}_proxy") or os.environ.get(f"{url.scheme.upper()}_PROXY")
-    asked = urllib.parse.urlsplit(proxy) if proxy else url
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    if proxy and not urllib.request.proxy_bypass(url.hostname or ""):
+        url = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    port = url.port or (80 if url.scheme == "http" else 443)
     answered = threading.Event()
 
     def knock() -> None:
         with (
             contextlib.suppress(OSError),
-            socket.create_connection((asked.hostname or "", asked.port or 443), REACH_S),
+            socket.create_connection((url.hostname or "", port), REACH_S),
         ):
             answered.set()
 
@@ -67,4 +87,6 @@ def address(source: str) -> str:
         from huggingface_hub.constants import ENDPOINT
 
         return ENDPOINT
+    if endpoint := os.environ.get("MODELSCOPE_ENDPOINT"):
+        return endpoint
     return f"https://{os.environ.get('MODELSCOPE_DOMAIN', 'www.modelscope.cn')}"
