@@ -20,7 +20,7 @@ from vd100k.errors import ServerError
 if TYPE_CHECKING:
     from vd100k.serving.service import Program, Service
 
-POLL_S = 0.5
+POLL_S = 0.2
 PROBE_S = 2.0
 
 

@@ -32,7 +32,7 @@ class Program:
 
 
 class Service:
-    """A program under watch: ``look`` moves it on, and is to be called about twice a second.
+    """A program under watch: ``look`` moves it on, and is to be called some times a second.
 
     It is given up after ``max_restarts`` restarts with less than ten minutes of peace between them,
     or when it did not come up within ``start_timeout_s`` that often.
