@@ -65,14 +65,18 @@ def test_swift_reads_ours(parsed: Callable[..., Run]) -> None:
         tune = parsed(*overrides, "stage=finetune", f"stage.method={'dpo' if overrides is pairs else 'sft'}").stage
         merge = parsed(*overrides, "stage=export").stage
         argvs += [commands.train(tune, Path("c")).argv[3:], commands.export(merge, Path("m")).argv[3:]]
-    serve = parsed("stage=serve", "engine@hardware.engine=swift")
-    argvs += [command.argv[3:] for command in commands.replicas(serve)]
+    swift = ["stage=serve", "engine@hardware.engine=swift"]
+    for serve in (parsed(*swift), parsed(*swift, "dataset=photos", "weights=adapter")):
+        argvs += [["deploy", *command.argv[3:]] for command in commands.replicas(serve)]
     read_all(SWIFT, argvs)
 
 
 @needs_nginx
-def test_nginx_reads_ours(parsed: Callable[..., Run], tmp_path: Path) -> None:
-    run = parsed("hardware=t4x4", "model=qwen2-vl-2b", "stage=serve")
+@pytest.mark.parametrize("more", [[], ["hardware.replica_weights=[2,1,1,1]", "hardware.affinity_header=X-Image-Key"]])
+def test_nginx_reads_ours(parsed: Callable[..., Run], tmp_path: Path, more: list[str]) -> None:
+    run = parsed("hardware=t4x4", "model=qwen2-vl-2b", "stage=serve", *more)
+    tmp_path = tmp_path / "with a space"
+    tmp_path.mkdir()
     for name, text in commands.nginx_files(run.hardware, tmp_path).items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     done = subprocess.run(
