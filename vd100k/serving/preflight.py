@@ -70,7 +70,7 @@ def _engine(engine: Engine) -> Iterator[str]:
 
 
 def _has(python: str, package: str) -> bool:
-    looks = f"import importlib.util, sys; sys.exit(not importlib.util.find_spec({package!r}))"
+    looks = f"import importlib.util; raise SystemExit(importlib.util.find_spec({package!r}) is None)"
     return not subprocess.run([python, "-c", looks], capture_output=True, check=False).returncode
 
 
