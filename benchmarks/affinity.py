@@ -17,17 +17,11 @@ Prints a table and writes ``benchmarks/results/affinity.json``.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy
@@ -35,13 +29,14 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.serving import serving
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 SIDE = 672
 IN_FLIGHT = 8
 PROMPTS = ["What colour is it?", "Which shape is it?", "How many are there?", "Describe the picture."]
 ASKERS = ["vd100k", "in turn", "in turn, task by task"]
-START_S = 400
 WARM_UP = 4  # images
 BLOCKS = 64  # of 128 tokens, vLLM's size on a CPU
 
@@ -58,7 +53,9 @@ def main() -> None:
     rates: dict[str, list[float]] = {name: [] for name in args.askers}
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
-        with replicas(place, args.port) as urls:
+        urls = [f"http://127.0.0.1:{args.port + k}/v1" for k in range(2)]
+        settings = [f"model.max_pixels={SIDE * SIDE}", f"+hardware.engine.args.num_gpu_blocks_override={BLOCKS}"]
+        with serving(place, f"hardware.port={args.port}", *settings):
             for number in range(args.rounds + 1):
                 images = args.images if number else WARM_UP
                 for k, name in enumerate(args.askers):
@@ -75,38 +72,6 @@ def main() -> None:
     Console().print(table)
     args.output.parent.mkdir(exist_ok=True)
     args.output.write_text(json.dumps(rates, indent=2) + "\n", encoding="utf-8")
-
-
-@contextlib.contextmanager
-def replicas(place: Path, port: int) -> Iterator[list[str]]:
-    """Two servers, ready; ended at the end."""
-    command = [
-        *(sys.executable, str(ROOT / "run.py"), "stage=serve", "hardware=cpu", "model=tiny-teacher", "tracking=none"),
-        *("hardware.replicas=2", f"hardware.port={port}", f"model.max_pixels={SIDE * SIDE}"),
-        *("hardware.start_timeout_s=600", f"+hardware.engine.args.num_gpu_blocks_override={BLOCKS}"),
-    ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    urls = [f"http://127.0.0.1:{port + k}/v1" for k in range(2)]
-    with (place / "serve.txt").open("ab") as log:
-        process = subprocess.Popen(command, cwd=place, stdout=log, stderr=log, env=environment)
-    try:
-        until = time.monotonic() + START_S
-        while not all(map(answers, urls)):
-            if process.poll() is not None or time.monotonic() > until:
-                raise SystemExit((place / "serve.txt").read_text(encoding="utf-8")[-3000:])
-            time.sleep(1)
-        yield urls
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/models", timeout=2):
-            return True
-    except (urllib.error.URLError, OSError):
-        return False
 
 
 def draw(folder: Path, count: int, seed: int) -> Path:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
-import contextlib
 import io
 import itertools
 import json
@@ -25,12 +24,10 @@ import os
 import re
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +36,9 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.serving import serving
+
 HERE = Path(__file__).parent
-ROOT = HERE.parent
-START_S = 400
 IN_FLIGHT = 8
 MAX_TOKENS = 8
 
@@ -53,11 +50,12 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8750)
     parser.add_argument("--output", type=Path, default=HERE / "results" / "balancer.json")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch, served(Path(scratch), args.port) as folder:
+    settings = ["hardware.balancer=nginx", f"hardware.port={args.port}"]
+    with tempfile.TemporaryDirectory() as scratch, serving(Path(scratch), *settings) as said:
         front, replicas = url(args.port), [url(args.port + 1), url(args.port + 2)]
         costs = asyncio.run(compare(front, replicas, args.rounds))
         kills = [
-            asyncio.run(survive(front, replicas, args.requests, folder, streamed=streamed, victim=victim))
+            asyncio.run(survive(front, replicas, args.requests, said, streamed=streamed, victim=victim))
             for victim, streamed in enumerate((False, True))
         ]
     table = Table("", "replicas", "nginx", "nginx beside replicas, median", "all")
@@ -82,29 +80,6 @@ def main() -> None:
 
 def url(port: int) -> str:
     return f"http://127.0.0.1:{port}"
-
-
-@contextlib.contextmanager
-def served(place: Path, port: int) -> Iterator[Path]:
-    """Until the block ends; the folder in which it was started."""
-    command = [
-        *(sys.executable, str(ROOT / "run.py"), "stage=serve", "hardware=cpu", "model=tiny-teacher", "tracking=none"),
-        *("hardware.replicas=2", "hardware.balancer=nginx", f"hardware.port={port}", "hardware.start_timeout_s=600"),
-    ]
-    with (place / "serve.txt").open("ab") as log:
-        process = subprocess.Popen(
-            command, cwd=place, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"}
-        )
-    until = time.monotonic() + START_S
-    try:
-        while "Ctrl-C stops it" not in (place / "serve.txt").read_text(encoding="utf-8"):
-            if process.poll() is not None or time.monotonic() > until:
-                raise SystemExit((place / "serve.txt").read_text(encoding="utf-8")[-3000:])
-            time.sleep(1)
-        yield place
-    finally:
-        process.terminate()
-        process.wait()
 
 
 async def compare(front: str, replicas: list[str], rounds: int) -> dict[str, list[tuple[float, float]]]:
@@ -140,11 +115,10 @@ async def burst(session: aiohttp.ClientSession, urls: list[str], count: int, in_
 
 
 async def survive(
-    front: str, replicas: list[str], count: int, folder: Path, *, streamed: bool, victim: int
+    front: str, replicas: list[str], count: int, log: Path, *, streamed: bool, victim: int
 ) -> dict[str, Any]:
     """Kill a replica after a quarter of the requests, go on until it is back, then see who answers."""
     outcome = {"answers": "streamed" if streamed else "whole", "requests": 0, "again": 0, "failed": 0}
-    log = folder / "serve.txt"
     said = log.read_text(encoding="utf-8").count(f"replica {victim} ")
     killed_at = 0.0
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
@@ -163,7 +137,7 @@ async def survive(
 
         def kill() -> None:
             nonlocal killed_at
-            state = json.loads(next((folder / "outputs/servers").glob("*.json")).read_text(encoding="utf-8"))
+            state = json.loads(next((log.parent / "outputs/servers").glob("*.json")).read_text(encoding="utf-8"))
             os.kill(state["programs"][victim]["pid"], signal.SIGKILL)
             killed_at = time.monotonic()
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import json
 import time
-import urllib.request
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -15,7 +12,7 @@ from vd100k import images, prompts, tensors
 from vd100k.config import Run
 from vd100k.errors import DataError
 from vd100k.records import read
-from vd100k.serving.fleet import key_of
+from vd100k.serving.fleet import key_of, said_at
 
 ASKED = 4
 TIMEOUT_S = 30.0  # of an answer, and after which no more is asked
@@ -72,16 +69,10 @@ def _answer(run: Run, url: str, name: str, image: bytes, question: str | None) -
     prompt = run.task.prompt if question is None else "{{ question }}"
     task = run.task.model_copy(update={"prompt": prompt, "sampling": sampling, "json_schema": None})
     before, after = prompts.body(task, name, question)
-    headers = {"Content-Type": "application/json"}
-    if key := key_of(run):
-        headers["Authorization"] = f"Bearer {key}"
-    request = urllib.request.Request(f"{url}/chat/completions", before + image + after, headers)
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with direct.open(request, timeout=TIMEOUT_S) as reply:
-            return str(json.load(reply)["choices"][0]["message"]["content"])
-    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
-        return None
+    reply = said_at(f"{url}/chat/completions", key_of(run), TIMEOUT_S, before + image + after)
+    with contextlib.suppress(KeyError, TypeError, IndexError):
+        return str(reply["choices"][0]["message"]["content"])
+    return None
 
 
 def _of_merge(base: Path, merged: Path) -> str | None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vd100k import commands, weights
 from vd100k.commands import Command
@@ -192,16 +192,23 @@ def _watched(fleet: Fleet, changed: Callable[[Fleet], None]) -> Iterator[None]:
 
 def served(url: str, key: str | None = None) -> list[str] | None:
     """The names of the models served at ``url`` (…/v1), None when nothing answers."""
+    with contextlib.suppress(KeyError, TypeError):
+        return [model["id"] for model in said_at(f"{url}/models", key, PROBE_S)["data"]]
+    return None
+
+
+def said_at(url: str, key: str | None, timeout_s: float, body: bytes | None = None) -> Any:
+    """What a server of ours says in JSON, asked without a proxy; None if it says nothing of the kind."""
     import http.client  # only now: they take a while, and who asks elsewhere does without
     import json
     import urllib.request
 
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    request = urllib.request.Request(f"{url}/models", headers={"Authorization": f"Bearer {key}"} if key else {})
     try:
-        with direct.open(request, timeout=PROBE_S) as answer:
-            return [model["id"] for model in json.load(answer)["data"]]
-    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+        with direct.open(urllib.request.Request(url, body, headers), timeout=timeout_s) as answer:
+            return json.load(answer)
+    except (OSError, http.client.HTTPException, ValueError):
         return None
 
 

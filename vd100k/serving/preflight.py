@@ -19,6 +19,7 @@ from vd100k import hubs, weights
 from vd100k.config import Engine, Run
 from vd100k.console import say
 from vd100k.errors import ServerError
+from vd100k.serving.ports import binding_error
 
 KEY = "hardware.engine"
 BFLOAT16_SINCE = 8.0  # compute capability: Ampere
@@ -70,8 +71,8 @@ def _engine(engine: Engine) -> Iterator[str]:
 
 
 def _has(python: str, package: str) -> bool:
-    looks = f"import importlib.util; raise SystemExit(importlib.util.find_spec({package!r}) is None)"
-    return not subprocess.run([python, "-c", looks], capture_output=True, check=False).returncode
+    looks = f"import importlib.util; print(importlib.util.find_spec({package!r}) is not None)"
+    return subprocess.run([python, "-c", looks], capture_output=True, text=True, check=False).stdout.strip() == "True"
 
 
 def _key(run: Run, engine: Engine) -> Iterator[str]:
@@ -102,16 +103,9 @@ def _ports(run: Run, balanced: bool) -> Iterator[str]:
 def _await_idle(port: int) -> None:
     """Until the port can be bound as if never used."""
     end, said = time.monotonic() + IDLE_S, False
-    while True:
-        try:
-            with socket.socket() as probe:
-                probe.bind(("", port))
-                return
-        except OSError as error:
-            if time.monotonic() > end:
-                raise ServerError(
-                    f"Port {port} does not become free: {error}. Choose another: hardware.port=PORT."
-                ) from error
+    while error := binding_error(port):
+        if time.monotonic() > end:
+            raise ServerError(f"Port {port} does not become free: {error}. Choose another: hardware.port=PORT.")
         if not said:
             say(f"waiting until port {port} is free: the kernel keeps it for a minute after its last server …")
             said = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Literal
 
 from vd100k.commands import Command
 from vd100k.processes import Child
+from vd100k.serving.ports import binding_error
 
 FIRST_REST_S, LONGEST_REST_S = 1.0, 60.0
 SOUND_S = 600.0  # after so long without trouble, what was before is forgotten
@@ -56,7 +56,8 @@ class Service:
         """See how it does and do what is due; in words what has changed, None if nothing has."""
         now = time.monotonic()
         if self.state == "resting":
-            return self._start(now) if now >= self._due and self._can_bind() else None
+            free = self.program.rebinds_port or binding_error(self.program.port) is None
+            return self._start(now) if now >= self._due and free else None
         if self.state == "given up" or self._child is None:
             return None
         if self._child.exit_code() is not None:
@@ -102,14 +103,3 @@ class Service:
             f"{self.last_words}\n"
             f"{self.program.name} is started again in {rest_s:.0f} s ({self.restarts} of {self._max_restarts})."
         )
-
-    def _can_bind(self) -> bool:
-        """Whether the port is as if never used: after a server it stays taken for a minute (TIME_WAIT)."""
-        if self.program.rebinds_port:
-            return True
-        try:
-            with socket.socket() as probe:
-                probe.bind(("", self.program.port))
-                return True
-        except OSError:
-            return False
