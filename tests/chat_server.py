@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -25,6 +26,7 @@ class ChatServer(ThreadingHTTPServer):
         self.script, self.name = script, name
         self.requests: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
+        self.pause_s = 0.02  # between two characters of a streamed answer
         self.in_flight = self.most_in_flight = 0
         self.lock = threading.Lock()
 
@@ -54,7 +56,23 @@ class Handler(BaseHTTPRequestHandler):
         finally:
             with server.lock:
                 server.in_flight -= 1
-        self._send(*((200, {}, completion(reply)) if isinstance(reply, str) else reply))
+        if isinstance(reply, str) and body.get("stream"):
+            self._stream(reply)
+        else:
+            self._send(*((200, {}, completion(reply)) if isinstance(reply, str) else reply))
+
+    def _stream(self, text: str) -> None:
+        """Character by character, as server-sent events."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Connection", "close")
+            self.end_headers()
+            for event in [*(chunk({"content": character}) for character in text), chunk({}, "stop"), "[DONE]"]:
+                self.wfile.write(f"data: {event}\n\n".encode())
+                self.wfile.flush()
+                time.sleep(self.server.pause_s)
+        self.close_connection = True
 
     def _send(self, status: int, headers: dict[str, str], body: str) -> None:
         content = body.encode()
@@ -68,6 +86,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: what was sent is in ``requests``."""
+
+
+def chunk(delta: dict[str, str], finish_reason: str | None = None) -> str:
+    choices = [{"index": 0, "delta": delta, "finish_reason": finish_reason}]
+    return json.dumps(
+        {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 0, "model": "m", "choices": choices}
+    )
 
 
 def completion(text: str, finish_reason: str = "stop") -> str:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from vd100k.config import LOOPBACK, Run
 from vd100k.errors import ConfigError
-from vd100k.stage_config import Convert, Evaluate, Finetune, Generate, Part, Pipeline, Serve
+from vd100k.stage_config import Chat, Convert, Evaluate, Finetune, Generate, Part, Pipeline, Serve
 
 TOKEN_PIXELS = 28 * 28  # a visual token of Qwen2-VL and Qwen2.5-VL
 CHAT_TOKENS = 256  # of an image in Qwen-VL-Chat
@@ -155,7 +155,7 @@ def _impossible(run: Run, teacher: Mapping[str, Any]) -> Iterator[str]:
             yield f"{run.key}.steps names a step twice"
         if "finetune" in stage.steps and run.format.name != "swift":
             yield f"format={run.format.name} is not what finetune reads: choose format=swift"
-    elif not run.dataset and (stage.name not in ("render", "serve") or run.weights != "base"):
+    elif not run.dataset and (stage.name not in ("render", "serve", "chat") or run.weights != "base"):
         yield "no data set is named: set images=FOLDER (or dataset=NAME for one that exists)"
     if isinstance(stage, Evaluate):
         for key in ("images", "labels"):
@@ -169,7 +169,7 @@ def _impossible(run: Run, teacher: Mapping[str, Any]) -> Iterator[str]:
         yield f"model={model.name} has no weights to {stage.name}: choose one that has, such as model=qwen2-vl-2b"
     if needs_weights and hardware.engine is None:
         yield f"hardware={hardware.name} has no machine to {stage.name} on: choose hardware=single-gpu or another"
-    if isinstance(stage, Generate) and not needs_weights:
+    if isinstance(stage, Generate | Chat) and not needs_weights:
         whose = "hardware@teacher.hardware" if teacher.get("model") else "hardware"
         if hardware.urls is None and not model.path:
             yield f"model={model.name} cannot be started here: choose {whose}=api"
@@ -187,7 +187,12 @@ def _impossible(run: Run, teacher: Mapping[str, Any]) -> Iterator[str]:
 def _impossible_serving(run: Run) -> Iterator[str]:
     """What cannot be served, or must not be, as it stands."""
     hardware, engine, model = run.hardware, run.hardware.engine, run.model
-    if engine is None or run.stage.name not in ("serve", "generate", "evaluate"):
+    if isinstance(run.stage, Chat) and run.stage.host not in LOOPBACK and not run.stage.password_env:
+        yield (
+            f"stage.host={run.stage.host} lets anyone in who reaches this machine: set stage.password_env=VARIABLE, "
+            "the environment variable with the password that they must know"
+        )
+    if engine is None or run.stage.name not in ("serve", "chat", "generate", "evaluate"):
         return
     if isinstance(run.stage, Serve) and run.stage.action != "start":
         return

@@ -122,6 +122,14 @@ class Serve(Part):
     server: str | None
 
 
+class Chat(Part):
+    name: Literal["chat"]
+    host: str
+    port: Annotated[int, Field(gt=0, le=65_535)]
+    password_env: str | None
+    timeout_s: PositiveFloat
+
+
 class Evaluate(Part):
     name: Literal["evaluate"]
     ask: Generate
@@ -145,4 +153,4 @@ class Pipeline(Part):
     evaluate: Evaluate
 
 
-AnyStage = Render | Generate | Convert | Finetune | Export | Serve | Evaluate | Pipeline
+AnyStage = Render | Generate | Convert | Finetune | Export | Serve | Chat | Evaluate | Pipeline

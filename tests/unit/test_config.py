@@ -32,7 +32,7 @@ def impossible(hardware: str, model: str, stage: str) -> bool:
     hosted = model in {"gpt-4o", "claude-3-5-sonnet", "qwen-vl-max"}
     if stage in {"render", "convert"}:
         return False
-    if stage == "generate":
+    if stage in {"generate", "chat"}:
         return hosted != (hardware == "api")
     return hosted or hardware == "api"
 
@@ -106,6 +106,8 @@ def test_all_problems_are_told_at_once(parsed: Parsed) -> None:
         (["stage=finetune", "images=p", "stage.method=dpo"], "set rejected=MODEL"),
         (["stage=finetune", "images=p", "rejected=m"], "set stage.method=dpo"),
         (["experiment=vd100k", "stage.products.0.answers=Nobody"], "names Nobody, which stage.models does not"),
+        (["stage=chat", "model=gpt-4o"], "choose hardware=api"),
+        (["stage=chat", "stage.host=0.0.0.0"], "set stage.password_env=VARIABLE"),
         (["stage=serve", "weights=merged"], "no data set is named"),
         (
             ["stage=generate", "images=p", "hardware=t4x4", "model=qwen2-vl-2b", "model@teacher.model=qwen2-vl-7b"],

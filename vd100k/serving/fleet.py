@@ -50,10 +50,11 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def fleet(run: Run, logs: Path) -> Iterator[Fleet]:
+def fleet(run: Run, logs: Path, front: bool = False) -> Iterator[Fleet]:
     """Servers of the run's model: elsewhere, already running here, or started for the duration.
 
-    A merged model is always started: a running one of that name may be of an older export.
+    For ``front``, the one address that a person uses, nginx if it stands there, is enough. Otherwise
+    a merged model is always started: a running one of that name may be of an older export.
 
     Raises:
         ServerError: what ``start`` raises.
@@ -61,11 +62,11 @@ def fleet(run: Run, logs: Path) -> Iterator[Fleet]:
     if run.hardware.urls is not None:
         yield Fleet([url for url in run.hardware.urls if url])
         return
-    if run.weights == "base" and (running := _running(run)):
+    if (front or run.weights == "base") and (running := _running(run, front)):
         say(f"using the server already at {', '.join(running)}")
         yield Fleet(running)
         return
-    with start(run, logs) as started:
+    with start(run, logs, balanced=front) as started:
         yield started
 
 
@@ -217,9 +218,9 @@ def key_of(run: Run) -> str | None:
     return os.environ.get(run.model.api_key_env) if run.model.api_key_env else None
 
 
-def _running(run: Run) -> list[str]:
-    """The replicas' addresses that already serve this model."""
-    urls, key = _replica_urls(run), key_of(run)
+def _running(run: Run, front: bool) -> list[str]:
+    """The addresses that already serve this model, the replicas' or the one before them."""
+    urls, key = [_url(run.hardware.host, run.hardware.port or 0)] if front else _replica_urls(run), key_of(run)
     return [url for url in urls if run.served_name in (served(url, key) or [])]
 
 

@@ -1,0 +1,81 @@
+"""Boxes in answers, in the notations of three generations of Qwen-VL."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from vd100k.grounding import Box, draw, find
+
+CAP = 1_003_520
+SIZE = (2000, 1000)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "<ref>女生</ref><box>(441,382),(733,811)</box>",
+        "There: <ref> 女生 </ref> <box>( 441, 382 ), (733,811)</box>.",
+        "<|object_ref_start|>女生<|object_ref_end|><|box_start|>(441,382),(733,811)<|box_end|>",
+    ],
+)
+def test_thousandths(answer: str) -> None:
+    assert find(answer, SIZE, CAP) == [Box("女生", (882, 382, 1466, 811))]
+
+
+def test_several_boxes_of_one_and_none_of_another() -> None:
+    text = "<ref>dog</ref><box>(0,0),(100,100)</box><box>(500,500),(600,600)</box> and <ref>cat</ref>"
+    assert [box.label for box in find(text, SIZE, CAP)] == ["dog", "dog"]
+    assert find("(100,100),(200,300)", (1000, 1000), CAP) == [Box("", (100, 100, 200, 300))]
+    assert find("In (2024), (3) people.", SIZE, CAP) == []
+
+
+def test_pixels_as_the_model_saw_them() -> None:
+    answer = '```json\n[\n\t{"bbox_2d": [0, 0, 700, 336], "label": "dog"}\n]\n```'
+    # 2000 x 1000 is reduced to 1400 x 700.
+    assert find(answer, SIZE, CAP) == [Box("dog", (0, 0, 1000, 480))]
+    cut_off = answer.replace("\n]\n```", ', {"bbox_2d": [10, 2')
+    assert find(cut_off, SIZE, CAP)[0] == Box("dog", (0, 0, 1000, 480))
+
+
+def test_json_of_other_shapes() -> None:
+    nested = '{"objects": [{"bbox": [0, 0, 700, 336], "label": "dog"}]}'
+    assert find(nested, SIZE, CAP) == [Box("dog", (0, 0, 1000, 480))]
+    for odd in ("NaN", "Infinity", "1e999", '"7"', "null", "true, false"):
+        assert find(f'[{{"bbox_2d": [0, 0, {odd}, 7]}}]', SIZE, CAP) in ([], [Box("", (0, 0, 10, 10))])
+
+
+number = st.integers(0, 1200)
+
+
+@given(st.text(max_size=20), number, number, number, number)
+def test_boxes_lie_in_the_picture(label: str, x1: int, y1: int, x2: int, y2: int) -> None:
+    picture = Image.new("RGB", (320, 200))
+    for answer in (
+        f"<ref>{label}</ref><box>({x1},{y1}),({x2},{y2})</box>",
+        json.dumps([{"bbox_2d": [x1, y1, x2, y2], "label": label}]),
+    ):
+        boxes = find(answer, picture.size, CAP)
+        for box in boxes:
+            left, top, right, bottom = box.corners
+            assert 0 <= left < right < 320
+            assert 0 <= top < bottom < 200
+        assert draw(picture, boxes).size == picture.size
+
+
+def test_drawn_boxes_are_seen() -> None:
+    picture = Image.new("RGB", (200, 200), "white")
+    drawn = draw(picture, [Box("dog", (50, 50, 150, 150)), Box("女生", (10, 10, 40, 40))])
+    assert drawn.getpixel((150, 100)) != (255, 255, 255)
+    assert drawn.getpixel((100, 100)) == (255, 255, 255)
+    assert picture.getpixel((150, 100)) == (255, 255, 255), "the picture itself stays as it is"
+
+
+@given(st.text())
+def test_any_answer_is_read(answer: str) -> None:
+    find(answer, (100, 100), CAP)
+    find(f"bbox {answer}", (100, 100), CAP)

@@ -1,0 +1,112 @@
+"""Boxes that a model names in its answer, and drawing them on the picture.
+
+Qwen-VL and Qwen2-VL say ``<ref>a dog</ref><box>(x1,y1),(x2,y2)</box>`` in thousandths of the picture's sides
+(https://github.com/QwenLM/Qwen-VL), the latter with special tokens that servers leave out of the text. Qwen2.5-VL says
+``[{"bbox_2d": [x1, y1, x2, y2], "label": "a dog"}]`` in pixels of the picture as it saw it, reduced.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import json_repair
+from PIL import Image, ImageDraw, ImageFont
+
+from vd100k.pixels import reduced
+
+CORNERS = r"\(\s*(\d{1,4})\s*,\s*(\d{1,4})\s*\)\s*,\s*\(\s*(\d{1,4})\s*,\s*(\d{1,4})\s*\)"
+BOX = re.compile(rf"(?:<box>|<\|box_start\|>)?{CORNERS}(?:</box>|<\|box_end\|>)?")
+LABEL = re.compile(r"(?:<ref>|<\|object_ref_start\|>)(.*?)(?:</ref>|<\|object_ref_end\|>)", re.DOTALL)
+THOUSANDTHS = 1000
+COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080")
+# On Linux, macOS and Windows.
+CHINESE = (
+    *("NotoSansCJK-Regular.ttc", "SourceHanSansSC-Regular.otf", "wqy-zenhei.ttc", "wqy-microhei.ttc"),
+    *("PingFang.ttc", "Hiragino Sans GB.ttc", "STHeiti Medium.ttc", "msyh.ttc", "simhei.ttf"),
+)
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Box:
+    """Corners in pixels of the picture, top left first."""
+
+    label: str
+    corners: tuple[int, int, int, int]
+
+
+def find(answer: str, size: Size, max_pixels: int) -> list[Box]:
+    """The boxes in an answer about a picture of ``size``, which the model saw under ``max_pixels``."""
+    found = list(_in_json(answer, size, max_pixels)) if "bbox" in answer else list(_in_text(answer, size))
+    return [box for box in found if box.corners[0] < box.corners[2] and box.corners[1] < box.corners[3]]
+
+
+def draw(picture: Image.Image, boxes: list[Box]) -> Image.Image:
+    """A copy with the boxes on it, each label in a colour of its own."""
+    drawn = picture.convert("RGB")
+    pen = ImageDraw.Draw(drawn)
+    width = max(2, min(drawn.size) // 150)
+    labels = list(dict.fromkeys(box.label for box in boxes))
+    font = _font("".join(labels), max(12, min(drawn.size) // 22))
+    for box in boxes:
+        colour = COLOURS[labels.index(box.label) % len(COLOURS)]
+        pen.rectangle(box.corners, outline=colour, width=width)
+        if box.label:
+            left, top = box.corners[:2]
+            around = pen.textbbox((left, top), box.label, font=font)
+            pen.rectangle(around, fill=colour)
+            pen.text((left, top), box.label, fill="white", font=font)
+    return drawn
+
+
+def _font(text: str, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own, or one of this machine's that has Chinese where ``text`` wants it."""
+    if not text.isascii():
+        from matplotlib import font_manager  # only now: it looks through all fonts
+
+        paths = {Path(path).name: path for path in font_manager.findSystemFonts()}
+        if path := next((paths[name] for name in CHINESE if name in paths), None):
+            return ImageFont.truetype(path, size)
+    return ImageFont.load_default(size)
+
+
+def _in_text(answer: str, size: Size) -> Iterator[Box]:
+    labels = list(LABEL.finditer(answer))
+    for match in BOX.finditer(answer):
+        before = [label for label in labels if label.end() <= match.start()]
+        label = before[-1][1].strip() if before else ""
+        yield Box(label, _scaled([int(number) for number in match.groups()], size, (THOUSANDTHS, THOUSANDTHS)))
+
+
+def _in_json(answer: str, size: Size, max_pixels: int) -> Iterator[Box]:
+    inner = answer.partition("```json")[2] or answer
+    for one in _objects(json_repair.loads(inner[min((inner.find(c) for c in "[{" if c in inner), default=0) :])):
+        corners = one.get("bbox_2d", one.get("bbox"))
+        if isinstance(corners, list) and len(corners) == 4 and all(map(_is_number, corners)):
+            yield Box(str(one.get("label", "")), _scaled(corners, size, reduced(*size, max_pixels)))
+
+
+def _objects(read: Any) -> Iterator[dict[str, Any]]:
+    """All objects of a JSON value, however deep."""
+    if isinstance(read, dict):
+        yield read
+    for inner in read.values() if isinstance(read, dict) else read if isinstance(read, list) else []:
+        yield from _objects(inner)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _scaled(corners: list[int] | list[float], size: Size, seen: Size) -> tuple[int, int, int, int]:
+    """From the sides that the model speaks of to those of the picture, and within it."""
+    x1, y1, x2, y2 = (
+        min(max(round(corner * size[k % 2] / seen[k % 2]), 0), size[k % 2] - 1) for k, corner in enumerate(corners)
+    )
+    return x1, y1, x2, y2

@@ -1,0 +1,117 @@
+"""The page of stage=chat, made with Gradio: images, questions and sampling in, a streamed answer and boxes out."""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+from openai import OpenAI, OpenAIError
+
+from vd100k import conversation
+from vd100k.config import Run
+from vd100k.images import ImageError
+from vd100k.stage_config import Chat
+
+CSS = 'button[aria-label="Share"] { display: none }'  # it would send the picture to a site
+
+Shown = str | list[Any]  # text, or text with a picture below it
+
+LARGEST = "64mb"  # of an image, as of a request's body
+# Gradio's own theme, with the fonts that every machine has: the page asks nobody else for anything.
+THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+
+
+@contextlib.contextmanager
+def opened(stage: Chat, page: gr.Blocks) -> Iterator[None]:
+    """Serve the page for as long as the block lasts; whoever knows the password may enter, if there is one."""
+    secret = os.environ[stage.password_env] if stage.password_env else None
+
+    def may_enter(user: str, password: str) -> bool:
+        return hmac.compare_digest(password.encode(), str(secret).encode())
+
+    page.launch(
+        server_name=stage.host,
+        server_port=stage.port,
+        auth=may_enter if secret else None,
+        auth_message="Any user name, and the password.",
+        share=False,
+        max_file_size=LARGEST,
+        theme=THEME,
+        css=CSS,
+        footer_links=[],
+        ssr_mode=False,
+        prevent_thread_lock=True,
+        quiet=True,
+    )
+    try:
+        yield
+    finally:
+        page.close(verbose=False)
+
+
+def build(run: Run, client: OpenAI, models: list[str]) -> gr.Blocks:
+    """The page for those of a server's ``models``, its settings those of the run's task."""
+    sampling = run.task.sampling
+    tokens = sampling.get("max_tokens") or 1024
+
+    def answer(
+        message: dict[str, Any],
+        history: list[conversation.Message],
+        model: str,
+        system: str,
+        temperature: float,
+        top_p: float,
+        max_tokens: float,
+    ) -> Iterator[Shown]:
+        turns = [*history, _turn(message)]
+        chosen = {"temperature": temperature, "top_p": top_p, "max_tokens": int(max_tokens)}
+        text = ""
+        try:
+            said = conversation.messages(turns, system, run.model.max_pixels)
+            for text in conversation.stream(client, {**sampling, **chosen, "model": model, "messages": said}):
+                yield conversation.as_shown(text)
+            picture = conversation.drawn(text, turns, run.model.max_pixels)
+        except (ImageError, OpenAIError) as error:
+            yield [conversation.as_shown(text), _failed(error)]
+        else:
+            if picture:
+                below = gr.Image(picture, format="png", show_label=False, interactive=False)
+                yield [conversation.as_shown(text), below]
+
+    settings = [
+        gr.Dropdown(list(dict.fromkeys([run.served_name, *models])), label="Model"),
+        gr.Textbox(run.task.system_prompt or "", label="System prompt", lines=2),
+        gr.Slider(0, 2, sampling.get("temperature", 1.0), step=0.05, label="Temperature"),
+        gr.Slider(0.05, 1, sampling.get("top_p", 1.0), step=0.05, label="Top p"),
+        gr.Slider(1, max(8192, tokens), tokens, step=1, label="Max tokens"),
+    ]
+    return gr.ChatInterface(
+        answer,
+        multimodal=True,
+        title=run.served_name,
+        chatbot=gr.Chatbot(show_label=False, render_markdown=False, scale=1, buttons=[], reasoning_tags=[]),
+        textbox=gr.MultimodalTextbox(
+            file_types=["image"], file_count="multiple", placeholder="Images, and a question", show_label=False
+        ),
+        additional_inputs=settings,
+        additional_inputs_accordion=gr.Accordion("Settings", open=False),
+        analytics_enabled=False,
+        concurrency_limit=None,
+        delete_cache=(3600, 86_400),
+        api_visibility="private",
+    )
+
+
+def _failed(error: Exception) -> gr.ChatMessage:
+    """Beside the talk, not in it: ``conversation`` leaves out what has a title."""
+    return gr.ChatMessage(conversation.as_shown(str(error)), metadata={"title": "No answer"})
+
+
+def _turn(message: dict[str, Any]) -> conversation.Message:
+    """What was typed and dropped just now, in the form of a turn that is over."""
+    files = [{"type": "file", "file": {"path": path}} for path in message["files"]]
+    return {"role": "user", "content": [*files, {"type": "text", "text": message["text"]}]}

@@ -1,0 +1,79 @@
+"""A page to talk with a model about images, until Ctrl-C."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from vd100k import commands
+from vd100k.config import LOOPBACK, Run
+from vd100k.console import say, waiting
+from vd100k.errors import ServerError
+from vd100k.serving.fleet import fleet, key_of, served
+from vd100k.serving.ports import binding_error
+from vd100k.stage_config import Chat
+from vd100k.summary import Summary
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+POLL_S = 0.5
+
+
+def plan(run: Run, stage: Chat) -> list[str]:
+    lines = [f"ask {run.served_name} at {url}" for url in run.hardware.urls or []]
+    if run.hardware.urls is None:
+        lines = ["unless such a server runs already, for the duration:", *map(str, commands.replicas(run))]
+    return [*lines, f"a page at {_address(stage)}"]
+
+
+def run(run: Run, stage: Chat, folder: Path, summary: Summary) -> None:
+    _check(stage)
+    with fleet(run, folder, front=True) as servers, TemporaryDirectory(prefix="vd100k-page-") as uploads:
+        url = servers.urls[0]
+        with waiting("making the page"):
+            page = _imported(uploads)
+            built = page.build(run, _client(run, stage, url), served(url, key_of(run)) or [])
+        with page.opened(stage, built):
+            say(f"\n  page   {_address(stage)}\n  model  {run.served_name} at {url}\n\nCtrl-C stops it.")
+            try:
+                while True:
+                    servers.check()
+                    time.sleep(POLL_S)
+            except KeyboardInterrupt:
+                say("stopping")
+
+
+def _check(stage: Chat) -> None:
+    """Raise ServerError, before a model is loaded, if the page could not be served afterwards."""
+    if importlib.util.find_spec("gradio") is None:
+        raise ServerError("The page is made with Gradio, which is not installed: pip install -e '.[chat]'")
+    if stage.password_env and not os.environ.get(stage.password_env):
+        raise ServerError(f"{stage.password_env} is not set: export {stage.password_env}=…, the page's password.")
+    if error := binding_error(stage.port, stage.host, rebinds=True):
+        raise ServerError(f"{_address(stage)}: {error.strerror}. Choose another: stage.port=PORT, stage.host=ADDRESS")
+
+
+def _imported(uploads: str) -> ModuleType:
+    """The page's module, only now: Gradio takes seconds to import."""
+    # It would send statistics and ask for its newest version; and look for its own page through a proxy.
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": uploads}
+    os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), *LOOPBACK]))
+    from vd100k import page
+
+    return page
+
+
+def _client(run: Run, stage: Chat, url: str) -> OpenAI:
+    from openai import OpenAI
+
+    return OpenAI(base_url=url, api_key=key_of(run) or "none", timeout=stage.timeout_s)
+
+
+def _address(stage: Chat) -> str:
+    return f"http://{stage.host}:{stage.port}"
