@@ -4,7 +4,7 @@
     python -m benchmarks.balancer --requests 400 --rounds 2
 
 Two replicas of the tiny teacher (vLLM's CPU build) behind nginx, as ``stage=serve`` starts them. First the same
-requests are sent to nginx and to the replicas themselves in turn, alternating: one at a time (latency) and eight at a
+requests are sent, by turns, to nginx and by its own rule to the replicas: one at a time (latency) and eight at a
 time (throughput). Then, twice, ``--requests`` go through nginx while one replica is killed with -9 and comes back:
 whole answers, and streamed ones. The client tries each request once more at most; *failed* are those that failed then
 too.
@@ -18,7 +18,6 @@ import argparse
 import asyncio
 import base64
 import io
-import itertools
 import json
 import os
 import re
@@ -40,12 +39,13 @@ from benchmarks.serving import serving
 
 HERE = Path(__file__).parent
 IN_FLIGHT = 8
+ALONE, TOGETHER = 40, 200  # requests of a round
 MAX_TOKENS = 8
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--requests", type=int, default=2000, help="while a replica is killed")
+    parser.add_argument("--requests", type=int, default=2000, help="while a replica is killed; 0 kills none")
     parser.add_argument("--rounds", type=int, default=5, help="of asking nginx and the replicas in turn")
     parser.add_argument("--port", type=int, default=8750)
     parser.add_argument("--output", type=Path, default=HERE / "results" / "balancer.json")
@@ -56,7 +56,7 @@ def main() -> None:
         costs = asyncio.run(compare(front, replicas, args.rounds))
         kills = [
             asyncio.run(survive(front, replicas, args.requests, said, streamed=streamed, victim=victim))
-            for victim, streamed in enumerate((False, True))
+            for victim, streamed in enumerate((False, True) if args.requests else ())
         ]
     table = Table("", "replicas", "nginx", "nginx beside replicas, median", "all")
     for name, pairs in costs.items():
@@ -83,32 +83,42 @@ def url(port: int) -> str:
 
 
 async def compare(front: str, replicas: list[str], rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """(replicas, nginx) of each round: seconds of a request alone, and requests a second with eight in flight."""
+    """(replicas, nginx) of each round: seconds of a request alone, in the median of some that go to each by turns, and
+    requests a second with eight in flight.
+    """
     costs: dict[str, list[tuple[float, float]]] = {"latency, s": [], "requests/s": []}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         await burst(session, [front, *replicas], 60, IN_FLIGHT)  # so that all are warm
         for number in range(rounds):
-            measured: dict[str, dict[str, float]] = {}
             # Each is first in every other round.
-            for name, urls in sorted({"direct": replicas, "nginx": [front]}.items(), reverse=bool(number % 2)):
-                alone = await burst(session, urls, 100, 1)
-                together = await burst(session, urls, 400, IN_FLIGHT)
-                measured[name] = {"latency, s": alone / 100, "requests/s": 400 / together}
-            for cost, pairs in costs.items():
-                pairs.append((measured["direct"][cost], measured["nginx"][cost]))
+            sides = sorted({"direct": replicas, "nginx": [front]}.items(), reverse=bool(number % 2))
+            alone: dict[str, list[float]] = {name: [] for name, _ in sides}
+            for k in range(ALONE):
+                for name, urls in sides:
+                    alone[name].append(await burst(session, urls[k % len(urls) :], 1, 1, first=k))
+            together = {name: TOGETHER / await burst(session, urls, TOGETHER, IN_FLIGHT) for name, urls in sides}
+            medians = {name: statistics.median(seconds) for name, seconds in alone.items()}
+            costs["latency, s"].append((medians["direct"], medians["nginx"]))
+            costs["requests/s"].append((together["direct"], together["nginx"]))
             print({cost: pairs[-1] for cost, pairs in costs.items()}, file=sys.stderr)
     return costs
 
 
-async def burst(session: aiohttp.ClientSession, urls: list[str], count: int, in_flight: int) -> float:
-    """Seconds for ``count`` requests, to each address in turn."""
-    turns = itertools.cycle(urls)
-    todo = iter(range(count))
+async def burst(session: aiohttp.ClientSession, urls: list[str], count: int, in_flight: int, first: int = 0) -> float:
+    """Seconds for ``count`` requests, each to the address with the fewest at work: nginx's own rule, least_conn.
+
+    Their pictures are other ones for another ``first``.
+    """
+    at_work = dict.fromkeys(urls, 0)
+    todo = iter(range(first, first + count))
     began = time.perf_counter()
 
     async def worker() -> None:
         for number in todo:
-            await ask(session, next(turns), number, streamed=False)
+            fewest = min(at_work, key=lambda url: at_work[url])
+            at_work[fewest] = at_work.pop(fewest) + 1  # to the end: the other is next where both have as many
+            await ask(session, fewest, number, streamed=False)
+            at_work[fewest] -= 1
 
     await asyncio.gather(*(worker() for _ in range(in_flight)))
     return time.perf_counter() - began

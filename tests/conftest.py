@@ -33,7 +33,7 @@ def parsed() -> Iterator[Callable[..., Run]]:
 def command_line(*overrides: str) -> list[str]:
     """The command, without W&B where the overrides do not ask for it: it costs seconds a run."""
     tracking = [] if any(override.startswith("tracking=") for override in overrides) else ["tracking=none"]
-    return [sys.executable, str(ROOT / "run.py"), *tracking, *overrides]
+    return [sys.executable, str(ROOT / "run.py"), *overrides, *tracking]
 
 
 @pytest.fixture

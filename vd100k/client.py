@@ -53,6 +53,7 @@ class Spent:
 class Reply:
     text: str
     finish_reason: str | None
+    completion_tokens: int  # 0 where the server does not say
 
 
 class Refused(Exception):
@@ -157,10 +158,11 @@ class Client:
             raise Refused("malformed", f"not a chat completion: {shown}", True) from error
         usage = reply.get("usage")
         self.spent.prompt_tokens += _count(usage, "prompt_tokens")  # servers leave any of it out
-        self.spent.completion_tokens += _count(usage, "completion_tokens")
+        tokens = _count(usage, "completion_tokens")
+        self.spent.completion_tokens += tokens
         if not isinstance(text, str) or not text.strip():
             raise Refused("empty_answer", f"an empty answer (finish_reason {finish_reason})", True)
-        return Reply(text, finish_reason if isinstance(finish_reason, str) else None)
+        return Reply(text, finish_reason if isinstance(finish_reason, str) else None, tokens)
 
     def _hide(self, words: str) -> str:
         """Servers are known to repeat the key that they do not like."""

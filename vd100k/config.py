@@ -120,6 +120,15 @@ class Tracking(Part):
     project: str | None = None
     entity: str | None = None
     group: str | None = None
+    upload: bool = False
+
+
+class Sweep(Part):
+    """What the jobs of a sweep are ordered by; ``keys`` are those that it varies."""
+
+    metric: str | None
+    direction: Literal["minimize", "maximize"] | None
+    keys: list[str] = Field(default_factory=list)
 
 
 class Paths(Part):
@@ -161,6 +170,10 @@ class Run(Part):
     system: str
     max_length: PositiveInt
     weights: Literal["base", "merged", "adapter"]
+    variant: str | None
+    run: Path | None
+    runs: list[Path]
+    sweep: Sweep
     hardware: Hardware
     model: Model
     served_names: dict[str, str]
@@ -170,6 +183,12 @@ class Run(Part):
     tracking: Tracking
     stage: AnyStage = Field(discriminator="name")
     parts: dict[str, Run] = Field(default_factory=dict)
+
+    def in_group(self, name: str) -> Run:
+        """The same run and parts, tracked in this group where none is named."""
+        grouped = self.tracking.model_copy(update={"group": self.tracking.group or name})
+        parts = {key: part.in_group(name) for key, part in self.parts.items()}
+        return self.model_copy(update={"tracking": grouped, "parts": parts})
 
     @property
     def served_name(self) -> str:

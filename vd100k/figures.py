@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from PIL import Image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+Curves = dict[str, list[tuple[int, float]]]
 
 COLUMNS = 4
 WRAP = 30  # characters
@@ -26,16 +29,27 @@ class Compared:
     answers: dict[str, tuple[str | None, bool]]
 
 
-def training_curves(curves: dict[str, list[tuple[int, float]]], path: Path) -> None:
+def training_curves(curves: Curves, path: Path) -> None:
     """(step, value) of each named figure of a training, below each other, as PNG."""
+    _curves(curves).savefig(path, dpi=120)
+
+
+def curves_svg(curves: Curves) -> bytes:
+    """The same as SVG."""
+    drawn = io.BytesIO()
+    _curves(curves).savefig(drawn, format="svg")
+    return drawn.getvalue()
+
+
+def _curves(curves: Curves) -> Figure:
     figure = _figure(7, 4 * len(curves))
     for axes, (name, points) in zip(figure.subplots(len(curves), squeeze=False).flat, curves.items(), strict=True):
         axes.plot([step for step, _ in points], [value for _, value in points], marker=".")
         axes.set(xlabel="step", ylabel=f"training {name}")
-        if name == "loss":
+        if "loss" in name:
             axes.set_ylim(0, None)
         axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
+    return figure
 
 
 def comparison(rows: list[Compared], title: str, path: Path) -> None:

@@ -7,6 +7,7 @@ Qwen-VL and Qwen2-VL say ``<ref>a dog</ref><box>(x1,y1),(x2,y2)</box>`` in thous
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterator
@@ -67,13 +68,17 @@ def draw(picture: Image.Image, boxes: list[Box]) -> Image.Image:
 
 def _font(text: str, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Pillow's own, or one of this machine's that has Chinese where ``text`` wants it."""
-    if not text.isascii():
-        from matplotlib import font_manager  # only now: it looks through all fonts
+    path = None if text.isascii() else _chinese()
+    return ImageFont.truetype(path, size) if path else ImageFont.load_default(size)
 
-        paths = {Path(path).name: path for path in font_manager.findSystemFonts()}
-        if path := next((paths[name] for name in CHINESE if name in paths), None):
-            return ImageFont.truetype(path, size)
-    return ImageFont.load_default(size)
+
+@functools.cache
+def _chinese() -> str | None:
+    """The path of a font that has Chinese; all of the machine's are looked through."""
+    from matplotlib import font_manager  # only now: it takes a while
+
+    paths = {Path(path).name: path for path in font_manager.findSystemFonts()}
+    return next((paths[name] for name in CHINESE if name in paths), None)
 
 
 def _in_text(answer: str, size: Size) -> Iterator[Box]:

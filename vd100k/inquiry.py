@@ -149,7 +149,7 @@ class Inquiry:
             return refused
         place.note("answered", time.monotonic() - began)
         id, path = todo.picture.id, todo.picture.path
-        facts = {**facts, "finish_reason": reply.finish_reason}
+        facts = {**facts, "finish_reason": reply.finish_reason, "completion_tokens": reply.completion_tokens}
         self._ledger.append(prompts.row(self._run.task, self._run.model.name, id, path, question, fields, **facts))
         self._tally.answered += 1
         return None

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from vd100k.config import Run
 
 
+LOOK_BACK = {"report", "compare"}  # stages that are about earlier runs
 OWN_WORK = {"stage", "experiment", "images", "dataset", "model", "task"}
 
 
@@ -53,6 +54,9 @@ def main(task: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("Interrupted. What was made is kept: the same command goes on from there.", file=sys.stderr)
         return 130
+    finally:
+        if sweeps := sys.modules.get("vd100k.sweeps"):
+            sweeps.conclude()
     return 0
 
 
@@ -62,21 +66,38 @@ def with_demo(argv: list[str]) -> list[str]:
     return argv if asked & OWN_WORK else [*argv, "experiment=demo"]
 
 
-def run(cfg: DictConfig) -> None:
-    """Check all of a composed configuration, then run its stage, or print what it would do."""
-    from vd100k import stages
-    from vd100k.console import say
-    from vd100k.parsing import parse
+def run(cfg: DictConfig) -> float | None:
+    """Check all of a composed configuration, then run its stage, or print what it would do.
 
-    checked = parse(cfg)
+    Returns what a search over many such runs goes by (``sweep.metric``).
+    """
+    from vd100k import stages, sweeps
+    from vd100k.console import say
+    from vd100k.errors import ConfigError
+    from vd100k.parsing import parse
+    from vd100k.summary import Summary
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        checked = parse(cfg)
+    except ConfigError as error:
+        if sweeps.under_way():
+            Summary(str(cfg.stage.get("name")), error=str(error)).write(folder, sys.argv)
+        raise
     if checked.dry_run:
         for line in stages.plan(checked):
             say(line)
-        return
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    _link_latest(checked, folder)
+        return None
+    if group := sweeps.group():
+        checked = checked.in_group(group)
+    if checked.stage.name not in LOOK_BACK:
+        _link_latest(checked, folder)
     summary = stages.execute(checked, folder, sys.argv)
-    say(f"\n{summary.stage} ended well in {summary.seconds:.0f} s: {folder / 'summary.json'}")
+    page = folder / "report.html"
+    say(
+        f"\n{summary.stage} ended well in {summary.seconds:.0f} s: {page if page.exists() else folder / 'summary.json'}"
+    )
+    return sweeps.objective(checked, summary)
 
 
 def folder_name(path: str | int | None) -> str | None:
@@ -100,12 +121,20 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def variant(keys: list[str]) -> str | None:
+    """What a sweep's job trains under, null elsewhere."""
+    from vd100k import sweeps
+
+    return sweeps.variant(keys)
+
+
 def joined(*names: object) -> str:
     """The names there are, with dashes between them."""
     return "-".join(str(name) for name in names if name is not None)
 
 
 OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
+OmegaConf.register_new_resolver("variant", variant, replace=True)
 OmegaConf.register_new_resolver("joined", joined, replace=True)
 # What a map has for a key; null if nothing.
 OmegaConf.register_new_resolver("pick", lambda key, map: map.get(key), replace=True)

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from vd100k.config import LOOPBACK, Run
 from vd100k.errors import ConfigError
-from vd100k.stage_config import Chat, Convert, Evaluate, Finetune, Generate, Part, Pipeline, Serve
+from vd100k.stage_config import Chat, Compare, Convert, Evaluate, Finetune, Generate, Part, Pipeline, Serve
 
 TOKEN_PIXELS = 28 * 28  # a visual token of Qwen2-VL and Qwen2.5-VL
 CHAT_TOKENS = 256  # of an image in Qwen-VL-Chat
@@ -145,6 +145,8 @@ def _impossible(run: Run, teacher: Mapping[str, Any]) -> Iterator[str]:
         yield f"shard={run.shard}: the first number is which part, 1 to {run.shard.split('/')[1]}"
     if run.task.json_schema is not None:
         yield from _impossible_schema(run)
+    if hardware.urls == []:
+        yield "hardware.urls=[] names nobody to ask: set 'hardware.urls=[http://HOST:PORT/v1]'"
     for url in hardware.urls or []:
         if url and not url.startswith(("http://", "https://")):
             yield f"hardware.urls names {url}, which is no address: http://HOST:PORT/v1 is expected"
@@ -155,8 +157,12 @@ def _impossible(run: Run, teacher: Mapping[str, Any]) -> Iterator[str]:
             yield f"{run.key}.steps names a step twice"
         if "finetune" in stage.steps and run.format.name != "swift":
             yield f"format={run.format.name} is not what finetune reads: choose format=swift"
-    elif not run.dataset and (stage.name not in ("render", "serve", "chat") or run.weights != "base"):
+    elif not run.dataset and (
+        stage.name not in ("render", "serve", "chat", "report", "compare") or run.weights != "base"
+    ):
         yield "no data set is named: set images=FOLDER (or dataset=NAME for one that exists)"
+    if isinstance(stage, Compare) and len(run.runs) < 2:
+        yield "runs is missing: set 'runs=[FOLDER,FOLDER]', the run folders to set side by side"
     if isinstance(stage, Evaluate):
         for key in ("images", "labels"):
             if not getattr(stage, key):

@@ -138,6 +138,14 @@ class Evaluate(Part):
     folder: Path
 
 
+class Report(Part):
+    name: Literal["report"]
+
+
+class Compare(Part):
+    name: Literal["compare"]
+
+
 Step = Literal["render", "generate", "convert", "finetune", "export", "evaluate"]
 
 
@@ -153,4 +161,4 @@ class Pipeline(Part):
     evaluate: Evaluate
 
 
-AnyStage = Render | Generate | Convert | Finetune | Export | Serve | Chat | Evaluate | Pipeline
+AnyStage = Render | Generate | Convert | Finetune | Export | Serve | Chat | Evaluate | Pipeline | Report | Compare

@@ -23,6 +23,19 @@ def position(line: dict[str, Any]) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
+def figures(line: dict[str, Any]) -> dict[str, float]:
+    """The numbers of a log line under the names that transformers gives them in W&B: train/loss, eval/loss, …"""
+    named = {
+        f"eval/{name.removeprefix('eval_')}"
+        if name.startswith("eval_")
+        else f"train/{name.removeprefix('train_')}": value
+        for name, value in line.items()
+        if isinstance(value, int | float)
+    }
+    where = position(line)
+    return named | {"train/global_step": where[0]} if where else named
+
+
 def curve(lines: list[dict[str, Any]], figure: str = "loss") -> list[tuple[int, float]]:
     """(step, training loss or another figure); a step repeated after a resumption counts as it was last."""
     points = {where[0]: line[figure] for line in lines if figure in line and (where := position(line))}

@@ -38,7 +38,7 @@ LAYERS = (
     {"journal", "records", "summary", "tracking", "interrupts", "feed"},
     {"processes", "hubs", "weights", "data", "endpoints", "client", "work"},
     {"serving", "counts", "pending", "inquiry"},
-    {"crew", "preview", "page"},
+    {"crew", "preview", "page", "report", "sweeps"},
     {"asking"},
     {"stages"},
     {"launch"},

@@ -90,6 +90,7 @@ def test_all_problems_are_told_at_once(parsed: Parsed) -> None:
         (["stage=generate"], "set images=FOLDER"),
         (["stage=generate", "images=p", "model=gpt-4o"], "choose hardware=api"),
         (["stage=generate", "images=p", "hardware=api"], "hardware.urls=[http://HOST:PORT/v1]"),
+        (["stage=generate", "images=p", "hardware=api", "hardware.urls=[]"], "names nobody to ask"),
         (["stage=finetune", "images=p", "model=gpt-4o"], "choose one that has"),
         (["stage=serve", "hardware=api"], "choose hardware=single-gpu"),
         (["stage=evaluate", "images=p"], "stage.labels is missing"),

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from vd100k.config import Run
+from vd100k.console import say
 from vd100k.errors import DataError
-from vd100k.summary import Summary
+from vd100k.summary import Summary, settings
+from vd100k.tracking import Tracker
 
 
 class Stage(Protocol):
@@ -23,8 +25,8 @@ class Stage(Protocol):
     def plan(self, run: Run, stage: Any) -> list[str]:
         """What would be run and written, in lines."""
 
-    def run(self, run: Run, stage: Any, folder: Path, summary: Summary) -> None:
-        """Do it, logs going to ``folder``, filling ``summary`` on the way."""
+    def run(self, run: Run, stage: Any, folder: Path, summary: Summary, tracker: Tracker) -> None:
+        """Do it, logs going to ``folder``, filling ``summary`` and telling ``tracker`` on the way."""
 
 
 def module(name: str) -> Stage:
@@ -45,12 +47,14 @@ def execute(run: Run, folder: Path, command: list[str], summary: Summary | None 
     """
     began = time.monotonic()
     summary = summary or Summary(run.stage.name)
+    summary.settings = settings(run)
+    tracker = Tracker(run, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stage = module(run.stage.name)
         gc.freeze()  # what is there now stays
         gc.enable()
-        stage.run(run, run.stage, folder, summary)
+        stage.run(run, run.stage, folder, summary, tracker)
         summary.status = "ok"
     except KeyboardInterrupt:
         summary.status = "interrupted"
@@ -64,7 +68,21 @@ def execute(run: Run, folder: Path, command: list[str], summary: Summary | None 
         summary.seconds = round(time.monotonic() - began, 1)
         with contextlib.suppress(OSError):  # on a full disk the error above says more
             summary.write(folder, command)
+            _report(folder, run.stage.name)
+        tracker.finish(summary)
     return summary
+
+
+def _report(folder: Path, stage: str) -> None:
+    """The page of the run, which is never a reason for it to fail."""
+    from vd100k.report import page  # only now: nobody waits for it
+
+    if stage not in page.STAGES:
+        return
+    try:
+        page.write(folder)
+    except Exception as error:
+        say(f"No {page.NAME} could be made: {error}")
 
 
 def _system(error: OSError) -> str:

@@ -18,6 +18,7 @@ from vd100k.serving.fleet import fleet, key_of, served
 from vd100k.serving.ports import binding_error
 from vd100k.stage_config import Chat
 from vd100k.summary import Summary
+from vd100k.tracking import Tracker
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -32,7 +33,7 @@ def plan(run: Run, stage: Chat) -> list[str]:
     return [*lines, f"a page at {_address(stage)}"]
 
 
-def run(run: Run, stage: Chat, folder: Path, summary: Summary) -> None:
+def run(run: Run, stage: Chat, folder: Path, summary: Summary, tracker: Tracker) -> None:
     _check(stage)
     with fleet(run, folder, front=True) as servers, TemporaryDirectory(prefix="vd100k-page-") as uploads:
         url = servers.urls[0]

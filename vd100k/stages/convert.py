@@ -22,6 +22,7 @@ from vd100k.errors import DataError
 from vd100k.records import write_json
 from vd100k.stage_config import Convert
 from vd100k.summary import Summary, file_facts
+from vd100k.tracking import Tracker
 
 SIDES = ("train", "val", "test")
 SUFFIXES = {"swift": ".jsonl", "sharegpt": ".json", "vd100k": ".json"}
@@ -35,7 +36,7 @@ def plan(run: Run, stage: Convert) -> list[str]:
     return [f"read {stage.source}{pairs}", f"write {run.format.name} files into {stage.folder}"]
 
 
-def run(run: Run, stage: Convert, folder: Path, summary: Summary) -> None:
+def run(run: Run, stage: Convert, folder: Path, summary: Summary, tracker: Tracker) -> None:
     system = run.task.system_prompt or run.system
     lengths = Lengths(run.model.path, system, run.model.min_pixels, run.model.max_pixels, stage.max_length)
     (_products if stage.products else _rows)(run, stage, lengths, summary)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from vd100k.listing import Selection, find
 from vd100k.records import read, write_lines
 from vd100k.scoring import Score, judge, mean
 from vd100k.stage_config import Evaluate
-from vd100k.summary import Summary, file_facts
-from vd100k.tracking import track
+from vd100k.summary import Summary, file_facts, folder_facts
+from vd100k.tracking import Tracker
 
 NAMES = {"exact_match": "exact match", "valid_json": "valid JSON", "field_accuracy": "fields right"}
+TABLED = 100  # images in the table for W&B
 SHOWN = 8  # images in the picture of the comparison
 
 Answers = dict[str, str]  # by image id
@@ -37,7 +39,7 @@ def plan(run: Run, stage: Evaluate) -> list[str]:
     return [*planned, f"compare both with {stage.labels}"]
 
 
-def run(run: Run, stage: Evaluate, folder: Path, summary: Summary) -> None:
+def run(run: Run, stage: Evaluate, folder: Path, summary: Summary, tracker: Tracker) -> None:
     labels = _labels(run, stage)
     answers: dict[str, Answers] = {}
     for name, part in run.parts.items():
@@ -50,22 +52,32 @@ def run(run: Run, stage: Evaluate, folder: Path, summary: Summary) -> None:
         answers[name] = {row["id"]: row["answer"] for row in read(part.paths.rows)}
     scores = {name: {id: judge(said.get(id), label) for id, label in labels.items()} for name, said in answers.items()}
     summary.metrics = {name: mean(list(judged.values()))._asdict() for name, judged in scores.items()}
+    images = {picture.id: picture.path for picture in find(str(stage.images), image_folder=run.image_folder)}
     compared = stage.folder / f"{run.model.name}.compared.jsonl"
     write_lines(
         compared,
         [
-            {"id": id, "label": label, **{n: said.get(id) for n, said in answers.items()}}
+            {"id": id, "image": images[id], "label": label, **{n: said.get(id) for n, said in answers.items()}}
             for id, label in labels.items()
         ],
     )
     picture = _draw(run, stage, answers, scores)
-    with track(run, folder) as log:
-        log({f"{name}/{key}": value for name, figures in summary.metrics.items() for key, value in figures.items()})
+    tracker.table("answers", ["id", "image", "label", *answers], _worst_first(images, labels, answers, scores))
     _show(summary.metrics, len(labels))
     say(f"answer by answer: {compared}, some of them drawn: {picture}")
     assert stage.labels is not None
-    summary.inputs = [file_facts(stage.labels, len(labels))]
+    summary.inputs = [file_facts(stage.labels, len(labels)), *folder_facts(run.paths.merged)]
     summary.outputs = [file_facts(compared, len(labels)), file_facts(picture)]
+
+
+def _worst_first(
+    images: dict[str, str], labels: dict[str, Any], answers: dict[str, Answers], scores: dict[str, dict[str, Score]]
+) -> Iterator[list[Any]]:
+    """The rows of a table: image, label and answers, those first that the tuned model got wrong."""
+    last = list(scores)[-1]
+    for id in sorted(labels, key=lambda id: scores[last][id].field_accuracy)[:TABLED]:
+        label = labels[id] if isinstance(labels[id], str) else json.dumps(labels[id], ensure_ascii=False)
+        yield [id, Path(images[id]), label, *(said.get(id) for said in answers.values())]
 
 
 def _labels(run: Run, stage: Evaluate) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from vd100k.processes import Child
 from vd100k.records import write_json
 from vd100k.stage_config import Export
 from vd100k.summary import Summary, folder_facts
+from vd100k.tracking import Tracker
 
 POLL_S = 0.2
 
@@ -22,7 +23,7 @@ def plan(run: Run, stage: Export) -> list[str]:
     return [str(commands.export(stage, stage.folder))]
 
 
-def run(run: Run, stage: Export, folder: Path, summary: Summary) -> None:
+def run(run: Run, stage: Export, folder: Path, summary: Summary, tracker: Tracker) -> None:
     if not stage.adapter.exists():
         raise DataError(f"{stage.adapter}: no adapter there. Train it first: python run.py stage=finetune …")
     weights.ensure(run)
@@ -33,6 +34,7 @@ def run(run: Run, stage: Export, folder: Path, summary: Summary) -> None:
     wanted = {"fingerprint": decided}
     if stage.folder.exists() and mark.exists() and json.loads(mark.read_text(encoding="utf-8")) == wanted:
         say(f"reusing the merged model: {stage.folder}")
+        tracker.leave_out()
     else:
         mark.unlink(missing_ok=True)
         _merge(stage, folder)

@@ -15,12 +15,15 @@ from vd100k.processes import Child
 from vd100k.records import read
 from vd100k.stage_config import Finetune
 from vd100k.summary import Summary, file_facts, folder_facts
-from vd100k.tracking import Log, track
+from vd100k.tracking import Tracker
 
 POLL_S = 0.5
 # What is shown of a training, by its name in swift's log. DPO's margin is how much more the model has come to
 # prefer the chosen answer over the rejected one than its base did (https://arxiv.org/abs/2305.18290).
-CURVES = {"sft": {"loss": "loss"}, "dpo": {"loss": "loss", "margin": "rewards/margins"}}
+CURVES = {
+    "sft": {"loss": "loss", "eval_loss": "eval_loss"},
+    "dpo": {"loss": "loss", "eval_loss": "eval_loss", "margin": "rewards/margins"},
+}
 DATA = {".jsonl", ".json", ".csv"}  # what swift reads from disk
 
 
@@ -29,7 +32,7 @@ def plan(run: Run, stage: Finetune) -> list[str]:
     return [str(commands.train(stage, checkpoints)), f"link the last checkpoint as {run.paths.adapter}"]
 
 
-def run(run: Run, stage: Finetune, folder: Path, summary: Summary) -> None:
+def run(run: Run, stage: Finetune, folder: Path, summary: Summary, tracker: Tracker) -> None:
     stage = _without_empty(stage)
     files = _local_files(stage)
     summary.inputs = [file_facts(file) for file in files]
@@ -37,26 +40,28 @@ def run(run: Run, stage: Finetune, folder: Path, summary: Summary) -> None:
     # Other data or options train in another folder, so neither a change nor a failure costs what was trained.
     checkpoints = stage.folder / f"checkpoints-{_fingerprint(run, stage, files)[:8]}"
     done = checkpoints / "done"
+    tracker.resume(checkpoints / "wandb-run")
     if done.exists() and training.last_checkpoint(checkpoints):
+        tracker.leave_out()
         say(f"reusing the adapter trained on the same data with the same options: {run.paths.adapter}")
     else:
-        with track(run, folder) as log:
-            _train(stage, checkpoints, folder, log)
+        _train(stage, checkpoints, folder, tracker)
         done.touch()
     _link(run.paths.adapter, training.last_checkpoint(checkpoints))
     log_lines = training.log_lines(checkpoints)
-    curves = {name: training.curve(log_lines, figure) for name, figure in CURVES[stage.method].items()}
-    points = curves["loss"]
+    found = {name: training.curve(log_lines, figure) for name, figure in CURVES[stage.method].items()}
+    curves = {name: curve for name, curve in found.items() if curve}
+    points = curves.get("loss")
     if points:
         figures.training_curves(curves, stage.folder / "loss.png")
-        ends = ", ".join(f"{name} {curve[0][1]:.3f} -> {curve[-1][1]:.3f}" for name, curve in curves.items() if curve)
+        ends = ", ".join(f"{name} {curve[0][1]:.3f} -> {curve[-1][1]:.3f}" for name, curve in curves.items())
         say(f"training {ends}: {stage.folder / 'loss.png'}")
     summary.counts = {"steps": points[-1][0] if points else 0}
     summary.metrics = dict(curves)
     summary.outputs = folder_facts(run.paths.adapter)
 
 
-def _train(stage: Finetune, checkpoints: Path, folder: Path, log: Log) -> None:
+def _train(stage: Finetune, checkpoints: Path, folder: Path, tracker: Tracker) -> None:
     """Run swift to its end, its log lines shown and logged as they come."""
     resume_from = training.last_checkpoint(checkpoints)
     if resume_from:
@@ -70,12 +75,12 @@ def _train(stage: Finetune, checkpoints: Path, folder: Path, log: Log) -> None:
             ended = child.exit_code() is not None  # before the log is read: what it wrote last counts
             for line in training.log_lines(checkpoints, skip=seen):
                 seen += 1
-                if (where := training.position(line)) and "loss" in line:
+                where = training.position(line)
+                tracker.log(training.figures(line), step=where[0] if where else None)
+                if where and "loss" in line:
                     shown = {name: line[figure] for name, figure in CURVES[stage.method].items() if figure in line}
                     note = " ".join(f"{name} {value:.4f}" for name, value in shown.items())
                     bar.update(task, completed=where[0], total=where[1], note=note)
-                    rate = {"train/learning_rate": line.get("learning_rate")}
-                    log({"step": where[0], **{f"train/{name}": value for name, value in shown.items()}, **rate})
                     if not in_terminal():
                         say(f"  step {where[0]}/{where[1]} {note}")
             if not ended:

@@ -12,7 +12,7 @@ from vd100k.counts import Counts
 from vd100k.records import read
 from vd100k.stage_config import Generate
 from vd100k.summary import Summary, file_facts
-from vd100k.tracking import track
+from vd100k.tracking import Tracker
 
 
 def plan(run: Run, stage: Generate) -> list[str]:
@@ -28,17 +28,18 @@ def plan(run: Run, stage: Generate) -> list[str]:
     return [*lines, f"append rows to {asking.rows_path(run)}"]
 
 
-def run(run: Run, stage: Generate, folder: Path, summary: Summary) -> None:
+def run(run: Run, stage: Generate, folder: Path, summary: Summary, tracker: Tracker) -> None:
     counts, rows = Counts(), asking.rows_path(run)
     try:
-        asking.ask_all(run, folder, counts)
+        with tracker.following(lambda: {f"generate/{name}": value for name, value in asdict(counts).items()}):
+            asking.ask_all(run, folder, counts)
     finally:
         summary.counts = asdict(counts)
         summary.inputs = [{"path": run.images, "rows": counts.images}]
         if rows.exists():
             summary.outputs = [file_facts(rows, sum(1 for _ in journal.lines(rows)))]
-        with track(run, folder) as log:  # only now: W&B takes seconds to start
-            log(asdict(counts))
+        if not counts.requests:
+            tracker.leave_out()
     if run.preview:
         from vd100k import preview  # only now: it takes a while to import
 

@@ -10,6 +10,7 @@ from vd100k.config import Run
 from vd100k.console import say
 from vd100k.stage_config import Pipeline
 from vd100k.summary import Summary
+from vd100k.tracking import Tracker
 
 
 def plan(run: Run, stage: Pipeline) -> list[str]:
@@ -19,12 +20,12 @@ def plan(run: Run, stage: Pipeline) -> list[str]:
     return lines[:-1]
 
 
-def run(run: Run, stage: Pipeline, folder: Path, summary: Summary) -> None:
+def run(run: Run, stage: Pipeline, folder: Path, summary: Summary, tracker: Tracker) -> None:
     for number, (name, part) in enumerate(run.parts.items(), start=1):
         say(f"\n[{number}/{len(run.parts)}] {name}")
         done = Summary(name)
         try:
-            stages.execute(part, folder / f"{number}-{name}", [], done)
+            stages.execute(part.in_group(folder.name), folder / f"{number}-{name}", [], done)
         finally:
             summary.steps.append(asdict(done))
             for key in ("requests", "reused", "failed"):

@@ -18,6 +18,7 @@ from vd100k.errors import DataError
 from vd100k.records import Row, write_json, write_lines
 from vd100k.stage_config import Render
 from vd100k.summary import Summary, file_facts
+from vd100k.tracking import Tracker
 
 MARK = "render.json"
 # Where the pictures to train on and the held-out ones go, and where their labels.
@@ -34,7 +35,7 @@ def plan(run: Run, stage: Render) -> list[str]:
     return [f"draw {stage.train} {stage.what} into {folders['train']} and {stage.heldout} into {folders['heldout']}"]
 
 
-def run(run: Run, stage: Render, folder: Path, summary: Summary) -> None:
+def run(run: Run, stage: Render, folder: Path, summary: Summary, tracker: Tracker) -> None:
     from vd100k.tiny import manifests, scenes
 
     draw = {"scenes": scenes.draw, "manifests": manifests.draw}[stage.what]
@@ -45,6 +46,7 @@ def run(run: Run, stage: Render, folder: Path, summary: Summary) -> None:
         return
     if (stage.folder / MARK).exists() and json.loads((stage.folder / MARK).read_text(encoding="utf-8")) == wanted:
         say(f"reusing {sum(counts.values())} pictures: {stage.folder}")
+        tracker.leave_out()
     else:
         stage.folder.mkdir(parents=True, exist_ok=True)
         write_json(stage.folder / MARK, {})  # until all are drawn

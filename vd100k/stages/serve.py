@@ -20,6 +20,7 @@ from vd100k.serving import effect, registry
 from vd100k.serving.fleet import Fleet, start
 from vd100k.stage_config import Serve
 from vd100k.summary import Summary
+from vd100k.tracking import Tracker
 
 POLL_S = 0.5
 LOG_LINES = 40
@@ -41,7 +42,7 @@ def plan(run: Run, stage: Serve) -> list[str]:
     return lines
 
 
-def run(run: Run, stage: Serve, folder: Path, summary: Summary) -> None:
+def run(run: Run, stage: Serve, folder: Path, summary: Summary, tracker: Tracker) -> None:
     if stage.action == "status":
         _show(registry.known(run))
     elif stage.action == "stop":

@@ -1,0 +1,102 @@
+"""Sweeps: every job in a folder of its own, one table, the best first, failures with their reason."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from vd100k import sweeps
+from vd100k.config import Run
+
+Call = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    (path,) = folder.glob("outputs/sweeps/*/*/sweep.csv")
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_sweep_ends_with_a_table(vd100k: Call, tmp_path: Path) -> None:
+    done = vd100k("-m", "stage=render", "stage.heldout=2", "stage.train=3,0,5", "sweep.metric=train")
+    assert done.returncode == 1, "one of the jobs failed"
+    rows = table(tmp_path)
+    assert [(row["stage.train"], row["status"], row["train"]) for row in rows] == [
+        ("5", "ok", "5"),
+        ("3", "ok", "3"),
+        ("0", "failed", ""),
+    ]
+    assert "greater than 0" in rows[2]["reason"]
+    assert "2 of 3 jobs ended well" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    for row in rows:
+        assert Path(tmp_path, row["folder"], "summary.json").exists()
+
+
+def test_a_metric_that_nobody_has_is_said(vd100k: Call) -> None:
+    done = vd100k("-m", "stage=render", "stage.heldout=2", "stage.train=3", "sweep.metric=nothing")
+    assert "sweep.metric=nothing is none of train, heldout" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("varied", "name"),
+    [
+        (["stage.args.lora_rank=4,8"], "lora_rank-4"),
+        (["stage.args.learning_rate=1e-4,2e-4", "stage.args.lora_rank=4"], "learning_rate-0.0001"),
+        (["stage.finetune.args.lora_rank=4,8", "stage=pipeline"], "lora_rank-4"),
+        (["model=tiny-student,tiny-reader"], None),
+        (["stage.args.lora_rank=4"], None),
+    ],
+)
+def test_what_decides_a_training_is_part_of_its_name(
+    vd100k: Call, tmp_path: Path, varied: list[str], name: str | None
+) -> None:
+    """``dry_run`` says where the adapter would go."""
+    stage = [] if any(one.startswith("stage=") for one in varied) else ["stage=finetune"]
+    done = vd100k("-m", "experiment=demo", "dry_run=true", *stage, *varied)
+    assert done.returncode == 0, done.stderr
+    line = next(line for line in done.stdout.splitlines() if "link the last checkpoint" in line)
+    assert line.endswith(f"scenes-42-scene-tiny-teacher{'-' + name if name else ''}/adapter")
+
+
+def job(folder: Path, number: int, varied: dict[str, str], status: str, **metrics: float) -> None:
+    place = folder / f"{number}-finetune"
+    (place / ".hydra").mkdir(parents=True)
+    keys = ["stage=finetune", *(f"{key}={value}" for key, value in varied.items())]
+    (place / ".hydra" / "overrides.yaml").write_text(json.dumps([*keys, f"sweep.keys=[{','.join(varied)}]"]))
+    summary = {"stage": "finetune", "status": status, "outputs": [], "metrics": metrics, "error": None, "seconds": 1.0}
+    (place / "summary.json").write_text(json.dumps(summary))
+
+
+def test_a_loss_is_better_when_it_is_lower(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job(tmp_path, 0, {"rank": "4"}, "ok", loss=0.5)
+    job(tmp_path, 1, {"rank": "8"}, "ok", loss=0.25)
+    job(tmp_path, 2, {"rank": "16"}, "ok", loss=float("nan"))
+    job(tmp_path, 10, {"rank": "32"}, "ok")
+    job(tmp_path, 3, {"rank": "[bold]"}, "failed", loss=0.1)
+    sweeps.table(tmp_path)
+    with (tmp_path / "sweep.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["rank"] for row in csv.DictReader(file)] == ["8", "4", "16", "32", "[bold]"]
+    assert "[bold]" in capsys.readouterr().out
+
+
+def test_outside_a_sweep_there_is_none(parsed: Callable[..., Run]) -> None:
+    assert parsed("stage=finetune", "images=p").variant is None
+    assert sweeps.group() is None
+
+
+def test_completion_knows_the_groups() -> None:
+    script = subprocess.run(
+        ["bash", "-c", f"cd {ROOT} && COMP_LINE='python run.py hardware=' python run.py -sc query=bash"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": f"{ROOT / '.venv/bin'}:/usr/bin:/bin", "HOME": "/nonexistent"},
+    )
+    assert {"hardware=t4x4", "hardware=single-gpu"} <= set(script.stdout.split())

@@ -1,0 +1,87 @@
+"""What W&B keeps of a run when it is offline, read back.
+
+A ``.wandb`` file is a log in LevelDB's format after a header of seven bytes
+(https://github.com/google/leveldb/blob/main/doc/log_format.md) of ``wandb.proto``'s records.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from wandb.proto import wandb_internal_pb2
+
+BLOCK = 32_768
+HEADER = struct.Struct("<IHB")  # checksum, length, kind
+WHOLE, LAST = 1, 4
+
+
+class Artifact(NamedTuple):
+    name: str
+    how: str  # used or made
+    kind: str
+    digest: str
+    files: list[str]
+
+
+@dataclass
+class Kept:
+    """One run's file."""
+
+    id: str
+    group: str
+    job_type: str
+    config: dict[str, Any]
+    history: list[dict[str, Any]]
+    summary: dict[str, Any]
+    artifacts: list[Artifact]
+    exit_code: int | None
+    content: bytes
+
+
+def read(folder: Path) -> list[Kept]:
+    """All runs kept below ``folder``, the first started first."""
+    return [_read(path) for path in sorted(folder.glob("**/offline-run-*/run-*.wandb"))]
+
+
+def _read(path: Path) -> Kept:
+    kept = Kept("", "", "", {}, [], {}, [], None, path.read_bytes())
+    for record in _records(kept.content):
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            kept.id, kept.group, kept.job_type = record.run.run_id, record.run.run_group, record.run.job_type
+            kept.config = {item.key: json.loads(item.value_json) for item in record.run.config.update}
+        elif kind == "history":
+            items = record.history.item
+            kept.history.append({"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in items})
+        elif kind == "summary":
+            for item in record.summary.update:
+                kept.summary["/".join(item.nested_key) or item.key] = json.loads(item.value_json)
+        elif kind == "artifact":
+            one = record.artifact
+            how, files = "used" if one.use_after_commit else "made", [entry.path for entry in one.manifest.contents]
+            kept.artifacts.append(Artifact(one.name, how, one.type, one.digest, files))
+        elif kind == "exit":
+            kept.exit_code = record.exit.exit_code
+    return kept
+
+
+def _records(content: bytes) -> Iterator[Any]:
+    at, whole = 7, b""
+    while at + HEADER.size <= len(content):
+        if BLOCK - at % BLOCK < HEADER.size:
+            at += BLOCK - at % BLOCK
+            continue
+        _, size, kind = HEADER.unpack_from(content, at)
+        at += HEADER.size
+        whole += content[at : at + size]
+        at += size
+        if kind in (WHOLE, LAST):
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(whole)
+            whole = b""
+            yield record

@@ -1,0 +1,63 @@
+"""Runs side by side: what they were told differently, and every figure that they have."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from vd100k.config import Run
+from vd100k.console import say, show
+from vd100k.report import page
+from vd100k.stage_config import Compare
+from vd100k.summary import Summary, figures
+from vd100k.tracking import Tracker
+
+LONGEST = 60  # characters of a setting
+
+
+def plan(run: Run, stage: Compare) -> list[str]:
+    return [f"compare {', '.join(map(str, run.runs))}"]
+
+
+def run(run: Run, stage: Compare, folder: Path, summary: Summary, tracker: Tracker) -> None:
+    read = [page.read(path.expanduser().resolve()) for path in run.runs]
+    names = [path.resolve().name for path in run.runs]
+    settings = [dict(_flat(one.get("settings", {}))) for one in read]
+    told = {key: [one.get(key) for one in settings] for key in dict.fromkeys(key for one in settings for key in one)}
+    differ = {key: values for key, values in told.items() if any(value != values[0] for value in values)}
+    done = [{"status": one["status"], "seconds": one.get("seconds"), **figures(one)} for one in read]
+    had = {key: [one.get(key) for one in done] for key in dict.fromkeys(key for one in done for key in one)}
+    _show("Told differently", names, differ)
+    _show("How they did", names, had)
+    if not differ:
+        say("They were told the same.")
+    summary.metrics = {"settings": differ, "figures": had}
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings by their key on the command line."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _flat(inner, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, value
+
+
+def _show(title: str, names: list[str], rows: dict[str, list[Any]]) -> None:
+    table = Table("", *map(escape, names), title=title, title_justify="left")
+    for key, values in rows.items():
+        table.add_row(escape(key), *(escape(_short(value)) for value in values))
+    if rows:
+        show(table)
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "-"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

@@ -1,0 +1,24 @@
+"""The page of an earlier run, made again from what lies in its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vd100k.config import Run
+from vd100k.console import say
+from vd100k.report import page
+from vd100k.stage_config import Report
+from vd100k.summary import Summary
+from vd100k.tracking import Tracker
+
+
+def plan(run: Run, stage: Report) -> list[str]:
+    return [f"write {_folder(run) / page.NAME}"]
+
+
+def run(run: Run, stage: Report, folder: Path, summary: Summary, tracker: Tracker) -> None:
+    say(str(page.write(_folder(run))))
+
+
+def _folder(run: Run) -> Path:
+    return (run.run or run.output_dir / "latest").expanduser().resolve()
