@@ -49,5 +49,5 @@ format: env  ## rewrite the code as check wants it
 	$(BIN)/ruff format .
 
 lock: env  ## resolve requirements.lock anew
-	$(BIN)/uv pip compile pyproject.toml --extra wandb --extra chat --extra train --extra cpu --extra dev --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra wandb --extra chat --extra sweep --extra train --extra cpu --extra dev --universal --python-version 3.11 \
 		--no-emit-index-url --no-header --no-annotate --quiet -o requirements.lock

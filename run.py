@@ -9,8 +9,8 @@ from vd100k import launch
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def main(cfg: DictConfig) -> None:
-    launch.run(cfg)
+def main(cfg: DictConfig) -> float | None:
+    return launch.run(cfg)
 
 
 if __name__ == "__main__":

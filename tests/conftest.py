@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import random
 import socket
@@ -61,6 +62,13 @@ def light_run(parsed: Callable[..., Run], tmp_path: Path) -> Callable[..., Run]:
         *(search, "stage=serve", "engine@hardware.engine=light", f"output_dir={tmp_path / 'outputs'}"),
         *("tracking=none", f"hardware.port={free_ports(3)}", *overrides),
     )
+
+
+def sweep_table(folder: Path) -> list[dict[str, str]]:
+    """The rows of the last ``sweep.csv`` of the outputs in ``folder``."""
+    path = max(folder.glob("outputs/sweeps/*/*/sweep.csv"))
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def free_ports(count: int) -> int:

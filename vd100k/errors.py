@@ -1,5 +1,7 @@
 """Errors a user can act on: what, where, and the remedy. Hydra prints them without a stack trace."""
 
+from __future__ import annotations
+
 from hydra.errors import CompactHydraException
 
 
@@ -18,6 +20,10 @@ class ConfigError(Vd100kError):
             else f"The configuration has {len(problems)} problems:"
         )
         super().__init__("\n".join([heading, *(f"  - {problem}" for problem in problems)]))
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[list[str]]]:
+        """A launcher that runs jobs in other processes brings it back pickled."""
+        return ConfigError, (self.problems,)
 
 
 class DataError(Vd100kError):

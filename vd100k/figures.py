@@ -45,7 +45,7 @@ def _curves(curves: Curves) -> Figure:
     figure = _figure(7, 4 * len(curves))
     for axes, (name, points) in zip(figure.subplots(len(curves), squeeze=False).flat, curves.items(), strict=True):
         axes.plot([step for step, _ in points], [value for _, value in points], marker=".")
-        axes.set(xlabel="step", ylabel=f"training {name}")
+        axes.set(xlabel="step", ylabel=name.replace("_", " "))
         if "loss" in name:
             axes.set_ylim(0, None)
         axes.grid(alpha=0.3)

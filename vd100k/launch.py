@@ -30,7 +30,7 @@ LOOK_BACK = {"report", "compare"}  # stages that are about earlier runs
 OWN_WORK = {"stage", "experiment", "images", "dataset", "model", "task"}
 
 
-def main(task: Callable[[], None]) -> int:
+def main(task: Callable[[], object]) -> int:
     """Call a Hydra task function, with the demo when nothing is asked for; the exit code, 130 after Ctrl-C."""
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(help.text(Path(sys.argv[0]).parent / "conf"))

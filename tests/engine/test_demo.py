@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect, sync_playwright
 
+from tests import wandb_file
 from tests.conftest import free_ports
+from tests.engine.browser import CHROMIUM
 from tests.engine.conftest import START_S, Running, rows, summary
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
@@ -30,6 +35,9 @@ def test_the_demo(launch: Callable[..., Running], tmp_path: Path) -> None:
     trained_on = {row["id"] for row in rows(tmp_path / "outputs/data/scenes-42/scene/tiny-teacher.jsonl")}
     assert len(trained_on) == 320
 
+    look_at_tracking(tmp_path)
+    look_at_page(tmp_path)
+
     again = launch(tmp_path, *demo)
     again.process.wait(120)
     said = "".join(again.lines)
@@ -42,6 +50,51 @@ def test_the_demo(launch: Callable[..., Running], tmp_path: Path) -> None:
     served.wait_for("Ctrl-C stops it", START_S)
     assert "tiny-student-tuned answers 4 of 4 questions otherwise than tiny-student." in "".join(served.lines)
     assert served.interrupt() < 10
+
+
+def look_at_tracking(folder: Path) -> None:
+    """One W&B run a stage, and the lineage from the tuned model's evaluation back to the pictures' labels."""
+    runs = {kept.job_type: kept for kept in wandb_file.read(folder)}
+    assert list(runs) == ["render", "generate", "convert", "finetune", "export", "evaluate"]
+    assert len({kept.group for kept in runs.values()}) == 1
+    assert all(kept.config["task"]["name"] == "scene" for kept in runs.values())
+    assert runs["generate"].summary["rows"] == 320
+    assert runs["generate"].summary["completion_tokens"] > 320
+    curve = [row["train/loss"] for row in runs["finetune"].history if "train/loss" in row]
+    assert len(curve) == 17
+    assert curve[-1] < 0.2 * curve[0]
+    assert runs["evaluate"].summary["after/exact_match"] >= 0.8
+    (table,) = [one for one in runs["evaluate"].artifacts if one.kind == "run_table"]
+    assert sum(file.endswith(".png") for file in table.files) >= 50
+    made = {stage: {a[:1] + a[2:4] for a in kept.artifacts if a.how == "made"} for stage, kept in runs.items()}
+    used = {stage: {a[:1] + a[2:4] for a in kept.artifacts if a.how == "used"} for stage, kept in runs.items()}
+    for earlier, later in itertools.pairwise(["generate", "convert", "finetune", "export", "evaluate"]):
+        assert made[earlier] & used[later], f"{later} used nothing of what {earlier} made"
+
+
+def look_at_page(folder: Path) -> None:
+    """The pipeline's page as a browser shows it, wide and narrow, and nothing fetched."""
+    if not CHROMIUM and "CI" not in os.environ:
+        return
+    address = (folder / "outputs/latest/report.html").resolve().as_uri()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        for width in (1280, 390):
+            page = browser.new_page(viewport={"width": width, "height": 800})
+            asked: list[str] = []
+            page.on("request", lambda request, asked=asked: asked.append(request.url))  # type: ignore[misc]
+            page.goto(address)
+            assert page.locator("section h2").all_inner_texts()[1:-1] == [
+                f"{stage} ok its own page"
+                for stage in ("render", "generate", "convert", "finetune", "export", "evaluate")
+            ]
+            assert page.locator("article img").count() >= 50
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, "nothing sticks out"
+            assert page.evaluate("[...document.images].every(i => i.naturalWidth > 0)")
+            page.get_by_role("link", name="its own page").nth(1).click()
+            expect(page.locator("h1")).to_contain_text("generate")
+            assert all(url.startswith(("file:", "data:")) for url in asked)
+        browser.close()
 
 
 def _json(text: str | None) -> object:

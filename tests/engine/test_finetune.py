@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import command_line, free_ports
+from tests import wandb_file
+from tests.conftest import command_line, free_ports, sweep_table
 from tests.engine.conftest import Running, rows, summary
 
 pytestmark = pytest.mark.engine
@@ -88,15 +89,48 @@ def test_a_rerun_reuses_the_adapter(trained: Path) -> None:
 
 def test_an_interrupted_training_goes_on_from_its_checkpoint(launch: Callable[..., Running], tmp_path: Path) -> None:
     prepare(tmp_path)
-    running = launch(tmp_path, "stage=finetune", *COMMON, *SHORT)
+    running = launch(tmp_path, "stage=finetune", *COMMON, *SHORT, "tracking=wandb")
     running.wait_for("step 10/16", 200)
     assert running.interrupt() < 10
     assert summary(tmp_path)["status"] == "interrupted"
-    done = call(tmp_path, "stage=finetune", *COMMON, *SHORT)
+    done = call(tmp_path, "stage=finetune", *COMMON, *SHORT, "tracking=wandb")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "going on from" in done.stdout
     assert "checkpoint-8" in done.stdout
     assert len(losses(tmp_path)) == 16
+    # Two files, since W&B was offline, of one run: the second goes on where the checkpoint was.
+    first, second = wandb_file.read(tmp_path)
+    assert first.id == second.id
+    steps = [[row["train/global_step"] for row in kept.history if "train/loss" in row] for kept in (first, second)]
+    assert steps[0][0] == 1
+    assert steps[0][-1] >= 10
+    assert steps[1] == list(range(9, 17))
+
+
+def test_a_sweep_trains_each_setting_once(trained: Path) -> None:
+    """Four settings, one of which swift refuses; then the same again."""
+    ranks = ["2", "4", "8", "0"]
+    steps = ["+stage.args.max_steps=4", "stage.args.logging_steps=1"]
+    sweep = ["-m", "stage=finetune", *COMMON, *steps, f"stage.args.lora_rank={','.join(ranks)}", "tracking=wandb"]
+    done = call(trained, *sweep, timeout=500)
+    assert done.returncode == 1
+    assert "3 of 4 jobs ended well" in done.stdout
+    first = sweep_table(trained)
+    assert [row["status"] for row in first] == ["ok", "ok", "ok", "failed"]
+    assert {row["stage.args.lora_rank"] for row in first[:3]} == set(ranks[:3])
+    assert [float(row["loss"]) for row in first[:3]] == sorted(float(row["loss"]) for row in first[:3])
+    assert "r` should be a positive integer" in first[3]["reason"]
+    kept = wandb_file.read(trained / "outputs/sweeps")
+    assert len({one.id for one in kept}) == 3
+    assert len({one.group for one in kept}) == 1
+    tuned = trained / "outputs/models/tiny-student"
+    assert all((tuned / f"scenes-42-scene-truth-lora_rank-{rank}/adapter").exists() for rank in ranks[:3])
+
+    again = call(trained, *sweep, timeout=300)
+    assert again.stdout.count("reusing the adapter") == 3
+    assert "  step " not in again.stdout
+    assert len({one.id for one in wandb_file.read(trained / "outputs/sweeps")}) == 3
+    assert [row["loss"] for row in sweep_table(trained)] == [row["loss"] for row in first]
 
 
 def test_an_option_swift_rejects_is_shown_in_its_words(trained: Path) -> None:

@@ -10,23 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, sweep_table
 from vd100k import sweeps
 from vd100k.config import Run
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def table(folder: Path) -> list[dict[str, str]]:
-    (path,) = folder.glob("outputs/sweeps/*/*/sweep.csv")
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def test_a_sweep_ends_with_a_table(vd100k: Call, tmp_path: Path) -> None:
     done = vd100k("-m", "stage=render", "stage.heldout=2", "stage.train=3,0,5", "sweep.metric=train")
     assert done.returncode == 1, "one of the jobs failed"
-    rows = table(tmp_path)
+    rows = sweep_table(tmp_path)
     assert [(row["stage.train"], row["status"], row["train"]) for row in rows] == [
         ("5", "ok", "5"),
         ("3", "ok", "3"),
@@ -63,6 +57,31 @@ def test_what_decides_a_training_is_part_of_its_name(
     assert done.returncode == 0, done.stderr
     line = next(line for line in done.stdout.splitlines() if "link the last checkpoint" in line)
     assert line.endswith(f"scenes-42-scene-tiny-teacher{'-' + name if name else ''}/adapter")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "stage.train=2,3,0"],
+        ["hydra/launcher=submitit_local", "stage.train=2,3,0"],
+        ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "stage.train=range(2,6)", "hydra.sweeper.sampler.seed=1"],
+    ],
+    ids=["joblib", "submitit", "optuna"],
+)
+def test_hydras_plugins_run_jobs_too(vd100k: Call, tmp_path: Path, how: list[str]) -> None:
+    """Sweeps in other processes, and a search that goes by the metric."""
+    done = vd100k("-m", "stage=render", "stage.heldout=2", "sweep.metric=train", *how)
+    rows = sweep_table(tmp_path)
+    figures = [int(row["train"]) for row in rows if row["status"] == "ok"]
+    assert figures == sorted(figures, reverse=True)
+    if "stage.train=2,3,0" in how:
+        assert figures == [3, 2]
+        assert "greater than 0" in rows[-1]["reason"]
+        assert "stage.train=0: input should be greater than 0" in done.stderr
+    else:
+        assert len(figures) == 3, done.stderr
+        best = (next(tmp_path.glob("outputs/sweeps/*/*/optimization_results.yaml"))).read_text(encoding="utf-8")
+        assert "best_value" in best
 
 
 def job(folder: Path, number: int, varied: dict[str, str], status: str, **metrics: float) -> None:

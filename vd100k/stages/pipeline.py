@@ -21,6 +21,7 @@ def plan(run: Run, stage: Pipeline) -> list[str]:
 
 
 def run(run: Run, stage: Pipeline, folder: Path, summary: Summary, tracker: Tracker) -> None:
+    tracker.leave_out()  # its steps say it all
     for number, (name, part) in enumerate(run.parts.items(), start=1):
         say(f"\n[{number}/{len(run.parts)}] {name}")
         done = Summary(name)
