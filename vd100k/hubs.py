@@ -29,17 +29,18 @@ def faults(model: Model, name: str) -> Iterator[str]:
         )
 
 
-def cached(source: str, name: str) -> bool:
-    """Whether the model's configuration lies in the hub's cache on this machine."""
+def cached(source: str, name: str) -> Path | None:
+    """The model's folder in the hub's cache on this machine; None if not even its configuration is there."""
     if source == "hf":
         from huggingface_hub import try_to_load_from_cache
 
-        return isinstance(try_to_load_from_cache(name, "config.json"), str)
+        found = try_to_load_from_cache(name, "config.json")
+        return Path(found).parent if isinstance(found, str) else None
     cache = Path(os.environ.get("MODELSCOPE_CACHE", "~/.cache/modelscope")).expanduser()
     # How ModelScope names folders: of late, and before.
     late, before = name.replace("/", "--"), name.replace(".", "___")
     patterns = (f"models/{late}/snapshots/*", f"hub/models/{before}", f"hub/{before}", f"models/{before}", before)
-    return any(found for inner in patterns for found in cache.glob(f"{inner}/config.json"))
+    return next((found.parent for inner in patterns for found in cache.glob(f"{inner}/config.json")), None)
 
 
 def settings(source: str, name: str) -> Path | None:

@@ -122,14 +122,20 @@ def test_ctrl_c_while_starting_leaves_nothing(launch: Callable[..., Running], fl
 
 
 def test_a_replica_given_up_ends_it_with_its_log(launch: Callable[..., Running], tmp_path: Path) -> None:
+    allowed = tmp_path / "allowed"
+    allowed.mkdir()
     running = launch(
         *(tmp_path, "stage=serve", "engine@hardware.engine=swift", "hardware.max_restarts=0"),
-        f"hardware.port={free_ports(1)}",
+        *(f"hardware.port={free_ports(1)}", f"hardware.allowed_media_path={allowed}"),
     )
     running.wait_for("Ctrl-C stops it", 200)
     url = running.wait_for("  URL ", 1).split()[-1]
-    image = tmp_path / "image.png"
-    Image.new("RGB", (112, 112), "red").save(image)
+    image, secret = allowed / "image.png", tmp_path / "secret.png"
+    for path in (image, secret):
+        Image.new("RGB", (112, 112), "red").save(path)
+    with _web(allowed) as site:
+        answers = {place: _ask_about(url, place) for place in (str(image), str(secret), f"{site}/image.png")}
+    assert [answer.status_code == 200 for answer in answers.values()] == [True, False, False], answers
     outcomes = tried(url, image, image)
     assert {name for name, outcome in outcomes.items() if outcome.startswith("refused")} == REFUSED["swift"], outcomes
     os.kill(running.family()[0].pid, signal.SIGKILL)
@@ -158,9 +164,7 @@ def test_media_come_from_requests_alone(fleet: Fleet, tmp_path: Path) -> None:
     Image.new("RGB", (112, 112)).save(tmp_path / "secret.png")
     with _web(tmp_path) as site:
         for place in (f"file://{tmp_path / 'secret.png'}", f"{site}/secret.png"):
-            body = _body(Image.new("RGB", (112, 112)))
-            body["messages"][0]["content"][0]["image_url"]["url"] = place  # type: ignore[index]
-            answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60)
+            answer = _ask_about(f"{url}/v1", place)
             assert answer.status_code in (400, 500)  # vLLM says 500 of a file
             assert "allowed" in answer.text
 
@@ -212,6 +216,14 @@ def _body(image: Image.Image) -> dict[str, Any]:
         {"type": "text", "text": "Describe the picture as JSON."},
     ]
     return {"model": "tiny-teacher", "max_tokens": 40, "messages": [{"role": "user", "content": content}]}
+
+
+def _ask_about(url: str, place: str) -> httpx.Response:
+    """What a server says about an image that it is to fetch itself."""
+    body = _body(Image.new("RGB", (112, 112)))
+    body["messages"][0]["content"][0]["image_url"]["url"] = place
+    model = httpx.get(f"{url}/models").json()["data"][0]["id"]
+    return httpx.post(f"{url}/chat/completions", json=body | {"model": model}, timeout=60)
 
 
 def _ask(url: str, image: Image.Image) -> dict[str, dict[str, int]]:

@@ -68,11 +68,21 @@ def weights(folder: Path, **tensors: bytes) -> Path:
     return folder
 
 
-def test_merged_weights_are_compared(light_run: Callable[..., Run], tmp_path: Path) -> None:
+def test_merged_weights_are_compared(
+    light_run: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base = weights(tmp_path / "base", a=b"a" * 9000, b=b"b" * 10)
     merged = weights(tmp_path / "merged", a=b"a" * 4500 + b"x" + b"a" * 4499, b=b"b" * 10)
     run = light_run("weights=merged", "dataset=photos", f"model.path={base}", f"paths.merged={merged}")
     assert effect.of(run, "http://127.0.0.1:1/v1") == "1 of 2 tensors are other than the base model's."
+    cache = tmp_path / "hub/models--Some--Model"
+    shutil.copytree(base, cache / "snapshots/abc")
+    (cache / "snapshots/abc/config.json").write_text("{}")
+    (cache / "refs").mkdir()
+    (cache / "refs/main").write_text("abc")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    from_hub = light_run("weights=merged", "dataset=photos", "model.path=Some/Model", f"paths.merged={merged}")
+    assert effect.of(from_hub, "http://127.0.0.1:1/v1") == "1 of 2 tensors are other than the base model's."
     shutil.copy(base / "model.safetensors", merged)
     assert (effect.of(run, "http://127.0.0.1:1/v1") or "").startswith("WARNING: all 2 tensors")
     written = (merged / "model.safetensors").read_bytes()

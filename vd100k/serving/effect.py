@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from vd100k import images, prompts, tensors
+from vd100k import hubs, images, prompts, tensors
 from vd100k.config import Run
 from vd100k.errors import DataError
 from vd100k.records import read
@@ -24,11 +24,17 @@ def of(run: Run, url: str) -> str | None:
     try:
         if run.weights == "adapter":
             return _of_adapter(run, url)
-        if run.weights == "merged" and Path(run.model.path or "").is_dir():
-            return _of_merge(Path(run.model.path or ""), run.paths.merged)
+        if run.weights == "merged" and (base := _base(run)):
+            return _of_merge(base, run.paths.merged)
     except (OSError, ValueError, DataError) as error:
         return f"Base and tuned model could not be compared: {error}"
     return None
+
+
+def _base(run: Run) -> Path | None:
+    """The folder of the base's weights, the hub's cache among them."""
+    path = Path(run.model.path or "")
+    return path if path.is_dir() else hubs.cached(run.model.source, str(path))
 
 
 def _of_adapter(run: Run, url: str) -> str | None:
