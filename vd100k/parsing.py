@@ -100,6 +100,7 @@ def _parts(cfg: DictConfig) -> dict[str, tuple[str, dict[str, Any]]]:
     return {
         name: ("ask", {**common, "weights": weights, "paths.rows": f"{stage.folder}/{cfg.model.name}.{weights}.jsonl"})
         for name, weights in (("before", "base"), ("after", "merged"))
+        if name in (stage.get("sides") or [])
     }
 
 

@@ -132,6 +132,7 @@ class Chat(Part):
 
 class Evaluate(Part):
     name: Literal["evaluate"]
+    sides: Annotated[list[Literal["before", "after"]], Field(min_length=1)]
     ask: Generate
     images: str | None
     labels: Path | None

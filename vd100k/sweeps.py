@@ -26,7 +26,7 @@ from vd100k.errors import ConfigError
 from vd100k.summary import Summary, figures
 
 # What the stages are judged by, the first that there is.
-METRICS = ("after/exact_match", "eval_loss", "loss")
+METRICS = ("after/exact_match", "before/exact_match", "eval_loss", "loss")
 DECIDE_TRAINING = re.compile(r"(stage\.(args|finetune)\..+|stage\.method|model\..+|seed|max_length|system)$")
 LONGEST = 100  # of a folder's name
 

@@ -7,10 +7,12 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, sweep_table
+from tests.chat_server import chat_server
+from tests.conftest import ROOT, draw_pictures, sweep_table
 from vd100k import sweeps
 from vd100k.config import Run
 
@@ -31,6 +33,26 @@ def test_a_sweep_ends_with_a_table(vd100k: Call, tmp_path: Path) -> None:
     assert "Traceback" not in done.stdout + done.stderr
     for row in rows:
         assert Path(tmp_path, row["folder"], "summary.json").exists()
+
+
+def test_models_are_compared_on_one_set(vd100k: Call, tmp_path: Path) -> None:
+    images = draw_pictures(tmp_path / "heldout", 4)
+    labels = [{"id": path.name, "answer": "red"} for path in sorted(images.iterdir())]
+    (tmp_path / "labels.jsonl").write_text("".join(json.dumps(label) + "\n" for label in labels))
+
+    def script(number: int, body: dict[str, Any]) -> str:
+        return "red" if body["model"] == "tiny-reader" or number % 2 else "blue"
+
+    with chat_server(script) as server:
+        done = vd100k(
+            *("-m", "stage=evaluate", "stage.sides=[before]", "model=tiny-student,tiny-reader,tiny-teacher"),
+            *("hardware=api", f"hardware.urls=[{server.url}]", "dataset=d", "task=vqa", "stage.ask.check=false"),
+            *(f"stage.images={images}", f"stage.labels={tmp_path / 'labels.jsonl'}", "stage.ask.max_in_flight=1"),
+        )
+    assert done.returncode == 0, done.stderr
+    rows = sweep_table(tmp_path)
+    assert rows[0]["model"] == "tiny-reader"
+    assert [row["before/exact_match"] for row in rows] == ["1.0", "0.5", "0.5"]
 
 
 def test_a_metric_that_nobody_has_is_said(vd100k: Call) -> None:

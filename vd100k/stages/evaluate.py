@@ -1,4 +1,4 @@
-"""The base and the tuned model asked about labelled images, side by side."""
+"""The base and the tuned model, or one of them, asked about labelled images, side by side."""
 
 from __future__ import annotations
 
@@ -66,7 +66,10 @@ def run(run: Run, stage: Evaluate, folder: Path, summary: Summary, tracker: Trac
     _show(summary.metrics, len(labels))
     say(f"answer by answer: {compared}, some of them drawn: {picture}")
     assert stage.labels is not None
-    summary.inputs = [file_facts(stage.labels, len(labels)), *folder_facts(run.paths.merged)]
+    summary.inputs = [
+        file_facts(stage.labels, len(labels)),
+        *(folder_facts(run.paths.merged) if "after" in answers else []),
+    ]
     summary.outputs = [file_facts(compared, len(labels)), file_facts(picture)]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,10 +30,24 @@ def plan(run: Run, stage: Generate) -> list[str]:
     return [*lines, f"append rows to {asking.rows_path(run)}"]
 
 
+def _figures(counts: Counts) -> Callable[[], dict[str, float]]:
+    """Looks at the counts: as they stand, and rows a second since the last look."""
+    then, before = time.monotonic(), 0
+
+    def look() -> dict[str, float]:
+        nonlocal then, before
+        now, fresh = time.monotonic(), counts.rows - counts.reused
+        rate, then, before = (fresh - before) / max(now - then, 1e-9), now, fresh
+        known = {name: value for name, value in asdict(counts).items() if value is not None}
+        return {f"generate/{name}": value for name, value in (known | {"rows_per_s": rate}).items()}
+
+    return look
+
+
 def run(run: Run, stage: Generate, folder: Path, summary: Summary, tracker: Tracker) -> None:
     counts, rows = Counts(), asking.rows_path(run)
     try:
-        with tracker.following(lambda: {f"generate/{name}": value for name, value in asdict(counts).items()}):
+        with tracker.following(_figures(counts)):
             asking.ask_all(run, folder, counts)
     finally:
         summary.counts = asdict(counts)
