@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from vd100k import conversation, images
+from vd100k import images
+from vd100k.chat import conversation
 from vd100k.images import ImageError
 
 CAP = 1_003_520

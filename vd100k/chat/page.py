@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 from openai import OpenAI, OpenAIError
 
-from vd100k import conversation
+from vd100k.chat import conversation
 from vd100k.config import Run
 from vd100k.images import ImageError
 from vd100k.stage_config import Chat
