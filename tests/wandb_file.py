@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from wandb.proto import wandb_internal_pb2
 BLOCK = 32_768
 HEADER = struct.Struct("<IHB")  # checksum, length, kind
 WHOLE, LAST = 1, 4
+PATIENCE_S = 10.0
 
 
 class Artifact(NamedTuple):
@@ -44,8 +46,14 @@ class Kept:
 
 
 def read(folder: Path) -> list[Kept]:
-    """All runs kept below ``folder``, the first started first."""
-    return [_read(path) for path in sorted(folder.glob("**/offline-run-*/run-*.wandb"))]
+    """All runs kept below ``folder``, the first started first; W&B may write their ends a moment after it returns."""
+    paths = sorted(folder.glob("**/offline-run-*/run-*.wandb"))
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        found = [_read(path) for path in paths]
+        if all(kept.exit_code is not None for kept in found) or time.monotonic() > until:
+            return found
+        time.sleep(0.1)
 
 
 def _read(path: Path) -> Kept:

@@ -24,13 +24,13 @@ def own(stage: str) -> list[str]:
         return ["images=photos", "stage.labels=labels.jsonl", "stage.images=photos"]
     if stage == "pipeline":
         return ["images=photos", "stage.evaluate.labels=labels.jsonl", "stage.evaluate.images=photos"]
-    return ["images=photos"]
+    return ["runs=[one,two]"] if stage == "compare" else ["images=photos"]
 
 
 def impossible(hardware: str, model: str, stage: str) -> bool:
     """A hosted model has no weights for a machine; a hosted machine has none for a model with weights."""
     hosted = model in {"gpt-4o", "claude-3-5-sonnet", "qwen-vl-max"}
-    if stage in {"render", "convert"}:
+    if stage in {"render", "convert", "report", "compare"}:
         return False
     if stage in {"generate", "chat"}:
         return hosted != (hardware == "api")
