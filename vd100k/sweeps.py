@@ -20,15 +20,21 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from vd100k import fingerprint
+from vd100k import summary as summaries
 from vd100k.config import Run, Sweep
 from vd100k.console import say, show
-from vd100k.errors import ConfigError
 from vd100k.summary import Summary, figures
 
 # What the stages are judged by, the first that there is.
 METRICS = ("after/exact_match", "before/exact_match", "eval_loss", "loss")
-DECIDE_TRAINING = re.compile(r"(stage\.(args|finetune)\..+|stage\.method|model\..+|seed|max_length|system)$")
-LONGEST = 100  # of a folder's name
+TRAIN = {"finetune", "pipeline"}  # stages
+# Varied keys that a training's path names already, or that decide nothing of it.
+ELSEWHERE = re.compile(
+    r"(stage|model|dataset|images|task|answers|rejected|experiment|dry_run|.*cuda_devices|.*\.?port"
+    r"|(tracking|hydra|sweep|teacher)(\..+)?|.*@teacher\..+)$"
+)
+LONGEST = 60  # bytes of a folder's name for one value
 
 Figures = dict[str, Any]
 
@@ -48,7 +54,7 @@ class Job:
 
     @property
     def status(self) -> str:
-        return str(self.summary.get("status", "not started"))
+        return str(self.summary.get("status", "no summary"))
 
     @property
     def reason(self) -> str:
@@ -83,19 +89,39 @@ def under_way() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
+def command(argv: list[str]) -> list[str]:
+    """What this run was told: of a sweep's job, what that job was."""
+    if not under_way():
+        return argv
+    return [argv[0], *(one for one in HydraConfig.get().overrides.task if not one.startswith("sweep.keys="))]
+
+
 def group() -> str | None:
     """The name that a sweep's jobs share."""
     return Path(HydraConfig.get().sweep.dir).name if under_way() else None
 
 
 def variant(keys: list[str]) -> str | None:
-    """What of ``keys`` decides a training, with this job's values: trainings of a sweep are kept apart by it."""
-    if not under_way():
+    """What of ``keys`` decides a training, with this job's values: trainings of a sweep are kept apart by it.
+
+    Null for jobs that train nothing: they look for what was trained under its plain name.
+    """
+    if not under_way() or HydraConfig.get().runtime.choices.get("stage") not in TRAIN:
         return None
     told = _told(HydraConfig.get().overrides.task)
-    parts = [f"{key.rsplit('.', 1)[-1]}-{told[key]}" for key in keys if DECIDE_TRAINING.match(key) and key in told]
-    # What the command line takes unquoted, to name one later.
-    return re.sub(r"[^\w.-]+", "_", "_".join(parts))[:LONGEST] or None
+    if "finetune" not in told.get("stage.steps", "finetune"):
+        return None
+    named = [key for key in keys if key in told and not ELSEWHERE.match(key)]
+    ends = [key.rsplit(".", 1)[-1] for key in named]
+    whole = len(set(ends)) < len(ends)  # two keys that end alike
+    parts = (f"{key if whole else end}-{_plain(told[key])}" for key, end in zip(named, ends, strict=True))
+    return "_".join(parts).replace("/", ".") or None
+
+
+def _plain(value: str) -> str:
+    """What the command line takes unquoted, and a disk as a name; what does not fit is told apart by a hash."""
+    plain = re.sub(r"[^A-Za-z0-9.-]+", "_", value)[:LONGEST].strip("_")
+    return plain if plain == value else f"{plain}-{fingerprint.of(value)[:6]}".lstrip("-")
 
 
 def metric(sweep: Sweep, those: Iterable[str]) -> str | None:
@@ -105,25 +131,23 @@ def metric(sweep: Sweep, those: Iterable[str]) -> str | None:
 
 
 def objective(run: Run, summary: Summary) -> float | None:
-    """What a search, such as Optuna's, goes by; None if nothing was measured.
-
-    Raises:
-        ConfigError: ``sweep.metric`` is nothing that was.
-    """
+    """What a search, such as Optuna's, goes by; None if nothing of the kind was measured."""
     known = summary.figures()
     name = metric(run.sweep, known)
-    if run.sweep.metric and name is None:
-        raise ConfigError([f"sweep.metric={run.sweep.metric} is none of {', '.join(known)}"])
     return known[name] if name else None
 
 
 def table(folder: Path) -> None:
     """Write ``sweep.csv`` into a sweep's folder, and show it: the best job first, failed ones last with the reason."""
     found = jobs(folder)
-    if not found:
-        return
-    sweep = Sweep.model_validate(found[0].summary.get("settings", {}).get("sweep", {"metric": None, "direction": None}))
-    judged = metric(sweep, {name for job in found for name in job.figures})
+    if not any(job.summary for job in found):
+        return  # none has begun, or they only said what they would do
+    asked = (job.summary.get("settings", {}).get("sweep") for job in found)
+    sweep = Sweep.model_validate(next(filter(None, asked), {"metric": None, "direction": None}))
+    known = dict.fromkeys(name for job in found for name in job.figures)
+    judged = metric(sweep, known)
+    if sweep.metric and judged is None:
+        say(f"sweep.metric={sweep.metric} is none of {', '.join(known)}: the jobs are in no order.")
     ordered = sorted(found, key=lambda job: _place(job, judged, sweep))
     keys = list(dict.fromkeys(key for job in found for key in job.varied))
     names = list(dict.fromkeys(name for job in ordered for name in job.figures))
@@ -176,5 +200,5 @@ def jobs(folder: Path) -> list[Job]:
 
 def _told(overrides: Any) -> dict[str, str]:
     """Overrides by their key; the last of each counts."""
-    split = (str(override).lstrip("+~").partition("=") for override in overrides)
+    split = (summaries.told(str(override)).lstrip("+~").partition("=") for override in overrides)
     return {key: value for key, _, value in split}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -27,19 +28,19 @@ class Tracker:
 
     def __init__(self, run: Run, folder: Path) -> None:
         self._run, self._folder = run, folder
-        self._on = run.tracking.name == "wandb"
+        self._on = run.tracking.name == "wandb" and os.environ.get("WANDB_MODE") != "disabled"
         self._session: Any = None
         self._id_file: Path | None = None
 
     def log(self, figures: Figures, step: int | None = None) -> None:
         """Figures by name, such as ``train/loss``; those of an earlier step than the last are passed over."""
         with self._harmless():
-            if session := self._begun():
+            if figures and (session := self._begun()):
                 session.log(figures, step=step)
 
     @contextlib.contextmanager
     def following(self, look: Callable[[], Figures]) -> Iterator[None]:
-        """Log what ``look`` finds, from time to time for as long as the block lasts."""
+        """Log what ``look`` finds, if anything, from time to time for as long as the block lasts."""
         ended = threading.Event()
 
         def follow() -> None:
@@ -70,7 +71,7 @@ class Tracker:
             if session := self._begun():
                 import wandb
 
-                shown = [[wandb.Image(str(v)) if isinstance(v, Path) else v for v in row] for row in rows]
+                shown = [[_image(cell) if isinstance(cell, Path) else cell for cell in row] for row in rows]
                 session.log({name: wandb.Table(columns=columns, data=shown)})
 
     def finish(self, summary: Summary) -> None:
@@ -108,3 +109,13 @@ class Tracker:
             if self._on:
                 say(f"W&B stopped working, the run goes on without it: {wandb_runs.first_line(error)}")
             self._on = False
+
+
+def _image(path: Path) -> Any:
+    """None for one that cannot be shown."""
+    import wandb
+
+    try:
+        return wandb.Image(str(path))
+    except Exception:  # whatever Pillow's decoders stumble over
+        return None

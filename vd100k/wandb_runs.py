@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from vd100k import fingerprint
 from vd100k.config import Run
 from vd100k.console import say
 from vd100k.summary import settings
@@ -66,9 +67,10 @@ def _init(run: Run, folder: Path, named: str | None, mode: str) -> Any:
             silent=True,
             console="off",
             disable_code=True,
+            x_disable_meta=True,  # the command line is in it, and whatever was given there
             x_save_requirements=False,
             init_timeout=START_S,
-            finish_timeout=FINISH_S,
+            finish_timeout=0 if run.tracking.upload else FINISH_S,
             finish_timeout_raises=True,
             # It would go on for hours.
             x_graphql_retry_max=4,
@@ -115,7 +117,10 @@ def _name(run: Run, place: Path) -> str:
     within = place.absolute()
     with contextlib.suppress(ValueError):
         within = within.relative_to(run.output_dir.absolute())
-    return re.sub(r"[^\w.-]+", "-", str(within), flags=re.ASCII).strip("-")[-NAME_LENGTH:]
+    plain = re.sub(r"[^\w.-]+", "-", "-".join(within.parts), flags=re.ASCII).strip("-")
+    if str(within).isascii() and len(plain) <= NAME_LENGTH:
+        return plain
+    return f"{plain[-NAME_LENGTH + 9 :]}-{fingerprint.of(str(within))[:8]}"
 
 
 def finish(session: Any, exit_code: int) -> None:

@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.engine, needs_chromium]
 BOX = "<ref>a dog</ref><box>(250,250),(750,750)</box>"
 OWNED = "document.title='owned'"
 HTML = f'''<img src="http://192.0.2.1/x.png" onerror="{OWNED}"><script>{OWNED}</script> **b**'''
+CODE = "def f():\n    return 1"
 OPENS_S = 60
 ANSWERS_MS = 30_000
 
@@ -32,7 +33,7 @@ def script(number: int, body: dict[str, Any]) -> Reply:
     question = [part["text"] for part in body["messages"][-1]["content"] if part["type"] == "text"][-1]
     if question == "too much":
         return 400, {}, json.dumps({"error": {"message": "At most 1 image(s) may be provided in one prompt."}})
-    return {"box": BOX, "html": HTML}.get(question, "Two pictures, one red and one blue.")
+    return {"box": BOX, "html": HTML, "code": CODE}.get(question, "Two pictures, one red and one blue.")
 
 
 @pytest.fixture(scope="module")
@@ -126,9 +127,14 @@ def test_html_is_shown_as_text_and_said_back_as_it_was(page: Page, server: ChatS
     expect(bot(page, 0)).to_contain_text("**b**", timeout=ANSWERS_MS)
     assert bot(page, 0).inner_text().strip() == HTML
     assert page.title() == "demo-vl"
+    ask(page, "code")
+    expect(bot(page, 1)).to_contain_text("return 1", timeout=ANSWERS_MS)
     ask(page, "more")
-    expect(bot(page, 1)).to_contain_text("one blue.", timeout=ANSWERS_MS)
-    assert server.requests[-1]["messages"][1] == {"role": "assistant", "content": HTML}
+    expect(bot(page, 2)).to_contain_text("one blue.", timeout=ANSWERS_MS)
+    assert [message["content"] for message in server.requests[-1]["messages"] if message["role"] == "assistant"] == [
+        HTML,
+        CODE,
+    ]
 
 
 def test_a_refusal_is_shown_and_the_talk_goes_on(page: Page, server: ChatServer) -> None:
@@ -137,6 +143,7 @@ def test_a_refusal_is_shown_and_the_talk_goes_on(page: Page, server: ChatServer)
     ask(page, "and now?")
     expect(page.get_by_text("one blue.")).to_be_visible(timeout=ANSWERS_MS)
     assert [message["role"] for message in server.requests[-1]["messages"]] == ["user"]
+    assert len(server.requests[-1]["messages"][0]["content"]) == 1, "what was refused is not said again"
 
 
 def test_a_broken_image_is_named(page: Page, tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ def test_pixels_as_the_model_saw_them() -> None:
 
 
 def test_json_of_other_shapes() -> None:
+    assert find("bbox " + "[" * 3000, SIZE, CAP) == []
+    assert find('[{"bbox_2d": [0, 0, 1' + "0" * 400 + ", 7]}]", SIZE, CAP) == []
     nested = '{"objects": [{"bbox": [0, 0, 700, 336], "label": "dog"}]}'
     assert find(nested, SIZE, CAP) == [Box("dog", (0, 0, 1000, 480))]
     for odd in ("NaN", "Infinity", "1e999", '"7"', "null", "true, false"):

@@ -19,6 +19,7 @@ from tests.chat_server import chat_server
 from tests.conftest import draw_pictures
 from vd100k.errors import DataError
 from vd100k.report import page, samples
+from vd100k.summary import told
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 NASTY = "<script>alert(1)</script><img src=http://192.0.2.1/x onerror=alert(1)>{{ 7*7 }}"
@@ -144,11 +145,60 @@ def test_many_rows_are_sampled(tmp_path: Path) -> None:
     line = json.dumps({"id": "x", "image": "/gone.png", "question": "?", "answer": "a" * 300}) + "\n"
     rows.write_text(line * 100_000)
     outputs = [{"path": str(rows), "rows": 100_000, "sha256": ""}]
+    failures = tmp_path / "rows.failures.jsonl"
+    failures.write_text('{"id": "x", "reason": "http_400", "detail": ""}\n' * 7_000 + '{"reason": "rare"}\n')
     began = time.monotonic()
     made = page.write(summary(tmp_path / "run", "generate", outputs=outputs))
     assert made.stat().st_size < 200_000
-    assert time.monotonic() - began < 10, "as for a hundred times fewer"
-    assert len(samples.rows(rows)) == samples.PARSED
+    assert time.monotonic() - began < 10
+    assert "<span>7,000</span>" in made.read_text(encoding="utf-8"), "failures are counted, not sampled"
+    assert "rare" in made.read_text(encoding="utf-8")
+    looked_at = samples.sample(rows)
+    assert (len(looked_at.rows), looked_at.total) == (samples.PARSED, 100_000)
+    assert "(5,000 of 100,000 rows)" in made.read_text(encoding="utf-8")
+
+
+def test_a_summary_of_before_there_were_settings(vd100k: Call, tmp_path: Path) -> None:
+    folder = summary(tmp_path / "run", "finetune", metrics={"loss": [[1, 2.0]]})
+    assert "data:image/svg+xml" in page.write(folder).read_text(encoding="utf-8")
+    summary(tmp_path / "run", "finetune", metrics=7)
+    done = vd100k("stage=report", "run=run")
+    assert "is not as vd100k writes it" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_nothing_secret_is_kept(vd100k: Call, tmp_path: Path) -> None:
+    secret = "sk-do-not-keep-me"
+    urls = f"hardware.urls=['http://me:{secret}@127.0.0.1:1/v1','http://127.0.0.1:1/v1?api_key={secret}']"
+    done = vd100k(
+        *("stage=generate", f"images={draw_pictures(tmp_path / 'p', 1)}", "hardware=api", urls, "model.served_name=m"),
+        *("stage.endpoint_wait_s=0", "stage.connect_timeout_s=1", f"+task.sampling.some_token={secret}"),
+        "tracking=wandb",
+    )
+    assert done.returncode == 1
+    run = (tmp_path / "outputs/latest").resolve()
+    kept = [path for path in run.rglob("*") if path.is_file() and ".hydra" not in path.parts]
+    assert {"summary.json", "report.html"} <= {path.name for path in kept}
+    assert all(secret.encode() not in path.read_bytes() for path in kept)
+    assert "(hidden)" in (run / "summary.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://me:SECRET@h/v1",
+        "https://SECRET@h/v1",
+        "https://u:p/SECRET@h",
+        "https://h/v1?api_key=SECRET&x=1",
+        "+stage.env.HF_TOKEN=SECRET",
+        "hardware.engine.env={HF_TOKEN:SECRET,X:1}",
+        "stage.env.PGPASSWORD=SECRET",
+    ],
+)
+def test_secrets_on_the_command_line(text: str) -> None:
+    assert "SECRET" not in told(text)
+    assert told("model.api_key_env=OPENAI_API_KEY") == "model.api_key_env=OPENAI_API_KEY"
+    assert told("task.sampling.max_tokens=5") == "task.sampling.max_tokens=5"
 
 
 def test_what_is_no_run_is_said(vd100k: Call, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ Call = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def test_a_sweep_ends_with_a_table(vd100k: Call, tmp_path: Path) -> None:
-    done = vd100k("-m", "stage=render", "stage.heldout=2", "stage.train=3,0,5", "sweep.metric=train")
+    done = vd100k("-m", "stage=render", "stage.heldout=2", "stage.train=0,3,5", "sweep.metric=train")
     assert done.returncode == 1, "one of the jobs failed"
     rows = sweep_table(tmp_path)
     assert [(row["stage.train"], row["status"], row["train"]) for row in rows] == [
@@ -57,7 +57,7 @@ def test_models_are_compared_on_one_set(vd100k: Call, tmp_path: Path) -> None:
 
 def test_a_metric_that_nobody_has_is_said(vd100k: Call) -> None:
     done = vd100k("-m", "stage=render", "stage.heldout=2", "stage.train=3", "sweep.metric=nothing")
-    assert "sweep.metric=nothing is none of train, heldout" in done.stderr
+    assert "sweep.metric=nothing is none of train, heldout" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,9 @@ def test_a_metric_that_nobody_has_is_said(vd100k: Call) -> None:
         (["stage.args.learning_rate=1e-4,2e-4", "stage.args.lora_rank=4"], "learning_rate-0.0001"),
         (["stage.finetune.args.lora_rank=4,8", "stage=pipeline"], "lora_rank-4"),
         (["model=tiny-student,tiny-reader"], None),
+        (["limit=10,20"], "limit-10"),
+        (["stage.method=sft", "stage.args.max_pixels=1,2", "model.max_pixels=3136,4000"], None),
+        (["system='Be brief.','Be brief!'"], "system-Be_brief.-"),
         (["stage.args.lora_rank=4"], None),
     ],
 )
@@ -77,8 +80,12 @@ def test_what_decides_a_training_is_part_of_its_name(
     stage = [] if any(one.startswith("stage=") for one in varied) else ["stage=finetune"]
     done = vd100k("-m", "experiment=demo", "dry_run=true", *stage, *varied)
     assert done.returncode == 0, done.stderr
-    line = next(line for line in done.stdout.splitlines() if "link the last checkpoint" in line)
-    assert line.endswith(f"scenes-42-scene-tiny-teacher{'-' + name if name else ''}/adapter")
+    lines = [line for line in done.stdout.splitlines() if "link the last checkpoint" in line]
+    jobs = 4 if len(varied) == 3 else 1 if varied == ["stage.args.lora_rank=4"] else 2
+    assert len(set(lines)) == jobs, lines
+    if jobs < 4:
+        assert f"scenes-42-scene-tiny-teacher{'-' + name if name else '/adapter'}" in lines[0]
+    assert not list(tmp_path.glob("outputs/sweeps/*/*/sweep.csv")), "nothing was done"
 
 
 @pytest.mark.parametrize(

@@ -23,17 +23,16 @@ def messages(turns: Iterable[Message], system: str, max_pixels: int) -> list[Mes
     """OpenAI chat messages of all turns; in each, images (of ``max_pixels`` at most) come before text.
 
     Neighbours of one role are one message, since chat templates want roles to take turns. What we
-    put beside a model's answers, pictures with boxes and errors, is left out.
+    put beside a model's answers, pictures with boxes and errors, is left out, and a question that
+    got no answer too: what was wrong with it would be wrong for ever.
 
     Raises:
         ImageError: a file that is no image.
     """
     said: list[Message] = [{"role": "system", "content": system}] if system else []
-    for turn in turns:
-        if (turn.get("metadata") or {}).get("title"):
-            continue
+    for turn in answered_turns(turns):
         answered = turn["role"] == "assistant"
-        text = "".join(part["text"] for part in turn["content"] if part["type"] == "text")
+        text = _text(turn)
         if answered:
             said += [{"role": "assistant", "content": html.unescape(text)}] if text else []
             continue
@@ -46,9 +45,23 @@ def messages(turns: Iterable[Message], system: str, max_pixels: int) -> list[Mes
     return said
 
 
-def as_shown(answer: str) -> str:
-    """An answer as the page takes it: it would show HTML, and fetch what that names."""
-    return html.escape(answer, quote=False)
+def answered_turns(turns: Iterable[Message]) -> list[Message]:
+    """The turns without those that only say why there is no answer, and the questions before them."""
+    kept: list[Message] = []
+    for turn in turns:
+        if not (turn.get("metadata") or {}).get("title"):
+            kept.append(turn)
+            continue
+        while kept and kept[-1]["role"] == "assistant" and not _text(kept[-1]):
+            kept.pop()
+        if kept and kept[-1]["role"] == "user":
+            kept.pop()
+    return kept
+
+
+def as_shown(answer: str) -> Message:
+    """An answer as the page takes it: of a plain text it would show HTML, fetch what that names, and cut indents."""
+    return {"role": "assistant", "content": [{"type": "text", "text": html.escape(answer, quote=False)}]}
 
 
 def stream(client: OpenAI, request: dict[str, Any]) -> Iterator[str]:
@@ -67,13 +80,17 @@ def stream(client: OpenAI, request: dict[str, Any]) -> Iterator[str]:
 
 def drawn(answer: str, turns: Iterable[Message], max_pixels: int) -> Image.Image | None:
     """The picture sent last with the boxes that the answer names; None if it names none."""
-    paths = [path for turn in turns if turn["role"] == "user" for path in _files(turn)]
+    paths = [path for turn in answered_turns(turns) if turn["role"] == "user" for path in _files(turn)]
     if not paths:
         return None
     with Image.open(paths[-1]) as image:
         picture = pixels.rgb(image)
     boxes = grounding.find(answer, picture.size, max_pixels)
     return grounding.draw(picture, boxes) if boxes else None
+
+
+def _text(turn: Message) -> str:
+    return "".join(part["text"] for part in turn["content"] if part["type"] == "text")
 
 
 def _files(turn: Message) -> list[Path]:

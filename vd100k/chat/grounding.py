@@ -8,7 +8,6 @@ Qwen-VL and Qwen2-VL say ``<ref>a dog</ref><box>(x1,y1),(x2,y2)</box>`` in thous
 from __future__ import annotations
 
 import functools
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ CORNERS = r"\(\s*(\d{1,4})\s*,\s*(\d{1,4})\s*\)\s*,\s*\(\s*(\d{1,4})\s*,\s*(\d{1
 BOX = re.compile(rf"(?:<box>|<\|box_start\|>)?{CORNERS}(?:</box>|<\|box_end\|>)?")
 LABEL = re.compile(r"(?:<ref>|<\|object_ref_start\|>)(.*?)(?:</ref>|<\|object_ref_end\|>)", re.DOTALL)
 THOUSANDTHS = 1000
+FAR = 1e6  # pixels, or thousandths: outside any picture
 COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080")
 # On Linux, macOS and Windows.
 CHINESE = (
@@ -44,7 +44,10 @@ class Box:
 
 def find(answer: str, size: Size, max_pixels: int) -> list[Box]:
     """The boxes in an answer about a picture of ``size``, which the model saw under ``max_pixels``."""
-    found = list(_in_json(answer, size, max_pixels)) if "bbox" in answer else list(_in_text(answer, size))
+    try:
+        found = list(_in_json(answer, size, max_pixels)) if "bbox" in answer else list(_in_text(answer, size))
+    except (ValueError, RecursionError):  # small models repeat a digit, or a bracket, without end
+        return []
     return [box for box in found if box.corners[0] < box.corners[2] and box.corners[1] < box.corners[3]]
 
 
@@ -106,7 +109,7 @@ def _objects(read: Any) -> Iterator[dict[str, Any]]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int | float) and -FAR < value < FAR  # which NaN is not, either
 
 
 def _scaled(corners: list[int] | list[float], size: Size, seen: Size) -> tuple[int, int, int, int]:

@@ -18,8 +18,6 @@ from vd100k.stage_config import Chat
 
 CSS = 'button[aria-label="Share"] { display: none }'  # it would send the picture to a site
 
-Shown = str | list[Any]  # text, or text with a picture below it
-
 LARGEST = "64mb"  # of an image, as of a request's body
 # Gradio's own theme, with the fonts that every machine has: the page asks nobody else for anything.
 THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
@@ -55,25 +53,22 @@ def opened(stage: Chat, page: gr.Blocks) -> Iterator[None]:
 
 def build(run: Run, client: OpenAI, models: list[str]) -> gr.Blocks:
     """The page for those of a server's ``models``, its settings those of the run's task."""
-    sampling = run.task.sampling
-    tokens = sampling.get("max_tokens") or 1024
+    sampling = dict(run.task.sampling)
+    # Null is for models that do not take an option.
+    sliders = {name: slider for name, slider in _sliders(sampling).items() if sampling.get(name, 0) is not None}
+    fixed = {name: value for name, value in sampling.items() if name not in sliders and value is not None}
 
     def answer(
-        message: dict[str, Any],
-        history: list[conversation.Message],
-        model: str,
-        system: str,
-        temperature: float,
-        top_p: float,
-        max_tokens: float,
-    ) -> Iterator[Shown]:
+        message: dict[str, Any], history: list[conversation.Message], model: str, system: str, *chosen: float
+    ) -> Iterator[list[Any]]:
         turns = [*history, _turn(message)]
-        chosen = {"temperature": temperature, "top_p": top_p, "max_tokens": int(max_tokens)}
         text = ""
         try:
             said = conversation.messages(turns, system, run.model.max_pixels)
-            for text in conversation.stream(client, {**sampling, **chosen, "model": model, "messages": said}):
-                yield conversation.as_shown(text)
+            # Any option of any server, the client's own or not.
+            options = fixed | dict(zip(sliders, chosen, strict=True))
+            for text in conversation.stream(client, {"model": model, "messages": said, "extra_body": options}):
+                yield [conversation.as_shown(text)]
             picture = conversation.drawn(text, turns, run.model.max_pixels)
         except (ImageError, OpenAIError) as error:
             yield [conversation.as_shown(text), _failed(error)]
@@ -85,9 +80,7 @@ def build(run: Run, client: OpenAI, models: list[str]) -> gr.Blocks:
     settings = [
         gr.Dropdown(list(dict.fromkeys([run.served_name, *models])), label="Model"),
         gr.Textbox(run.task.system_prompt or "", label="System prompt", lines=2),
-        gr.Slider(0, 2, sampling.get("temperature", 1.0), step=0.05, label="Temperature"),
-        gr.Slider(0.05, 1, sampling.get("top_p", 1.0), step=0.05, label="Top p"),
-        gr.Slider(1, max(8192, tokens), tokens, step=1, label="Max tokens"),
+        *sliders.values(),
     ]
     return gr.ChatInterface(
         answer,
@@ -106,9 +99,20 @@ def build(run: Run, client: OpenAI, models: list[str]) -> gr.Blocks:
     )
 
 
-def _failed(error: Exception) -> gr.ChatMessage:
+def _sliders(sampling: dict[str, Any]) -> dict[str, gr.Slider]:
+    """For what may be set on the page, by its name in a request."""
+    most = "max_completion_tokens" if "max_completion_tokens" in sampling else "max_tokens"
+    tokens = sampling.get(most) or 1024
+    return {
+        "temperature": gr.Slider(0, 2, sampling.get("temperature", 1.0), step=0.05, label="Temperature"),
+        "top_p": gr.Slider(0.05, 1, sampling.get("top_p", 1.0), step=0.05, label="Top p"),
+        most: gr.Slider(1, max(8192, tokens), tokens, step=1, label="Max tokens"),
+    }
+
+
+def _failed(error: Exception) -> conversation.Message:
     """Beside the talk, not in it: ``conversation`` leaves out what has a title."""
-    return gr.ChatMessage(conversation.as_shown(str(error)), metadata={"title": "No answer"})
+    return conversation.as_shown(str(error)) | {"metadata": {"title": "No answer"}}
 
 
 def _turn(message: dict[str, Any]) -> conversation.Message:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; ``wide`` columns of numbers stand right."""
+    """Cells as text."""
 
     kind: ClassVar[str] = "table"
     title: str

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,17 +20,41 @@ SIDE = 320  # pixels, of a picture on the page
 BINS = 12
 
 
-def rows(path: Path, most: int = PARSED) -> list[Row]:
-    """Rows of a JSONL file, evenly spaced, ``most`` at the most; none if there is no such file."""
+@dataclass(frozen=True)
+class Sample:
+    """Rows of a file, evenly spaced, and how many there are in all."""
+
+    rows: list[Row]
+    total: int
+
+    @property
+    def note(self) -> str:
+        """For a title, where not all were looked at."""
+        return f" ({len(self.rows):,} of {self.total:,} rows)" if len(self.rows) < self.total else ""
+
+
+def sample(path: Path, most: int = PARSED) -> Sample:
+    """Of a JSONL file, ``most`` rows at the most; none if there is no such file."""
     if not path.is_file():
-        return []
+        return Sample([], 0)
     with path.open("rb") as lines:
-        step = -(-sum(1 for _ in lines) // most) or 1
+        total = sum(1 for _ in lines)
     with path.open("rb") as lines:
-        return list(_parsed(islice(lines, 0, None, step)))
+        return Sample(list(_parsed(islice(lines, 0, None, -(-total // most) or 1))), total)
 
 
-def _parsed(lines: Iterator[bytes]) -> Iterator[Row]:
+def by_reason(path: Path, most: int) -> dict[str, tuple[int, list[Row]]]:
+    """How many rows of a JSONL file have each ``reason``, and the first ``most`` of them; often ones first."""
+    found: dict[str, tuple[int, list[Row]]] = {}
+    if path.is_file():
+        with path.open("rb") as lines:
+            for row in _parsed(lines):
+                count, first = found.get(str(row.get("reason")), (0, []))
+                found[str(row.get("reason"))] = count + 1, [*first, row] if len(first) < most else first
+    return dict(sorted(found.items(), key=lambda pair: -pair[1][0]))
+
+
+def _parsed(lines: Iterable[bytes]) -> Iterator[Row]:
     for line in lines:
         with contextlib.suppress(orjson.JSONDecodeError):
             row = orjson.loads(line)

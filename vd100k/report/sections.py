@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from vd100k.report.blocks import Bars, Card, Figure, Gallery, Section, Table, Text
-from vd100k.report.samples import data_url, histogram, rows, spread, thumbnail
+from vd100k.report.samples import by_reason, data_url, histogram, sample, spread, thumbnail
 from vd100k.scoring import judge
 from vd100k.summary import figures
 
@@ -33,14 +32,20 @@ def section(summary: Summary, link: str | None = None) -> Section:
 def _generate(summary: Summary) -> Blocks:
     blocks: Blocks = []
     if path := _first(summary, ".jsonl"):
-        answered = rows(path)
+        looked_at = sample(path)
+        answered = looked_at.rows
         blocks.append(Gallery("Answers", [_answer(row) for row in spread(answered, SHOWN)]))
-        blocks.append(Bars("Length of the answers, characters", histogram([len(str(r["answer"])) for r in answered])))
+        lengths = [len(str(row.get("answer"))) for row in answered]
+        blocks.append(Bars(f"Length of the answers, characters{looked_at.note}", histogram(lengths)))
         tokens = [int(row["completion_tokens"]) for row in answered if row.get("completion_tokens")]
-        blocks.append(Bars("Length of the answers, tokens", histogram(tokens)))
-        failed = rows(path.with_name(f"{path.stem}.failures.jsonl"))
-        blocks.append(Bars("Without an answer, by reason", Counter(str(row["reason"]) for row in failed).most_common()))
-        details = [[str(row["id"]), str(row["reason"]), _clip(row["detail"])] for row in spread(failed, SHOWN)]
+        blocks.append(Bars(f"Length of the answers, tokens{looked_at.note}", histogram(tokens)))
+        failed = by_reason(path.with_name(f"{path.stem}.failures.jsonl"), PER_REASON)
+        blocks.append(Bars("Without an answer, by reason", [(reason, count) for reason, (count, _) in failed.items()]))
+        details = [
+            [str(row.get("id")), reason, _clip(row.get("detail"))]
+            for reason, (_, those) in failed.items()
+            for row in those
+        ]
         blocks.append(Table("Some without an answer", ["image", "reason", "detail"], details))
     return blocks
 
@@ -54,14 +59,12 @@ def _convert(summary: Summary) -> Blocks:
     ]
     if path := _first(summary):
         cards = []
-        by_reason: dict[str, list[Summary]] = {}
-        for row in rows(path.parent / "rejected.jsonl"):
-            by_reason.setdefault(str(row["reason"]), []).append(row)
-        for reason, those in by_reason.items():
-            for row in those[:PER_REASON]:
-                kept = row["row"] if isinstance(row["row"], dict) else {"answer": row["row"]}
-                texts = [Text(reason, _clip(row["detail"]), "wrong"), Text("answer", _clip(kept.get("answer")))]
-                cards.append(Card(str(row["id"]), thumbnail(kept.get("image")), texts))
+        for reason, (_, those) in by_reason(path.parent / "rejected.jsonl", PER_REASON).items():
+            for row in those:
+                whole = row.get("row")
+                kept = whole if isinstance(whole, dict) else {"answer": whole}
+                texts = [Text(reason, _clip(row.get("detail")), "wrong"), Text("answer", _clip(kept.get("answer")))]
+                cards.append(Card(str(row.get("id")), thumbnail(kept.get("image")), texts))
         blocks.append(Gallery("Some that were rejected", cards))
     blocks.append(_files(summary))
     return blocks
@@ -71,12 +74,12 @@ def _finetune(summary: Summary) -> Blocks:
     from vd100k import figures as drawing  # only now: matplotlib takes a while
 
     curves = {name: points for name, points in summary["metrics"].items() if points}
-    stage = summary["settings"]["stage"]
+    stage = summary.get("settings", {}).get("stage", {"method": "sft", "args": {}})
     settings = [[name, _clip(value)] for name, value in stage["args"].items() if value is not None]
-    blocks: Blocks = [Table(f"swift {stage['method']}", ["option", "value"], settings)]
-    if curves:
-        blocks.insert(0, Figure("While it trained", data_url("image/svg+xml", drawing.curves_svg(curves))))
-    return blocks
+    options = Table(f"swift {stage['method']}", ["option", "value"], settings)
+    if not curves:
+        return [options]
+    return [Figure("While it trained", data_url("image/svg+xml", drawing.curves_svg(curves))), options]
 
 
 def _evaluate(summary: Summary) -> Blocks:
@@ -88,7 +91,9 @@ def _evaluate(summary: Summary) -> Blocks:
     blocks: Blocks = [Table("Held-out images", ["", *sides], percent)]
     if path := _first(summary, ".jsonl"):
         judged = [
-            (row, {side: judge(row.get(side), row["label"]) for side in sides}) for row in rows(path) if "label" in row
+            (row, {side: judge(row.get(side), row["label"]) for side in sides})
+            for row in sample(path).rows
+            if "label" in row
         ]
         last = list(sides)[-1]
         judged.sort(key=lambda pair: pair[1][last].field_accuracy)
@@ -98,7 +103,7 @@ def _evaluate(summary: Summary) -> Blocks:
             for side, score in scores.items():
                 texts.append(Text(side, _clip(row.get(side)), "right" if score.exact_match else "wrong"))
             cards.append(Card(str(row["id"]), thumbnail(row.get("image")), texts))
-        blocks.append(Gallery("Before and after, the worst first", cards))
+        blocks.append(Gallery(f"{' and '.join(sides).capitalize()}, the worst first", cards))
     return blocks
 
 

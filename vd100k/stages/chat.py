@@ -64,7 +64,8 @@ def _imported(uploads: str) -> ModuleType:
     """The page's module, only now: Gradio takes seconds to import."""
     # It would send statistics and ask for its newest version; and look for its own page through a proxy.
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": uploads}
-    os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), *LOOPBACK]))
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), *LOOPBACK]))
     from vd100k.chat import page
 
     return page

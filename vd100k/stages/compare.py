@@ -25,6 +25,7 @@ def plan(run: Run, stage: Compare) -> list[str]:
 
 
 def run(run: Run, stage: Compare, folder: Path, summary: Summary, tracker: Tracker) -> None:
+    tracker.leave_out()
     read = [page.read(path.expanduser().resolve()) for path in run.runs]
     names = [path.resolve().name for path in run.runs]
     settings = [dict(_flat(one.get("settings", {}))) for one in read]
@@ -36,7 +37,6 @@ def run(run: Run, stage: Compare, folder: Path, summary: Summary, tracker: Track
     _show("How they did", names, had)
     if not differ:
         say("They were told the same.")
-    summary.metrics = {"settings": differ, "figures": had}
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -44,7 +44,7 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict) and value:
         for key, inner in value.items():
             yield from _flat(inner, f"{name}.{key}" if name else str(key))
-    else:
+    elif name:
         yield name, value
 
 

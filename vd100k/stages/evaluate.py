@@ -36,7 +36,7 @@ def plan(run: Run, stage: Evaluate) -> list[str]:
         if part.hardware.urls is None:
             planned += [f"{name}: unless it runs already, for the duration:", *map(str, commands.replicas(part))]
         planned.append(f"{name}: ask {part.served_name} about {part.images}, append rows to {part.paths.rows}")
-    return [*planned, f"compare both with {stage.labels}"]
+    return [*planned, f"compare with {stage.labels}"]
 
 
 def run(run: Run, stage: Evaluate, folder: Path, summary: Summary, tracker: Tracker) -> None:
@@ -53,7 +53,7 @@ def run(run: Run, stage: Evaluate, folder: Path, summary: Summary, tracker: Trac
     scores = {name: {id: judge(said.get(id), label) for id, label in labels.items()} for name, said in answers.items()}
     summary.metrics = {name: mean(list(judged.values()))._asdict() for name, judged in scores.items()}
     images = {picture.id: picture.path for picture in find(str(stage.images), image_folder=run.image_folder)}
-    compared = stage.folder / f"{run.model.name}.compared.jsonl"
+    compared = stage.folder / f"{_name(run)}.compared.jsonl"
     write_lines(
         compared,
         [
@@ -62,7 +62,6 @@ def run(run: Run, stage: Evaluate, folder: Path, summary: Summary, tracker: Trac
         ],
     )
     picture = _draw(run, stage, answers, scores)
-    tracker.table("answers", ["id", "image", "label", *answers], _worst_first(images, labels, answers, scores))
     _show(summary.metrics, len(labels))
     say(f"answer by answer: {compared}, some of them drawn: {picture}")
     assert stage.labels is not None
@@ -71,6 +70,11 @@ def run(run: Run, stage: Evaluate, folder: Path, summary: Summary, tracker: Trac
         *(folder_facts(run.paths.merged) if "after" in answers else []),
     ]
     summary.outputs = [file_facts(compared, len(labels)), file_facts(picture)]
+    tracker.table("answers", ["id", "image", "label", *answers], _worst_first(images, labels, answers, scores))
+
+
+def _name(run: Run) -> str:
+    return "-".join(filter(None, [run.model.name, run.variant]))
 
 
 def _worst_first(
@@ -115,7 +119,7 @@ def _structured(label: Any, reader: str) -> Any:
 
 def _draw(run: Run, stage: Evaluate, answers: dict[str, Answers], scores: dict[str, dict[str, Score]]) -> Path:
     """The first images with their answers before and after, as PNG."""
-    path = stage.folder / f"{run.model.name}.compared.png"
+    path = stage.folder / f"{_name(run)}.compared.png"
     answered = {id for said in answers.values() for id in said}
     labelled = answered & next(iter(scores.values())).keys()
     found = find(str(stage.images), image_folder=run.image_folder)

@@ -31,11 +31,13 @@ def plan(run: Run, stage: Generate) -> list[str]:
 
 
 def _figures(counts: Counts) -> Callable[[], dict[str, float]]:
-    """Looks at the counts: as they stand, and rows a second since the last look."""
+    """Looks at the counts: as they stand, and rows a second since the last look; nothing before the first request."""
     then, before = time.monotonic(), 0
 
     def look() -> dict[str, float]:
         nonlocal then, before
+        if not counts.requests:
+            return {}
         now, fresh = time.monotonic(), counts.rows - counts.reused
         rate, then, before = (fresh - before) / max(now - then, 1e-9), now, fresh
         known = {name: value for name, value in asdict(counts).items() if value is not None}

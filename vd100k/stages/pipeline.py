@@ -12,6 +12,8 @@ from vd100k.stage_config import Pipeline
 from vd100k.summary import Summary
 from vd100k.tracking import Tracker
 
+JUDGED = ("finetune", "evaluate")  # whose figures are the pipeline's too
+
 
 def plan(run: Run, stage: Pipeline) -> list[str]:
     lines: list[str] = []
@@ -33,8 +35,8 @@ def run(run: Run, stage: Pipeline, folder: Path, summary: Summary, tracker: Trac
                 summary.counts[key] = summary.counts.get(key, 0) + done.counts.get(key, 0)
         summary.inputs += done.inputs
         summary.outputs += done.outputs
-        if name == "evaluate":
-            summary.metrics = done.metrics
+        if name in JUDGED:
+            summary.metrics |= done.metrics
     say(f"\n{summary.counts['requests']} requests sent, {summary.counts['reused']} answers reused. What was made:")
     for output in summary.outputs:
         say(f"  {output['path']}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vd100k.config import Run
 from vd100k.console import say
+from vd100k.errors import DataError
 from vd100k.report import page
 from vd100k.stage_config import Report
 from vd100k.summary import Summary
@@ -17,7 +18,10 @@ def plan(run: Run, stage: Report) -> list[str]:
 
 
 def run(run: Run, stage: Report, folder: Path, summary: Summary, tracker: Tracker) -> None:
-    say(str(page.write(_folder(run))))
+    try:
+        say(str(page.write(_folder(run))))
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise DataError(f"{_folder(run)}: its summary.json is not as vd100k writes it: {error!r}") from error
 
 
 def _folder(run: Run) -> Path:
