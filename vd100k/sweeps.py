@@ -31,7 +31,7 @@ METRICS = ("after/exact_match", "before/exact_match", "eval_loss", "loss")
 TRAIN = {"finetune", "pipeline"}  # stages
 # Varied keys that a training's path names already, or that decide nothing of it.
 ELSEWHERE = re.compile(
-    r"(stage|model|dataset|images|task|answers|rejected|experiment|dry_run|.*cuda_devices|.*\.?port"
+    r"(stage|model|dataset|images|task|answers|rejected|experiment|dry_run|(.*\.)?(port|cuda_devices)"
     r"|(tracking|hydra|sweep|teacher)(\..+)?|.*@teacher\..+)$"
 )
 LONGEST = 60  # bytes of a folder's name for one value
