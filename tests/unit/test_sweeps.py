@@ -99,7 +99,8 @@ def test_what_decides_a_training_is_part_of_its_name(
 )
 def test_hydras_plugins_run_jobs_too(vd100k: Call, tmp_path: Path, how: list[str]) -> None:
     """Sweeps in other processes, and a search that goes by the metric."""
-    done = vd100k("-m", "stage=render", "stage.heldout=2", "sweep.metric=train", *how)
+    apart = "stage.folder=outputs/drawn-${stage.train}"  # where they are drawn at the same time
+    done = vd100k("-m", "stage=render", "stage.heldout=2", "sweep.metric=train", apart, *how)
     rows = sweep_table(tmp_path)
     figures = [int(row["train"]) for row in rows if row["status"] == "ok"]
     assert figures == sorted(figures, reverse=True)
