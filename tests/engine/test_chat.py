@@ -107,6 +107,7 @@ def test_several_images_and_turns_with_the_settings(page: Page, server: ChatServ
     page.get_by_label("System prompt").fill("Be brief.")
     page.get_by_label("number input for Max tokens").fill("77")
     page.get_by_label("number input for Max tokens").blur()
+    expect(page.get_by_label("range slider for Max tokens")).to_have_value("77")
     ask(page, "What are they?", *images)
     expect(bot(page, 0)).to_contain_text("one blue.", timeout=ANSWERS_MS)
     ask(page, "And now?")

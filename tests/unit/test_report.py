@@ -167,18 +167,22 @@ def test_a_summary_of_before_there_were_settings(vd100k: Call, tmp_path: Path) -
     assert "Traceback" not in done.stderr
 
 
-def test_nothing_secret_is_kept(vd100k: Call, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage", ["generate", "render"])
+def test_nothing_secret_is_kept(vd100k: Call, tmp_path: Path, stage: str) -> None:
+    """Of a run that fails at such an address, and of one that W&B hears of."""
     secret = "sk-do-not-keep-me"
     urls = f"hardware.urls=['http://me:{secret}@127.0.0.1:1/v1','http://127.0.0.1:1/v1?api_key={secret}']"
+    asks = ["stage.endpoint_wait_s=0", "stage.connect_timeout_s=1", "model.served_name=m"]
+    draws = ["stage.train=2", "stage.heldout=2", "tracking=wandb"]
     done = vd100k(
-        *("stage=generate", f"images={draw_pictures(tmp_path / 'p', 1)}", "hardware=api", urls, "model.served_name=m"),
-        *("stage.endpoint_wait_s=0", "stage.connect_timeout_s=1", f"+task.sampling.some_token={secret}"),
-        "tracking=wandb",
+        *(f"stage={stage}", f"images={draw_pictures(tmp_path / 'p', 1)}", "hardware=api", urls),
+        *(f"+task.sampling.some_token={secret}", *(asks if stage == "generate" else draws)),
     )
-    assert done.returncode == 1
+    assert done.returncode == (stage == "generate"), done.stderr
     run = (tmp_path / "outputs/latest").resolve()
     kept = [path for path in run.rglob("*") if path.is_file() and ".hydra" not in path.parts]
     assert {"summary.json", "report.html"} <= {path.name for path in kept}
+    assert any(path.suffix == ".wandb" for path in kept) == (stage == "render")
     assert all(secret.encode() not in path.read_bytes() for path in kept)
     assert "(hidden)" in (run / "summary.json").read_text(encoding="utf-8")
 
