@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
@@ -128,6 +128,11 @@ def variant(keys: list[str]) -> str | None:
     return sweeps.variant(keys)
 
 
+def or_else(given: Any, other: Any) -> Any:
+    """The first where there is something in it; a list as OmegaConf wants them."""
+    return given or (OmegaConf.create(other) if isinstance(other, list) else other)
+
+
 def joined(*names: object) -> str:
     """The names there are, with dashes between them."""
     return "-".join(str(name) for name in names if name is not None)
@@ -145,6 +150,6 @@ OmegaConf.register_new_resolver("comma", ",".join, replace=True)
 OmegaConf.register_new_resolver(
     "folder_or_name", lambda path: Path(path).name if Path(path).is_dir() else path, replace=True
 )
-OmegaConf.register_new_resolver("or_else", lambda given, other: given or other, replace=True)
+OmegaConf.register_new_resolver("or_else", or_else, replace=True)
 # A value that depends on another being there.
 OmegaConf.register_new_resolver("when", lambda given, value: None if given is None else value, replace=True)

@@ -103,3 +103,11 @@ def test_a_port_in_use_is_named(vd100k: Callable[..., Result]) -> None:
     assert done.returncode == 1
     assert f"port {port} is in use" in done.stderr
     assert "hardware.port=PORT" in done.stderr
+
+
+@pytest.mark.parametrize("stage", ["generate", "serve", "pipeline"])
+def test_all_that_is_set_can_be_printed(vd100k: Callable[..., Result], stage: str) -> None:
+    done = vd100k("--cfg", "job", "--resolve", f"stage={stage}", "images=photos")
+    assert done.returncode == 0, done.stderr
+    assert "variant: null" in done.stdout
+    assert "${" not in done.stdout
