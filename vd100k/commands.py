@@ -59,6 +59,13 @@ def flags(args: dict[str, Any], style: str) -> list[str]:
 RUN_FOLDER = "RUN_FOLDER"  # stands for it in options that name a file there
 
 
+def asked(run: Run) -> list[str]:
+    """Whom a run asks, in lines: addresses elsewhere, or the commands of servers of its own."""
+    if run.hardware.urls is None:
+        return ["unless such a server runs already, for the duration:", *map(str, replicas(run))]
+    return [f"ask {run.served_name} at {url}" for url in run.hardware.urls]
+
+
 def replicas(run: Run, folder: Path = Path(RUN_FOLDER)) -> list[Command]:
     """One server command a replica, devices and ports assigned in order; of an engine with steps, these.
 

@@ -191,6 +191,11 @@ class Run(Part):
         return self.model_copy(update={"tracking": grouped, "parts": parts})
 
     @property
+    def full_name(self) -> str:
+        """The model's name, with the variant where there is one."""
+        return "-".join(filter(None, [self.model.name, self.variant]))
+
+    @property
     def served_name(self) -> str:
         """The model name that requests carry."""
         engine = self.hardware.engine

@@ -56,7 +56,7 @@ def _init(run: Run, folder: Path, named: str | None, mode: str) -> Any:
         entity=run.tracking.entity,
         group=run.tracking.group,
         job_type=run.stage.name,
-        name="-".join(filter(None, [run.stage.name, run.model.name, run.variant])),
+        name=f"{run.stage.name}-{run.full_name}",
         id=named,
         resume="allow" if named else None,
         dir=str(folder),

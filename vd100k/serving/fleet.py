@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 POLL_S = 0.2
 PROBE_S = 2.0
+KEPT_POLL_S = 0.5
+ENDS = "Ctrl-C stops it."
 
 
 @dataclass
@@ -47,6 +49,16 @@ class Fleet:
         vital = [self.balancer] if self.balancer and self.balancer.state == "given up" else self.replicas
         if vital and all(service.state == "given up" for service in vital):
             raise ServerError(vital[-1].last_words)
+
+    def keep(self) -> None:
+        """Until it is interrupted; raises what ``check`` does."""
+        try:
+            say(ENDS)
+            while True:
+                self.check()
+                time.sleep(KEPT_POLL_S)
+        except KeyboardInterrupt:
+            say("stopping")
 
 
 @contextlib.contextmanager

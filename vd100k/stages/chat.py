@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
@@ -23,14 +22,9 @@ from vd100k.tracking import Tracker
 if TYPE_CHECKING:
     from openai import OpenAI
 
-POLL_S = 0.5
-
 
 def plan(run: Run, stage: Chat) -> list[str]:
-    lines = [f"ask {run.served_name} at {url}" for url in run.hardware.urls or []]
-    if run.hardware.urls is None:
-        lines = ["unless such a server runs already, for the duration:", *map(str, commands.replicas(run))]
-    return [*lines, f"a page at {_address(stage)}"]
+    return [*commands.asked(run), f"a page at {_address(stage)}"]
 
 
 def run(run: Run, stage: Chat, folder: Path, summary: Summary, tracker: Tracker) -> None:
@@ -41,13 +35,8 @@ def run(run: Run, stage: Chat, folder: Path, summary: Summary, tracker: Tracker)
             page = _imported(uploads)
             built = page.build(run, _client(run, stage, url), served(url, key_of(run)) or [])
         with page.opened(stage, built):
-            say(f"\n  page   {_address(stage)}\n  model  {run.served_name} at {url}\n\nCtrl-C stops it.")
-            try:
-                while True:
-                    servers.check()
-                    time.sleep(POLL_S)
-            except KeyboardInterrupt:
-                say("stopping")
+            say(f"\n  page   {_address(stage)}\n  model  {run.served_name} at {url}\n")
+            servers.keep()
 
 
 def _check(stage: Chat) -> None:

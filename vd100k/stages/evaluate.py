@@ -53,7 +53,7 @@ def run(run: Run, stage: Evaluate, folder: Path, summary: Summary, tracker: Trac
     scores = {name: {id: judge(said.get(id), label) for id, label in labels.items()} for name, said in answers.items()}
     summary.metrics = {name: mean(list(judged.values()))._asdict() for name, judged in scores.items()}
     images = {picture.id: picture.path for picture in find(str(stage.images), image_folder=run.image_folder)}
-    compared = stage.folder / f"{_name(run)}.compared.jsonl"
+    compared = stage.folder / f"{run.full_name}.compared.jsonl"
     write_lines(
         compared,
         [
@@ -61,7 +61,7 @@ def run(run: Run, stage: Evaluate, folder: Path, summary: Summary, tracker: Trac
             for id, label in labels.items()
         ],
     )
-    picture = _draw(run, stage, answers, scores)
+    picture = _draw(run, stage, images, answers, scores)
     _show(summary.metrics, len(labels))
     say(f"answer by answer: {compared}, some of them drawn: {picture}")
     assert stage.labels is not None
@@ -71,10 +71,6 @@ def run(run: Run, stage: Evaluate, folder: Path, summary: Summary, tracker: Trac
     ]
     summary.outputs = [file_facts(compared, len(labels)), file_facts(picture)]
     tracker.table("answers", ["id", "image", "label", *answers], _worst_first(images, labels, answers, scores))
-
-
-def _name(run: Run) -> str:
-    return "-".join(filter(None, [run.model.name, run.variant]))
 
 
 def _worst_first(
@@ -117,16 +113,16 @@ def _structured(label: Any, reader: str) -> Any:
     return label
 
 
-def _draw(run: Run, stage: Evaluate, answers: dict[str, Answers], scores: dict[str, dict[str, Score]]) -> Path:
+def _draw(
+    run: Run, stage: Evaluate, images: dict[str, str], answers: dict[str, Answers], scores: dict[str, dict[str, Score]]
+) -> Path:
     """The first images with their answers before and after, as PNG."""
-    path = stage.folder / f"{_name(run)}.compared.png"
+    path = stage.folder / f"{run.full_name}.compared.png"
     answered = {id for said in answers.values() for id in said}
     labelled = answered & next(iter(scores.values())).keys()
-    found = find(str(stage.images), image_folder=run.image_folder)
-    pictures = list(islice((picture for picture in found if picture.id in labelled), SHOWN))
     rows = [
-        figures.Compared(Path(p.path), {n: (answers[n].get(p.id), bool(scores[n][p.id].exact_match)) for n in scores})
-        for p in pictures
+        figures.Compared(Path(images[id]), {n: (answers[n].get(id), bool(scores[n][id].exact_match)) for n in scores})
+        for id in islice((id for id in images if id in labelled), SHOWN)
     ]
     figures.comparison(rows, f"{run.model.name} on held-out images", path)
     return path

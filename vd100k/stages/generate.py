@@ -19,9 +19,7 @@ from vd100k.tracking import Tracker
 
 def plan(run: Run, stage: Generate) -> list[str]:
     """The endpoints or server commands, the rows still to make, and the file they go to."""
-    lines = [f"ask {run.served_name} at {url}" for url in run.hardware.urls or []]
-    if run.hardware.urls is None:
-        lines = ["unless such a server runs already, for the duration:", *map(str, commands.replicas(run))]
+    lines = commands.asked(run)
     if run.images and Path(run.images).expanduser().exists():
         identify = work.identify(run)
         done = {identify(row) for row in read(asking.rows_path(run))}

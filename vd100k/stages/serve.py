@@ -17,14 +17,13 @@ from vd100k.console import say
 from vd100k.errors import ServerError
 from vd100k.processes import tail
 from vd100k.serving import effect, registry
-from vd100k.serving.fleet import Fleet, start
+from vd100k.serving.fleet import ENDS, start
 from vd100k.stage_config import Serve
 from vd100k.summary import Summary
 from vd100k.tracking import Tracker
 
 POLL_S = 0.5
 LOG_LINES = 40
-ENDS = "Ctrl-C stops it."
 
 
 def plan(run: Run, stage: Serve) -> list[str]:
@@ -69,17 +68,7 @@ def _serve(run: Run, folder: Path) -> None:
         say(f"\n  URL    {url}\n  model  {run.served_name}\n  logs   {folder}\n\nTry it:\n{_curl(run, url)}\n")
         if changed := effect.of(run, url):
             say(changed)
-        _keep(fleet)
-
-
-def _keep(fleet: Fleet) -> None:
-    try:
-        say(ENDS)
-        while True:
-            fleet.check()
-            time.sleep(POLL_S)
-    except KeyboardInterrupt:
-        say("stopping")
+        fleet.keep()
 
 
 def _detach(run: Run, folder: Path) -> None:
