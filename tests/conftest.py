@@ -17,8 +17,8 @@ from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
 from vd100k import launch  # noqa: F401  (registers the resolvers)
-from vd100k.config import Run
-from vd100k.parsing import parse
+from vd100k.config.parse import parse
+from vd100k.config.run import Run
 
 ROOT = Path(__file__).parent.parent
 

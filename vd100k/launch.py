@@ -23,7 +23,7 @@ from vd100k import help
 if TYPE_CHECKING:
     from types import FrameType
 
-    from vd100k.config import Run
+    from vd100k.config.run import Run
 
 
 LOOK_BACK = {"report", "compare"}  # stages that are about earlier runs
@@ -55,7 +55,7 @@ def main(task: Callable[[], object]) -> int:
         print("Interrupted. What was made is kept: the same command goes on from there.", file=sys.stderr)
         return 130
     finally:
-        if sweeps := sys.modules.get("vd100k.sweeps"):
+        if sweeps := sys.modules.get("vd100k.runs.sweeps"):
             sweeps.conclude()
     return 0
 
@@ -71,11 +71,12 @@ def run(cfg: DictConfig) -> float | None:
 
     Returns what a search over many such runs goes by (``sweep.metric``).
     """
-    from vd100k import stages, sweeps
+    from vd100k import stages
+    from vd100k.config.parse import parse
     from vd100k.console import say
     from vd100k.errors import ConfigError
-    from vd100k.parsing import parse
-    from vd100k.summary import Summary
+    from vd100k.runs import sweeps
+    from vd100k.runs.summary import Summary
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
@@ -123,7 +124,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def variant(keys: list[str]) -> str | None:
     """What a sweep's job trains under, null elsewhere."""
-    from vd100k import sweeps
+    from vd100k.runs import sweeps
 
     return sweeps.variant(keys)
 

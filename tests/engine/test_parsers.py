@@ -12,8 +12,8 @@ import pytest
 
 from tests.engine.conftest import needs_nginx
 from tests.unit.test_config import impossible, options
-from vd100k import commands
-from vd100k.config import Run
+from vd100k.config.run import Run
+from vd100k.engines import commands
 
 pytestmark = pytest.mark.engine
 

@@ -10,8 +10,8 @@ import sys
 import pytest
 
 SHOWS = """
-from vd100k.counts import Counts, Line
-from vd100k.endpoints import Endpoint
+from vd100k.generation.progress import Counts, Line
+from vd100k.llm.pool import Endpoint
 
 counts = Counts(rows=1234, failed=5, prompt_tokens=1_500_000, completion_tokens=250_000, cost=1.25)
 with Line("asking a-model-with-a-name", "images", 100_000) as line:

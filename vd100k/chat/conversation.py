@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from vd100k import images, pixels
 from vd100k.chat import grounding
+from vd100k.images import encode as images
+from vd100k.images import transform as pixels
 
 if TYPE_CHECKING:
     from openai import OpenAI

@@ -17,7 +17,7 @@ from typing import Any
 import json_repair
 from PIL import Image, ImageDraw, ImageFont
 
-from vd100k.pixels import reduced
+from vd100k.images.transform import reduced
 
 CORNERS = r"\(\s*(\d{1,4})\s*,\s*(\d{1,4})\s*\)\s*,\s*\(\s*(\d{1,4})\s*,\s*(\d{1,4})\s*\)"
 BOX = re.compile(rf"(?:<box>|<\|box_start\|>)?{CORNERS}(?:</box>|<\|box_end\|>)?")

@@ -12,9 +12,9 @@ import gradio as gr
 from openai import OpenAI, OpenAIError
 
 from vd100k.chat import conversation
-from vd100k.config import Run
-from vd100k.images import ImageError
-from vd100k.stage_config import Chat
+from vd100k.config.run import Run
+from vd100k.config.stages import Chat
+from vd100k.images.encode import ImageError
 
 CSS = 'button[aria-label="Share"] { display: none }'  # it would send the picture to a site
 

@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from vd100k.config import Run
+from vd100k.config.run import Run
 from vd100k.console import say
 from vd100k.errors import DataError
-from vd100k.summary import Summary, settings
-from vd100k.tracking import Tracker
+from vd100k.runs.summary import Summary, settings
+from vd100k.runs.tracker import Tracker
 
 
 class Stage(Protocol):
@@ -75,7 +75,7 @@ def execute(run: Run, folder: Path, command: list[str], summary: Summary | None 
 
 def _report(folder: Path, stage: str) -> None:
     """The page of the run, which is never a reason for it to fail."""
-    from vd100k.report import page  # only now: nobody waits for it
+    from vd100k.runs.report import page  # only now: nobody waits for it
 
     if stage not in page.STAGES:
         return

@@ -9,15 +9,15 @@ from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from vd100k import commands
-from vd100k.config import LOOPBACK, Run
+from vd100k.config.run import LOOPBACK, Run
+from vd100k.config.stages import Chat
 from vd100k.console import say, waiting
+from vd100k.engines import commands
+from vd100k.engines.serving.fleet import fleet, key_of, served
+from vd100k.engines.serving.ports import binding_error
 from vd100k.errors import ServerError
-from vd100k.serving.fleet import fleet, key_of, served
-from vd100k.serving.ports import binding_error
-from vd100k.stage_config import Chat
-from vd100k.summary import Summary
-from vd100k.tracking import Tracker
+from vd100k.runs.summary import Summary
+from vd100k.runs.tracker import Tracker
 
 if TYPE_CHECKING:
     from openai import OpenAI

@@ -10,12 +10,12 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from vd100k.config import Run
+from vd100k.config.run import Run
+from vd100k.config.stages import Compare
 from vd100k.console import say, show
-from vd100k.report import page
-from vd100k.stage_config import Compare
-from vd100k.summary import Summary, figures
-from vd100k.tracking import Tracker
+from vd100k.runs.report import page
+from vd100k.runs.summary import Summary, figures
+from vd100k.runs.tracker import Tracker
 
 LONGEST = 60  # characters of a setting
 

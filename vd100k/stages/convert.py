@@ -11,18 +11,19 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from vd100k.config import Run
+from vd100k.config.run import Run
+from vd100k.config.stages import Convert
 from vd100k.console import say
-from vd100k.data import conversion, formats, joins, products
-from vd100k.data.conversion import Job, Outcome
-from vd100k.data.lengths import Lengths
-from vd100k.data.sources import Source
-from vd100k.data.writers import Lines, Parquet, Writer
+from vd100k.conversion import formats, joins, products
+from vd100k.conversion import run as conversion
+from vd100k.conversion.run import Job, Outcome
+from vd100k.conversion.sources import Source
+from vd100k.conversion.token_lengths import Lengths
+from vd100k.conversion.writers import Lines, Parquet, Writer
 from vd100k.errors import DataError
-from vd100k.records import write_json
-from vd100k.stage_config import Convert
-from vd100k.summary import Summary, file_facts
-from vd100k.tracking import Tracker
+from vd100k.generation.ledger import write_json
+from vd100k.runs.summary import Summary, file_facts
+from vd100k.runs.tracker import Tracker
 
 SIDES = ("train", "val", "test")
 SUFFIXES = {"swift": ".jsonl", "sharegpt": ".json", "vd100k": ".json"}
@@ -126,7 +127,7 @@ def _describe(run: Run, stage: Convert, outcome: Outcome) -> None:
 
 
 def _card(run: Run, stage: Convert, outcome: Outcome) -> str:
-    text = (files("vd100k") / "templates" / "card.md.j2").read_text(encoding="utf-8")
+    text = (files("vd100k.conversion") / "card.md.j2").read_text(encoding="utf-8")
     cards = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     return cards.from_string(text).render(
         name=run.dataset,

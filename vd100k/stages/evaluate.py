@@ -11,17 +11,20 @@ from typing import Any
 
 from rich.table import Table
 
-from vd100k import asking, commands, figures, lines
-from vd100k.config import Run
+from vd100k.config.run import Run
+from vd100k.config.stages import Evaluate
 from vd100k.console import say, show
-from vd100k.counts import Counts
+from vd100k.engines import commands
 from vd100k.errors import DataError
-from vd100k.listing import Selection, find
-from vd100k.records import read, write_lines
-from vd100k.scoring import Score, judge, mean
-from vd100k.stage_config import Evaluate
-from vd100k.summary import Summary, file_facts, folder_facts
-from vd100k.tracking import Tracker
+from vd100k.evaluation.metrics import Score, judge, mean
+from vd100k.generation import run as asking
+from vd100k.generation.ledger import read, write_lines
+from vd100k.generation.progress import Counts
+from vd100k.images.find import Selection, find
+from vd100k.io import jsonl as lines
+from vd100k.runs import charts as figures
+from vd100k.runs.summary import Summary, file_facts, folder_facts
+from vd100k.runs.tracker import Tracker
 
 NAMES = {"exact_match": "exact match", "valid_json": "valid JSON", "field_accuracy": "fields right"}
 TABLED = 100  # images in the table for W&B

@@ -6,15 +6,17 @@ import json
 import shutil
 from pathlib import Path
 
-from vd100k import commands, fingerprint, weights
-from vd100k.config import Run
+from vd100k.config.run import Run
+from vd100k.config.stages import Export
 from vd100k.console import say, waiting
+from vd100k.engines import commands
+from vd100k.engines import model_folder as weights
+from vd100k.engines.process import Child
 from vd100k.errors import DataError, TrainingError
-from vd100k.processes import Child
-from vd100k.records import write_json
-from vd100k.stage_config import Export
-from vd100k.summary import Summary, folder_facts
-from vd100k.tracking import Tracker
+from vd100k.generation.ledger import write_json
+from vd100k.io import fingerprint
+from vd100k.runs.summary import Summary, folder_facts
+from vd100k.runs.tracker import Tracker
 
 POLL_S = 0.2
 

@@ -7,15 +7,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-from vd100k import commands, figures, fingerprint, training, weights
-from vd100k.config import Run
+from vd100k.config.run import Run
+from vd100k.config.stages import Finetune
 from vd100k.console import in_terminal, progress, say
+from vd100k.engines import commands
+from vd100k.engines import model_folder as weights
+from vd100k.engines import swift_log as training
+from vd100k.engines.process import Child
 from vd100k.errors import DataError, TrainingError
-from vd100k.processes import Child
-from vd100k.records import read
-from vd100k.stage_config import Finetune
-from vd100k.summary import Summary, file_facts, folder_facts
-from vd100k.tracking import Tracker
+from vd100k.generation.ledger import read
+from vd100k.io import fingerprint
+from vd100k.runs import charts as figures
+from vd100k.runs.summary import Summary, file_facts, folder_facts
+from vd100k.runs.tracker import Tracker
 
 POLL_S = 0.5
 # What is shown of a training, by its name in swift's log. DPO's margin is how much more the model has come to

@@ -7,14 +7,17 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from vd100k import asking, commands, journal, work
-from vd100k.config import Run
+from vd100k.config.run import Run
+from vd100k.config.stages import Generate
 from vd100k.console import say
-from vd100k.counts import Counts
-from vd100k.records import read
-from vd100k.stage_config import Generate
-from vd100k.summary import Summary, file_facts
-from vd100k.tracking import Tracker
+from vd100k.engines import commands
+from vd100k.generation import run as asking
+from vd100k.generation import work_items as work
+from vd100k.generation.ledger import read
+from vd100k.generation.progress import Counts
+from vd100k.io import append_log as journal
+from vd100k.runs.summary import Summary, file_facts
+from vd100k.runs.tracker import Tracker
 
 
 def plan(run: Run, stage: Generate) -> list[str]:
@@ -60,7 +63,7 @@ def run(run: Run, stage: Generate, folder: Path, summary: Summary, tracker: Trac
         else:
             tracker.leave_out()
     if run.preview:
-        from vd100k import preview  # only now: it takes a while to import
+        from vd100k.generation import preview  # only now: it takes a while to import
 
         say(f"\nWith pictures: {preview.show(run, rows, folder)}\nThe whole run takes these rows over.")
     asking.refuse_if_all_failed(run, counts)

@@ -6,11 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from vd100k import stages
-from vd100k.config import Run
+from vd100k.config.run import Run
+from vd100k.config.stages import Pipeline
 from vd100k.console import say
-from vd100k.stage_config import Pipeline
-from vd100k.summary import Summary
-from vd100k.tracking import Tracker
+from vd100k.runs.summary import Summary
+from vd100k.runs.tracker import Tracker
 
 JUDGED = ("finetune", "evaluate")  # whose figures are the pipeline's too
 

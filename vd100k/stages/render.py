@@ -12,13 +12,13 @@ from typing import Any
 
 from PIL import Image
 
-from vd100k.config import Run
+from vd100k.config.run import Run
+from vd100k.config.stages import Render
 from vd100k.console import say
 from vd100k.errors import DataError
-from vd100k.records import Row, write_json, write_lines
-from vd100k.stage_config import Render
-from vd100k.summary import Summary, file_facts
-from vd100k.tracking import Tracker
+from vd100k.generation.ledger import Row, write_json, write_lines
+from vd100k.runs.summary import Summary, file_facts
+from vd100k.runs.tracker import Tracker
 
 MARK = "render.json"
 # Where the pictures to train on and the held-out ones go, and where their labels.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vd100k.config import Run
+from vd100k.config.run import Run
+from vd100k.config.stages import Report
 from vd100k.console import say
 from vd100k.errors import DataError
-from vd100k.report import page
-from vd100k.stage_config import Report
-from vd100k.summary import Summary
-from vd100k.tracking import Tracker
+from vd100k.runs.report import page
+from vd100k.runs.summary import Summary
+from vd100k.runs.tracker import Tracker
 
 
 def plan(run: Run, stage: Report) -> list[str]:

@@ -11,16 +11,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from vd100k import commands
-from vd100k.config import Run
+from vd100k.config.run import Run
+from vd100k.config.stages import Serve
 from vd100k.console import say
+from vd100k.engines import commands
+from vd100k.engines.process import tail
+from vd100k.engines.serving import adapter_check as effect
+from vd100k.engines.serving import registry
+from vd100k.engines.serving.fleet import ENDS, start
 from vd100k.errors import ServerError
-from vd100k.processes import tail
-from vd100k.serving import effect, registry
-from vd100k.serving.fleet import ENDS, start
-from vd100k.stage_config import Serve
-from vd100k.summary import Summary
-from vd100k.tracking import Tracker
+from vd100k.runs.summary import Summary
+from vd100k.runs.tracker import Tracker
 
 POLL_S = 0.5
 LOG_LINES = 40

@@ -1,0 +1,180 @@
+"""Composition and typed parsing: what goes together, and how what does not is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from vd100k.config.run import Run
+from vd100k.errors import ConfigError
+
+Parsed = Callable[..., Run]
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
+
+
+def own(stage: str) -> list[str]:
+    """What a stage cannot do without."""
+    if stage == "evaluate":
+        return ["images=photos", "stage.labels=labels.jsonl", "stage.images=photos"]
+    if stage == "pipeline":
+        return ["images=photos", "stage.evaluate.labels=labels.jsonl", "stage.evaluate.images=photos"]
+    return ["runs=[one,two]"] if stage == "compare" else ["images=photos"]
+
+
+def impossible(hardware: str, model: str, stage: str) -> bool:
+    """A hosted model has no weights for a machine; a hosted machine has none for a model with weights."""
+    hosted = model in {"gpt-4o", "claude-3-5-sonnet", "qwen-vl-max"}
+    if stage in {"render", "convert", "report", "compare"}:
+        return False
+    if stage in {"generate", "chat"}:
+        return hosted != (hardware == "api")
+    return hosted or hardware == "api"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hardware", options("hardware"))
+@pytest.mark.parametrize("stage", options("stage"))
+def test_every_hardware_model_and_stage(parsed: Parsed, hardware: str, stage: str) -> None:
+    for model in options("model"):
+        overrides = [f"hardware={hardware}", f"model={model}", f"stage={stage}", *own(stage)]
+        if impossible(hardware, model, stage):
+            with pytest.raises(ConfigError) as caught:
+                parsed(*overrides)
+            assert all("choose" in problem or "set" in problem for problem in caught.value.problems)
+        else:
+            run = parsed(*overrides)
+            assert (run.stage.name, run.hardware.name, run.model.name) == (stage, hardware, model)
+
+
+@pytest.mark.parametrize("group", ["task", "format", "tracking", "engine"])
+def test_every_other_option(parsed: Parsed, group: str) -> None:
+    for option in options(group):
+        choice = f"engine@hardware.engine={option}" if group == "engine" else f"{group}={option}"
+        parsed(choice, "stage=generate", "images=photos", "asker=m")
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_every_experiment(parsed: Parsed, name: str) -> None:
+    needs = ["stage.evaluate.labels=l.jsonl", "stage.evaluate.images=photos"] if name == "gpt-distill" else []
+    run = parsed(f"experiment={name}", *([] if name in ("demo", "manifest-ocr") else ["images=photos"]), *needs)
+    assert run.stage.name == ("convert" if name == "vd100k" else "pipeline")
+
+
+@pytest.mark.parametrize("name", options("fit"))
+def test_every_fit_names_a_pair_and_sets_no_stage(parsed: Parsed, name: str) -> None:
+    hardware, model = name.split("_", 1)
+    plain = parsed(f"hardware={hardware}", "model=qwen2-vl-2b", "stage=serve")
+    fitted = parsed(f"hardware={hardware}", f"model={model}", "stage=serve")
+    assert fitted.hardware != plain.hardware
+    assert "stage" not in (ROOT / "conf" / "fit" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def test_all_problems_are_told_at_once(parsed: Parsed) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parsed("stage=generate", "stage.max_in_flight=0", "limit=many", "+stage.max_in_flite=3", "model.max_pixels=-1")
+    told = str(caught.value)
+    for piece in ("stage.max_in_flight=0", "limit='many'", "did you mean max_in_flight?", "model.max_pixels=-1"):
+        assert piece in told
+    assert len(caught.value.problems) == 4
+
+
+@pytest.mark.parametrize(
+    ("overrides", "remedy"),
+    [
+        (["stage=generate"], "set images=FOLDER"),
+        (["stage=generate", "images=p", "model=gpt-4o"], "choose hardware=api"),
+        (["stage=generate", "images=p", "hardware=api"], "hardware.urls=[http://HOST:PORT/v1]"),
+        (["stage=generate", "images=p", "hardware=api", "hardware.urls=[]"], "names nobody to ask"),
+        (["stage=finetune", "images=p", "model=gpt-4o"], "choose one that has"),
+        (["stage=serve", "hardware=api"], "choose hardware=single-gpu"),
+        (["stage=evaluate", "images=p"], "stage.labels is missing"),
+        (["stage=pipeline", "images=p", "format=sharegpt"], "choose format=swift"),
+        (["stage=generate", "images=p", "stage.max_retries=???"], "stage.max_retries"),
+        (["stage=generate", "images=${nowhere}"], "nowhere"),
+        (["stage=evaluate", "dataset=${nowhere}"], "nowhere"),
+        (["stage=pipeline", "images=p", "stage.steps=null"], "stage.steps=None"),
+        (["stage=pipeline", "images=p", "stage.steps=[generate,generate]"], "a step twice"),
+        (["stage=pipeline", "images=p", "stage.generate.max_in_flight=0"], "stage.generate.max_in_flight=0"),
+        (["stage=generate", "images=p", "task=answer"], "set asker=MODEL, or task.questions=FILE"),
+        (["stage=generate", "images=p", "task.language=fr"], "written in zh, en"),
+        (["stage=evaluate", "images=p", "task=answer", "asker=m"], "evaluation wants one for all"),
+        (["stage=finetune", "images=p", "stage.method=dpo"], "set rejected=MODEL"),
+        (["stage=finetune", "images=p", "rejected=m"], "set stage.method=dpo"),
+        (["experiment=vd100k", "stage.products.0.answers=Nobody"], "names Nobody, which stage.models does not"),
+        (["stage=chat", "model=gpt-4o"], "choose hardware=api"),
+        (["stage=chat", "stage.host=0.0.0.0"], "set stage.password_env=VARIABLE"),
+        (["stage=serve", "weights=merged"], "no data set is named"),
+        (
+            ["stage=generate", "images=p", "hardware=t4x4", "model=qwen2-vl-2b", "model@teacher.model=qwen2-vl-7b"],
+            "stage=generate model=qwen2-vl-7b and go on with answers=qwen2-vl-7b",
+        ),
+        (["experiment=demo", "model@teacher.model=gpt-4o"], "choose hardware@teacher.hardware=api"),
+    ],
+)
+def test_what_is_impossible_comes_with_its_remedy(parsed: Parsed, overrides: list[str], remedy: str) -> None:
+    with pytest.raises(ConfigError, match="problem") as caught:
+        parsed(*overrides)
+    assert remedy in str(caught.value)
+
+
+def test_generation_is_the_teachers(parsed: Parsed) -> None:
+    run = parsed("experiment=gpt-distill", "images=photos", "stage=generate")
+    assert (run.model.name, run.hardware.name) == ("gpt-4o", "api")
+    assert run.paths.rows == Path("outputs/data/photos/vqa/gpt-4o.jsonl")
+
+
+def test_a_pipeline_hands_on_files(parsed: Parsed) -> None:
+    parts = parsed("experiment=demo").parts
+    assert list(parts) == ["render", "generate", "convert", "finetune", "export", "evaluate"]
+    assert parts["generate"].model.name == "tiny-teacher"
+    assert parts["convert"].stage.source == parts["generate"].paths.rows
+    assert parts["finetune"].stage.args["dataset"] == f"{parts['convert'].stage.folder}/train.jsonl"
+    assert parts["export"].stage.adapter == parts["finetune"].paths.adapter
+    before, after = parts["evaluate"].parts["before"], parts["evaluate"].parts["after"]
+    assert after.model_path == str(parts["export"].stage.folder)
+    assert (before.served_name, after.served_name) == ("tiny-student", "tiny-student-tuned")
+    assert before.paths.rows != after.paths.rows
+    assert before.images.endswith("heldout")
+
+
+def test_an_evaluation_asks_about_other_images_for_the_same_data_set(parsed: Parsed) -> None:
+    run = parsed(
+        "experiment=gpt-distill", "stage=evaluate", "images=photos", "stage.images=heldout", "stage.labels=l.jsonl"
+    )
+    merged = parsed("experiment=gpt-distill", "stage=export", "images=photos").stage.folder
+    assert run.parts["after"].model_path == str(merged)
+    assert run.parts["after"].images == "heldout"
+
+
+def test_an_evaluation_asks_what_training_asked(parsed: Parsed) -> None:
+    run = parsed("stage=evaluate", "images=p", "stage.images=h", "stage.labels=l.jsonl", "task=details")
+    assert run.parts["before"].task.prompt == run.task.question
+
+
+def test_preference_pairs_have_files_and_models_of_their_own(parsed: Parsed) -> None:
+    pairs = ["dataset=d", "answers=a", "rejected=b"]
+    made = parsed("stage=convert", *pairs).stage
+    trained = parsed("stage=finetune", *pairs, "stage.method=dpo").stage
+    assert made.rejected == Path("outputs/data/d/details/b.jsonl")
+    assert trained.args["dataset"] == f"{made.folder}/train.jsonl" == "outputs/data/d/details/a-b.swift/train.jsonl"
+    assert trained.folder != parsed("stage=finetune", "dataset=d", "answers=a").stage.folder
+
+
+def test_every_language_of_a_task_says_something(parsed: Parsed) -> None:
+    for task in options("task"):
+        for language in parsed(f"task={task}", "stage=generate", "images=p", "asker=m").task.texts:
+            run = parsed(f"task={task}", f"task.language={language}", "stage=generate", "images=p", "asker=m")
+            assert run.task.prompt == run.task.texts[language]["prompt"]
+
+
+def test_training_and_serving_share_the_pixel_cap(parsed: Parsed) -> None:
+    serve = parsed("stage=serve", "hardware=single-gpu", "model=qwen2-vl-2b", "model.max_pixels=200704")
+    train = parsed("stage=finetune", "dataset=d", "hardware=single-gpu", "model=qwen2-vl-2b", "model.max_pixels=200704")
+    assert serve.hardware.engine.args["mm_processor_kwargs"]["max_pixels"] == 200704
+    assert train.stage.args["max_pixels"] == 200704

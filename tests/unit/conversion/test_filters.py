@@ -1,0 +1,79 @@
+"""The rules that rows must pass, and how many tokens they are."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
+
+from vd100k.config.stages import Rules
+from vd100k.conversion.filters import Gate, Unfit, normal
+from vd100k.conversion.token_lengths import Lengths, visual_tokens
+
+ALL = Rules(**dict.fromkeys(Rules.model_fields, True))
+
+
+def fault(answer: str, question: str = "What is it?", prompt: str = "Describe the picture in detail.") -> str | None:
+    gate = Gate(ALL, "text", prompt, Lengths(None, "", 3136, 1_000_000, 2048))
+    try:
+        gate.fits({"question": question, "answer": answer}, (100, 100))
+    except Unfit as error:
+        return error.reason
+    return None
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("!" * 30, "repetition"),
+        ("The sign says go go go go go go go go go go", "repetition"),
+        ("一只猫一只猫一只猫一只猫一只猫一只猫一只猫一只猫一只猫", "repetition"),
+        ("It reads 1111.", None),
+        ("It costs 1000000000", None),
+        ("the same " * 40 + "\n", "repetition"),
+        ("Two dogs and two cats, two birds and two fish.", None),
+        ('[{"cases": "4"}, {"cases": "4"}, {"cases": "4"}, {"cases": "4"}, {"cases": "4"}]', None),
+        ("what is it", "echo"),
+        ("Describe the picture in detail. It shows a cat.", "echo"),
+        ("I'm sorry, but I can't assist with that.", "refusal"),
+        ("I’m unable to view images.", "refusal"),
+        ("抱歉，我无法查看图片。", "refusal"),
+        ("作为一个AI，我看不到图片。", "refusal"),
+        ("I cannot see any people; the street is empty. " + " ".join(f"House {k} is red." for k in range(40)), None),
+        ("", "empty"),
+        ("No.", None),
+        ("3", None),
+    ],
+)
+def test_answers_that_are_none(answer: str, reason: str | None) -> None:
+    assert fault(answer) == reason
+
+
+@given(st.text(max_size=60))
+def test_no_text_breaks_the_rules_themselves(text: str) -> None:
+    fault(text, question=text or "q")
+
+
+def test_what_makes_no_difference_to_a_question() -> None:
+    assert normal("What  IS it?") == normal("what is it") == normal("Ｗhat is it？")
+    assert normal("What is it?") != normal("What was it?")
+
+
+@given(st.integers(28, 3000), st.integers(28, 3000), st.integers(3136, 2_000_000))
+def test_visual_tokens_are_qwens(width: int, height: int, max_pixels: int) -> None:
+    if max(width, height) > 200 * min(width, height):
+        return
+    new = smart_resize(height, width, 28, 3136, max_pixels)
+    assert visual_tokens(width, height, 3136, max_pixels) == math.prod(new) // 784
+
+
+def test_a_row_is_counted_only_when_its_size_leaves_it_open(tmp_path: Path) -> None:
+    lengths = Lengths(str(tmp_path), "", 3136, 100_352, 2048)
+    assert lengths.excess("q" * 100, "a" * 100, None) is None
+    assert lengths.uncounted == 0
+    assert lengths.excess("q", "字" * 2000, None) is None
+    assert lengths.uncounted == 1, "nobody can tell without the tokenizer"

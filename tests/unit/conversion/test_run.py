@@ -1,0 +1,320 @@
+"""The convert stage: every row goes out or is kept aside with its reason, whatever is thrown at it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import draw_pictures
+from vd100k import stages
+from vd100k.config.run import Run
+from vd100k.errors import DataError
+from vd100k.generation.ledger import read, write_lines
+
+Row = dict[str, Any]
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def generated(tmp_path: Path) -> Write:
+    """Write rows for pictures, changed where ``change`` says so."""
+    folder = draw_pictures(tmp_path / "pictures", 40)
+
+    def write(change: Callable[[int, Row], Row] = lambda k, row: row, name: str = "m") -> Path:
+        path = tmp_path / f"outputs/data/pictures/details/{name}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = [
+            {"id": p.name, "image": str(p), "question": "q", "answer": f"a{k}", "model": name, "finish_reason": "stop"}
+            for k, p in enumerate(sorted(folder.glob("*.png")))
+        ]
+        write_lines(path, [change(k, row) for k, row in enumerate(made)])
+        return path
+
+    return write
+
+
+def convert(parsed: Callable[..., Run], tmp_path: Path, *overrides: str) -> Any:
+    run = parsed(
+        "stage=convert",
+        "dataset=pictures",
+        "answers=m",
+        "tracking=none",
+        "model=qwen2-vl-2b",
+        f"output_dir={tmp_path / 'outputs'}",
+        *overrides,
+    )
+    return stages.execute(run, tmp_path / "run", []), run.stage.folder
+
+
+def rejected(folder: Path) -> dict[str, str]:
+    return {row["id"]: row["reason"] for row in read(folder / "rejected.jsonl")}
+
+
+def test_a_split_is_by_image_and_loses_none(parsed: Callable[..., Run], tmp_path: Path, generated: Write) -> None:
+    path = generated()
+    write_lines(path, [row | {"question": f"q{k}"} for row in read(path) for k in range(3)])
+    summary, folder = convert(parsed, tmp_path, "stage.split_dataset_ratio=0.3")
+    sides = {side: [line["images"][0] for line in read(folder / f"{side}.jsonl")] for side in ("train", "val")}
+    assert len(sides["train"]) + len(sides["val"]) == 120
+    assert not set(sides["train"]) & set(sides["val"])
+    assert sides["val"]
+    assert summary.counts == {"rows": 120, "train": len(sides["train"]), "val": len(sides["val"]), "rejected": 0}
+    again, _ = convert(parsed, tmp_path, "stage.split_dataset_ratio=0.3")
+    assert again.outputs == summary.outputs, "the seed decides"
+
+
+FAULTS: dict[str, Row] = {
+    "image_unreadable": {"image": "odd/text.jpg"},
+    "image_missing": {"image": "gone.png"},
+    "image_small": {"image": "odd/small.png"},
+    "truncated": {"finish_reason": "length"},
+    "image_tags": {"answer": "an <image> tag"},
+    "empty": {"answer": " "},
+    "repetition": {"answer": "!" * 40 + " \n"},
+    "echo": {"answer": " Q? "},
+    "refusal": {"answer": "I'm sorry, but I can't help with that."},
+    "too_long": {"answer": " ".join(map(str, range(5000)))},
+}
+
+
+def with_faults(tmp_path: Path) -> Callable[[int, Row], Row]:
+    """One fault a row, for the first rows; and their pictures."""
+    from PIL import Image
+
+    odd = tmp_path / "pictures/odd"
+    odd.mkdir()
+    (odd / "text.jpg").write_text("no image", encoding="utf-8")
+    Image.new("RGB", (20, 300)).save(odd / "small.png")
+    faults = list(FAULTS.values())
+    return lambda k, row: row | ({"question": "q?"} | faults[k] if k < len(faults) else {})
+
+
+def test_bad_rows_are_kept_aside_with_reasons(parsed: Callable[..., Run], tmp_path: Path, generated: Write) -> None:
+    generated(with_faults(tmp_path))
+    pictures = f"images={tmp_path / 'pictures'}"
+    tokenizer = tiny_tokenizer(tmp_path)
+    summary, folder = convert(parsed, tmp_path, pictures, tokenizer)
+    assert list(rejected(folder).values()) == list(FAULTS)
+    assert summary.metrics["rejected"] == dict.fromkeys(FAULTS, 1)
+    kept = next(read(folder / "rejected.jsonl"))
+    assert kept["line"] == 1
+    assert kept["row"]["image"] == "odd/text.jpg"
+    assert "not an image" in kept["detail"]
+
+
+@pytest.mark.parametrize("rule", list(FAULTS))
+def test_each_rule_can_be_turned_off(parsed: Callable[..., Run], tmp_path: Path, generated: Write, rule: str) -> None:
+    generated(with_faults(tmp_path))
+    off = [f"stage.rules.{rule}=false", f"images={tmp_path / 'pictures'}", tiny_tokenizer(tmp_path)]
+    _, folder = convert(parsed, tmp_path, *off)
+    assert set(FAULTS) - set(rejected(folder).values()) == {rule}
+
+
+def tiny_tokenizer(tmp_path: Path) -> str:
+    from vd100k.tiny import checkpoint
+
+    checkpoint.save_tokenizer(tmp_path)
+    return f"model.path={tmp_path}"
+
+
+def test_repeated_rows_are_found_wherever_they_stand(
+    parsed: Callable[..., Run], tmp_path: Path, generated: Write
+) -> None:
+    path = generated()
+    rows = list(read(path))
+    near = [rows[5] | {"question": " Ｑ？"}]
+    write_lines(path, [*rows, rows[0], *near, rows[0] | {"id": "copy.png", "image_sha256": "x"}, rows[0]])
+    summary, folder = convert(parsed, tmp_path, "stage.split_dataset_ratio=0")
+    assert summary.metrics["rejected"] == {"duplicate": 2, "near_duplicate": 1}
+    assert [row["line"] for row in read(folder / "rejected.jsonl")] == [41, 42, 44]
+    summary, _ = convert(parsed, tmp_path, "stage.rules.near_duplicate=false")
+    assert summary.metrics["rejected"] == {"duplicate": 2}
+    summary, _ = convert(parsed, tmp_path, "stage.rules.near_duplicate=false", "stage.rules.duplicate=false")
+    assert summary.counts["rejected"] == 0
+
+
+def test_torn_and_foreign_lines_are_told_by_number(
+    parsed: Callable[..., Run], tmp_path: Path, generated: Write
+) -> None:
+    path = generated()
+    lines = path.read_bytes().splitlines(keepends=True)
+    outside = orjson.dumps({"id": "../x.png", "image": "../x.png", "question": "q", "answer": "a"})
+    lines[3:3] = [b"\n", b'{"id": "a", "answer": "\xff"}\n', b"[1, 2]\n", outside + b"\n", b'{"question": 1}\n']
+    path.write_bytes(b"\xef\xbb\xbf" + b"".join(lines) + b'{"id": "torn')
+    summary, folder = convert(parsed, tmp_path)
+    kept = [(row["line"], row["reason"]) for row in read(folder / "rejected.jsonl")]
+    assert kept == [(5, "bad_line"), (6, "bad_line"), (7, "image_outside"), (8, "incomplete"), (46, "bad_line")]
+    assert summary.counts["rows"] == 45
+    assert summary.counts["train"] + summary.counts["val"] == 40
+
+
+def test_json_tasks_take_json_alone(parsed: Callable[..., Run], tmp_path: Path, generated: Write) -> None:
+    generated(lambda k, row: row | {"answer": '{"n": 1}' if k else "{oops"})
+    summary, _ = convert(parsed, tmp_path, "task.reader=json")
+    assert summary.metrics["rejected"] == {"not_json": 1}
+
+
+def test_nothing_to_train_on_is_an_error(parsed: Callable[..., Run], tmp_path: Path, generated: Write) -> None:
+    generated(lambda k, row: row | {"answer": ""})
+    with pytest.raises(DataError, match="40 empty"):
+        convert(parsed, tmp_path)
+    with pytest.raises(DataError, match="stage=generate"):
+        convert(parsed, tmp_path, "answers=nobody")
+
+
+def test_pairs_are_joined_by_image_and_question(parsed: Callable[..., Run], tmp_path: Path, generated: Write) -> None:
+    generated()
+    other = generated(lambda k, row: row | {"answer": {0: "a0", 1: ""}.get(k, f"worse {k}")}, name="w")
+    rows = list(read(other))
+    write_lines(other, list(reversed(rows[:-1])))  # in another order, and one is not there
+    summary, folder = convert(parsed, tmp_path, "rejected=w", "stage.split_dataset_ratio=0")
+    assert summary.metrics["rejected"] == {"equal_answers": 1, "rejected_empty": 1, "no_rejected": 1}
+    made = list(read(folder / "train.jsonl"))
+    assert len(made) == 37
+    for row in made:
+        chosen, worse = row["messages"][-1]["content"], row["rejected_response"]
+        assert chosen.removeprefix("a") == worse.removeprefix("worse ")
+    assert folder.name == "m-w.swift"
+
+
+def test_an_image_is_itself_whatever_the_row_is_called(
+    parsed: Callable[..., Run], tmp_path: Path, pictures: Path
+) -> None:
+    """Ids that count rows, and several names for one file: split, repeats and published names go by the image."""
+    names = ["00.png", "./00.png", str(pictures / "00.png"), *(f"0{k % 5 + 1}.png" for k in range(30))]
+    source = pictures / "rows.jsonl"
+    write_lines(source, [{"id": k, "image": n, "question": f"q{k // 3}", "answer": "a"} for k, n in enumerate(names)])
+    options = [f"stage.source={source}", "stage.split_dataset_ratio=0.4", "format=vd100k"]
+    summary, folder = convert(parsed, tmp_path, *options)
+    assert summary.metrics["rejected"] == {"duplicate": 2}
+    sides = {side: json.loads((folder / f"{side}.json").read_text(encoding="utf-8")) for side in ("train", "val")}
+    images = {side: {row["image"] for row in rows} for side, rows in sides.items()}
+    assert images["train"] | images["val"] == {f"0{k}.png" for k in range(6)}
+    assert images["val"]
+    assert not images["train"] & images["val"]
+    same_id = [{"id": "x", "image": f"0{k}.png", "question": "q", "answer": "a"} for k in range(3)]
+    write_lines(source, same_id)
+    assert convert(parsed, tmp_path, *options)[0].counts["rejected"] == 0
+
+
+def test_what_is_rejected_in_a_pair_is_checked_too(
+    parsed: Callable[..., Run], tmp_path: Path, generated: Write
+) -> None:
+    generated(lambda k, row: row | {"image_sha256": "one"} if k == 3 else row)
+    odd = {0: {"a": 1}, 1: "an <image> tag", 2: " ".join(map(str, range(5000)))}
+
+    def worse(k: int, row: Row) -> Row:
+        return row | {"answer": odd.get(k, "worse"), **({"image_sha256": "another"} if k == 3 else {})}
+
+    generated(worse, name="w")
+    options = ["rejected=w", "stage.split_dataset_ratio=0", tiny_tokenizer(tmp_path)]
+    summary, folder = convert(parsed, tmp_path, *options)
+    assert summary.metrics["rejected"] == {"image_tags": 1, "too_long": 1, "other_image": 1}
+    assert next(read(folder / "train.jsonl"))["rejected_response"] == '{"a": 1}'
+
+
+def test_a_rerun_leaves_plain_copies_as_they_are(parsed: Callable[..., Run], tmp_path: Path, pictures: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGBA", (60, 60), (255, 0, 0, 128)).save(pictures / "rgba.png")
+    source = pictures / "rows.jsonl"
+    write_lines(source, [{"image": "rgba.png", "question": "q", "answer": "a"}])
+    copies = []
+    for _ in range(2):
+        _, folder = convert(parsed, tmp_path, f"stage.source={source}", "stage.split_dataset_ratio=0")
+        copies.append(Path(next(read(folder / "train.jsonl"))["images"][0]).stat().st_mtime_ns)
+    assert copies[0] == copies[1], "a training is known by its files"
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_llama_factory_finds_what_the_entry_says(
+    parsed: Callable[..., Run], tmp_path: Path, generated: Write, pairs: bool
+) -> None:
+    generated()
+    generated(lambda k, row: row | {"answer": "worse"}, name="w")
+    system = ["format=sharegpt", "task.system_prompt='You are terse.'", *(["rejected=w"] if pairs else [])]
+    _, folder = convert(parsed, tmp_path, *system)
+    entries = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
+    entry = entries["pictures_details_train"]
+    records = json.loads((folder / entry["file_name"]).read_text(encoding="utf-8"))
+    for record in records:
+        columns = {name: record[column] for name, column in entry["columns"].items()}
+        assert columns["system"] == "You are terse."
+        turns = [turn["from"] for turn in columns["messages"]]
+        assert turns == (["human"] if pairs else ["human", "gpt"])
+        assert columns["messages"][0]["value"].count("<image>") == len(columns["images"]) == 1
+        if pairs:
+            assert entry["ranking"] is True
+            assert columns["rejected"] == {"from": "gpt", "value": "worse"}
+
+
+def test_parquet_opens_with_its_images_inside(parsed: Callable[..., Run], tmp_path: Path, generated: Write) -> None:
+    import datasets
+
+    generated()
+    options = ["format=parquet", "stage.license=cc-by-4.0", "stage.split_dataset_ratio=0.3"]
+    summary, folder = convert(parsed, tmp_path, *options)
+    for picture in (tmp_path / "pictures").iterdir():
+        picture.unlink()
+    loaded = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+    assert {split: len(rows) for split, rows in loaded.items()} == {
+        "train": summary.counts["train"],
+        "val": summary.counts["val"],
+    }
+    row = loaded["train"][0]
+    assert row["image"].size == (56, 56)
+    assert (row["question"], row["model"]) == ("q", "m")
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for piece in ("license: cc-by-4.0", "请详细描述", "**Answered by** m", f"| train | {summary.counts['train']} |"):
+        assert piece in card
+    # And back: what was written is a source itself.
+    back, _ = convert(parsed, tmp_path, f"stage.source={folder / 'data'}", f"stage.folder={tmp_path / 'back'}")
+    assert back.counts["train"] + back.counts["val"] == 40
+
+
+values = st.one_of(st.none(), st.integers(), st.text(max_size=8), st.sampled_from(["", "q", "<image>", "!" * 30]))
+any_row = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": st.one_of(values, st.sampled_from(["00.png", "../00.png", "a/b.png"])),
+        "image": st.one_of(values, st.sampled_from(["00.png", "01.png", "../x.png", "gone.png", "/etc/passwd"])),
+        "question": values,
+        "answer": st.one_of(values, st.dictionaries(st.text(max_size=3), st.integers(), max_size=2)),
+        "finish_reason": st.sampled_from(["stop", "length"]),
+        "split": st.one_of(values, st.sampled_from(["train", "valid", "test"]), st.just([])),
+        "model": st.one_of(values, st.just({})),
+        "image_sha256": st.one_of(values, st.just([])),
+        "choiceA": values,
+    },
+)
+any_line = st.one_of(
+    any_row.map(lambda row: json.dumps(row).encode()), st.binary(max_size=12).map(lambda b: b.replace(b"\n", b""))
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines=st.lists(any_line, max_size=12), target=st.sampled_from(["swift", "sharegpt", "vd100k"]))
+def test_rows_out_and_rows_refused_are_the_rows_in(
+    parsed: Callable[..., Run], tmp_path: Path, pictures: Path, lines: list[bytes], target: str
+) -> None:
+    good = json.dumps({"id": "good", "image": "05.png", "question": "Is it?", "answer": "It is."}).encode()
+    source = pictures / "rows.jsonl"
+    source.write_bytes(b"\n".join([good, *lines]))
+    summary, folder = convert(parsed, tmp_path, f"stage.source={source}", f"format={target}")
+    written = 0
+    for side in ("train", "val"):
+        path = folder / f"{side}.{'jsonl' if target == 'swift' else 'json'}"
+        content = path.read_text(encoding="utf-8")
+        records = [json.loads(line) for line in content.splitlines()] if target == "swift" else json.loads(content)
+        written += len(records)
+    refused = list(read(folder / "rejected.jsonl"))
+    assert written + len(refused) == summary.counts["rows"]
+    assert summary.counts["rows"] == sum(1 for line in source.read_bytes().split(b"\n") if line.strip())
+    assert all(row["reason"] and row["line"] for row in refused)

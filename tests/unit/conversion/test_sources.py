@@ -1,0 +1,147 @@
+"""Rows from wherever people have them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import draw_pictures
+from vd100k import stages
+from vd100k.config.run import Run
+from vd100k.errors import DataError
+from vd100k.generation.ledger import read
+
+Convert = Callable[..., tuple[dict[str, Any], Path]]
+
+
+@pytest.fixture
+def convert(parsed: Callable[..., Run], tmp_path: Path) -> Convert:
+    def call(*overrides: str) -> tuple[dict[str, Any], Path]:
+        run = parsed("stage=convert", "dataset=d", "model=qwen2-vl-2b", f"output_dir={tmp_path / 'out'}", *overrides)
+        return stages.execute(run, tmp_path / "run", []).counts, run.stage.folder
+
+    return call
+
+
+def test_roboflow_keeps_its_splits(convert: Convert, tmp_path: Path) -> None:
+    for split, count in (("train", 4), ("valid", 2), ("test", 3)):
+        folder = draw_pictures(tmp_path / "labels" / split, count)
+        rows = [
+            {"image": f"{k:02d}.png", "prefix": "<JSON>", "suffix": json.dumps({"dock": f"D{k}"})} for k in range(count)
+        ]
+        rows.append({"image": "00.png", "prefix": "<JSON>", "suffix": ""})
+        text = "\n".join(map(json.dumps, rows))
+        (folder / "annotations.jsonl").write_text(text, encoding="utf-8")
+    counts, folder = convert("task=manifest", f"stage.source={tmp_path / 'labels'}")
+    assert counts == {"rows": 12, "train": 4, "val": 2, "test": 3, "rejected": 3}
+    row = next(read(folder / "test.jsonl"))
+    assert row["images"] == [str(tmp_path / "labels/test/00.png")]
+    assert [m["content"] for m in row["messages"][1:]] == ["<image>Extract the data as JSON.", '{"dock": "D0"}']
+    assert {row["reason"] for row in read(folder / "rejected.jsonl")} == {"empty"}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_table_of_image_question_answer(convert: Convert, tmp_path: Path, suffix: str) -> None:
+    folder = draw_pictures(tmp_path / "photos", 3)
+    path = folder / f"table.{suffix}"
+    if suffix == "csv":
+        path.write_bytes(
+            '\ufeffpicture,query,reply\n00.png,"a, b?",A\n01.png,q,"two\nlines"\n02.png,only\n'.encode()
+            + b"02.png,\xff,C\n"
+        )
+    else:
+        rows = [("00.png", "a, b?", "A"), ("01.png", "q", "two\nlines")]
+        lines = [json.dumps(dict(zip(("picture", "query", "reply"), row, strict=True))) for row in rows]
+        path.write_text("\n".join([*lines, "{", "[]"]), encoding="utf-8")
+    columns = ["stage.columns.image=picture", "stage.columns.question=query", "stage.columns.answer=reply"]
+    counts, folder = convert(f"stage.source={path}", *columns)
+    assert (counts["train"], counts["rejected"]) == (2, 2)
+    assert [row["messages"][-1]["content"] for row in read(folder / "train.jsonl")] == ["A", "two\nlines"]
+    assert {row["reason"] for row in read(folder / "rejected.jsonl")} == {"bad_line"}
+
+
+def test_a_hugging_face_data_set_on_disk(convert: Convert, tmp_path: Path) -> None:
+    import datasets
+
+    folder = draw_pictures(tmp_path / "photos", 4)
+    images = sorted(map(str, folder.glob("*.png")))
+    columns = {"image": images, "question": ["q"] * 4, "answer": ["a", "b", "c", "d"]}
+    rows = datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image())
+    embedded = rows.map(lambda row: row, batched=True)
+    datasets.DatasetDict(train=embedded.select(range(3)), validation=embedded.select([3])).save_to_disk(tmp_path / "hf")
+    counts, made = convert(f"stage.source={tmp_path / 'hf'}")
+    assert (counts["train"], counts["val"], counts["rejected"]) == (3, 1, 0)
+    row = next(read(made / "train.jsonl"))
+    assert Path(row["images"][0]).read_bytes() == Path(images[0]).read_bytes()
+    # Images kept as names are those beside the data.
+    draw_pictures(tmp_path / "hf/photos", 4)
+    named = {**columns, "image": [f"photos/0{k}.png" for k in range(4)]}
+    datasets.Dataset.from_dict(named).save_to_disk(tmp_path / "hf")
+    (tmp_path / "hf/dataset_dict.json").unlink()
+    assert convert(f"stage.source={tmp_path / 'hf'}")[0]["rejected"] == 0
+
+
+def test_images_outside_the_declared_folder_are_not_read(convert: Convert, tmp_path: Path) -> None:
+    folder = draw_pictures(tmp_path / "photos", 2)
+    secret = draw_pictures(tmp_path / "secret", 1) / "00.png"
+    (folder / "link.png").symlink_to(secret)
+    named = ["00.png", str(folder / "01.png"), "../secret/00.png", str(secret), "link.png"]
+    path = folder / "rows.jsonl"
+    path.write_text(
+        "\n".join(json.dumps({"image": name, "question": "q", "answer": "a"}) for name in named), encoding="utf-8"
+    )
+    for checks in ([], ["stage.rules.image_unreadable=false", "stage.rules.image_small=false"]):
+        counts, made = convert(f"stage.source={path}", *checks)
+        assert (counts["train"], counts["rejected"]) == (2, 3)
+        assert {row["reason"] for row in read(made / "rejected.jsonl")} == {"image_outside"}
+
+
+def test_what_is_no_source_says_what_would_be(convert: Convert, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="Roboflow folder"):
+        convert(f"stage.source={tmp_path / 'empty'}")
+    (tmp_path / "broken.parquet").write_text("no", encoding="utf-8")
+    with pytest.raises(DataError, match="not a data set that can be read"):
+        convert(f"stage.source={tmp_path / 'broken.parquet'}")
+
+
+def test_a_column_that_is_named_wins_over_one_of_that_name(convert: Convert, tmp_path: Path) -> None:
+    folder = draw_pictures(tmp_path / "photos", 1)
+    (folder / "t.csv").write_text("image,question,reply,answer\n00.png,q,right,wrong\n", encoding="utf-8")
+    _, made = convert(f"stage.source={folder / 't.csv'}", "stage.columns.answer=reply")
+    assert next(read(made / "train.jsonl"))["messages"][-1]["content"] == "right"
+
+
+def test_a_table_keeps_splits_of_its_own(convert: Convert, tmp_path: Path) -> None:
+    folder = draw_pictures(tmp_path / "photos", 3)
+    splits = enumerate(["train", "test", "validation"])
+    rows = [{"image": f"0{k}.png", "question": "q", "answer": "a", "split": split} for k, split in splits]
+    (folder / "t.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    counts, _ = convert(f"stage.source={folder / 't.jsonl'}")
+    assert counts == {"rows": 3, "train": 1, "val": 1, "test": 1, "rejected": 0}
+
+
+def test_a_quote_left_open_swallows_no_answers(convert: Convert, tmp_path: Path) -> None:
+    folder = draw_pictures(tmp_path / "photos", 3)
+    (folder / "t.csv").write_text('image,question,answer\n00.png,q,a\n01.png,q,"torn\n02.png,q,c\n', encoding="utf-8")
+    counts, made = convert(f"stage.source={folder / 't.csv'}")
+    assert (counts["train"], counts["rejected"]) == (1, 1)
+    refused = next(read(made / "rejected.jsonl"))
+    assert (refused["line"], refused["reason"]) == (3, "bad_line")
+    (folder / "t.csv").write_bytes("image,question,answer,备注\n".encode("gbk"))
+    with pytest.raises(DataError, match="its first line"):
+        convert(f"stage.source={folder / 't.csv'}")
+
+
+def test_a_name_too_long_and_a_strange_answer_end_nothing(convert: Convert, tmp_path: Path) -> None:
+    folder = draw_pictures(tmp_path / "photos", 1)
+    nested = json.loads("[" * 900 + "]" * 900)
+    rows = [("00.png", "a"), ("x" * 300 + ".png", "a"), ("00.png", nested)]
+    lines = [json.dumps({"image": image, "question": "q", "answer": answer}) for image, answer in rows]
+    (folder / "t.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    counts, _ = convert(f"stage.source={folder / 't.jsonl'}", "task.reader=json", "stage.rules.not_json=false")
+    assert counts["rows"] == 3

@@ -1,0 +1,146 @@
+"""Configuration -> command lines: the golden ones of the seeds' systems, and flags in general."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import ROOT
+from vd100k.config.run import Run
+from vd100k.engines.commands import flags, nginx_files, replicas
+from vd100k.errors import ConfigError
+
+GOLDEN = {
+    "serve-t4x4": ["stage=serve", "hardware=t4x4", "model=qwen2-vl-2b"],
+    "serve-single-gpu": ["stage=serve", "hardware=single-gpu", "model=qwen2.5-vl-7b"],
+    "serve-trtllm": [
+        *("stage=serve", "hardware=t4x4", "engine@hardware.engine=trtllm", "model=qwen2-vl-7b"),
+        "hardware.balancer=none",
+    ],
+    "serve-trtllm-qwen-vl": [
+        *("stage=serve", "hardware=single-gpu", "engine@hardware.engine=trtllm-qwen-vl", "model=qwen-vl-chat"),
+        "model.path=/tmp/Qwen-VL-Chat",
+    ],
+    "finetune-gpt-distill": ["stage=finetune", "experiment=gpt-distill", "images=photos"],
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden(vd100k: Callable[..., subprocess.CompletedProcess[str]], name: str) -> None:
+    shown = vd100k(*GOLDEN[name], "dry_run=true")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout == (ROOT / "tests" / "golden" / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def test_replicas_share_out_the_gpus(parsed: Callable[..., Run]) -> None:
+    commands = replicas(parsed("stage=serve", "hardware=t4x4", "model=qwen2-vl-7b"))
+    assert [command.env["CUDA_VISIBLE_DEVICES"] for command in commands] == ["0,1", "2,3"]
+    for command, port in zip(commands, ("8001", "8002"), strict=True):
+        assert command.argv[-2:] == ["--port", port]
+        assert command.argv[command.argv.index("--tensor-parallel-size") + 1] == "2"
+
+
+def test_devices_are_among_those_we_were_left(parsed: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    commands = replicas(parsed("stage=serve", "hardware=t4x4", "model=qwen2-vl-7b"))
+    assert [command.env["CUDA_VISIBLE_DEVICES"] for command in commands] == ["4,5", "6,7"]
+
+
+def test_engine_options_are_free(parsed: Callable[..., Run]) -> None:
+    run = parsed(
+        "stage=serve",
+        "hardware=single-gpu",
+        "model=qwen2-vl-2b",
+        "+hardware.engine.args.max_num_seqs=64",
+        "hardware.engine.args.dtype=null",
+    )
+    argv = replicas(run)[0].argv
+    assert argv[argv.index("--max-num-seqs") + 1] == "64"
+    assert "--dtype" not in argv
+
+
+def test_nginx_shares_out_as_told(parsed: Callable[..., Run]) -> None:
+    fleet = ["stage=serve", "hardware=t4x4", "model=qwen2-vl-2b", "hardware.replicas=2"]
+    even = nginx_files(parsed(*fleet).hardware, Path("RUN"))["vllm.conf"]
+    assert "least_conn;" in even
+    assert "hash" not in even
+    run = parsed(*fleet, "hardware.replica_weights=[2,1]", "hardware.affinity_header=X-Image-Key")
+    uneven = nginx_files(run.hardware, Path("RUN"))["vllm.conf"]
+    assert "server 127.0.0.1:8001 weight=2 " in uneven
+    assert "server 127.0.0.1:8002 weight=1 " in uneven
+    assert "map $http_x_image_key $vllm_affinity" in uneven
+    assert "least_conn" not in uneven
+
+
+def test_others_reach_nginx_alone_and_the_key_is_never_shown(
+    vd100k: Callable[..., subprocess.CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVER_KEY", "sesame-4711")
+    monkeypatch.setenv("VLLM_API_KEY", "sesame-4712")
+    shown = vd100k(
+        *("stage=serve", "hardware=single-gpu", "hardware.host=0.0.0.0", "hardware.balancer=nginx"),
+        *("model=qwen2-vl-2b", "model.api_key_env=SERVER_KEY", "dry_run=true"),
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert "sesame" not in shown.stdout
+    assert "--host 127.0.0.1 --port 8001" in shown.stdout
+    assert "listen 0.0.0.0:8000;" in shown.stdout
+
+
+def test_an_adapter_is_served_on_its_base(parsed: Callable[..., Run]) -> None:
+    argv = replicas(parsed("stage=serve", "hardware=cpu", "dataset=photos", "weights=adapter"))[0].argv
+    assert argv[argv.index("--model") + 1] == "outputs/models/tiny-student"
+    assert argv[argv.index("--served-model-name") + 1] == "tiny-student"
+    name, _, path = argv[argv.index("--lora-modules") + 1].partition("=")
+    assert (name, path) == ("tiny-student-tuned", "outputs/models/tiny-student/photos-details-tiny-student/adapter")
+
+
+def test_lengths_of_tensorrt_engines_are_checked(parsed: Callable[..., Run]) -> None:
+    engine = ["stage=serve", "hardware=single-gpu", "engine@hardware.engine=trtllm-qwen-vl", "model=qwen-vl-chat"]
+    key = "hardware.engine.args"
+    for override, word in (
+        (f"{key}.max_multimodal_len=13311", "x 256 = 13312"),
+        (f"{key}.max_input_len=6656", "no room for a question"),
+        (f"{key}.max_seq_len=30720", "no room for an answer"),
+        (f"{key}.max_num_tokens=30719", "is less than max_input_len"),
+    ):
+        with pytest.raises(ConfigError, match=word):
+            parsed(*engine, override)
+
+
+@pytest.mark.parametrize(
+    ("style", "args", "expected"),
+    [
+        ("kebab", {"enforce_eager": True, "a_b": False}, ["--enforce-eager", "--no-a-b"]),
+        ("snake", {"merge_lora": True, "a_b": False}, ["--merge_lora", "true", "--a_b", "false"]),
+        ("switch", {"trust_remote_code": True, "a_b": False, "port": 8000}, ["--trust_remote_code", "--port", "8000"]),
+        ("snake", {"gone": None, "names": ["小黄", "Xiao Huang"]}, ["--names", "小黄", "Xiao Huang"]),
+        ("kebab", {"limit": {"image": 2}}, ["--limit", '{"image": 2}']),
+    ],
+)
+def test_flags(style: str, args: dict[str, object], expected: list[str]) -> None:
+    assert flags(args, style) == expected
+
+
+keys = st.from_regex(r"[a-z]+(_[a-z]+)*", fullmatch=True)
+values = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.text(min_size=1), st.dictionaries(st.text(), st.integers())
+)
+
+
+@given(st.dictionaries(keys, values))
+def test_each_option_is_one_flag_with_its_value(args: dict[str, object]) -> None:
+    argv = flags(args, "snake")
+    read = dict(zip(argv[::2], argv[1::2], strict=True))
+    assert set(read) == {f"--{key}" for key, value in args.items() if value is not None}
+    for key, value in args.items():
+        if isinstance(value, dict):
+            assert json.loads(read[f"--{key}"]) == value
+        elif isinstance(value, str):
+            assert read[f"--{key}"] == value

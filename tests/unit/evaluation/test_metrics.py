@@ -1,0 +1,56 @@
+"""What counts as right."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vd100k.evaluation.metrics import judge, mean
+
+LABEL = {"count": 2, "colour": "red"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "exact", "valid", "fields"),
+    [
+        ('{"colour": "red", "count": 2}', 1, 1, 1),
+        ('{"colour": "red", "count": 3}', 0, 1, 0.5),
+        ('{"colour": "red", "count": "2"}', 0, 1, 0.5),
+        ('{"colour": "red", "count": 2, "more": 1}', 0, 1, 1),
+        ("[2, 1]", 0, 1, 0),
+        ("two red", 0, 0, 0),
+        ("", 0, 0, 0),
+        (None, 0, 0, 0),
+    ],
+)
+def test_structured(answer: str | None, exact: float, valid: float, fields: float) -> None:
+    assert judge(answer, LABEL) == (exact, valid, fields)
+
+
+def test_true_is_not_one_and_null_is_an_answer() -> None:
+    assert judge('{"n": true}', {"n": 1}).exact_match == 0
+    assert judge("null", None).exact_match == 1
+    assert judge(None, None).exact_match == 0
+
+
+def test_text() -> None:
+    assert mean([judge(" a cat \n", "a cat"), judge("a dog", "a cat")]).exact_match == 0.5
+    assert mean([]) == (0, 0, 0)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.dictionaries(st.text(), inner), max_leaves=8
+)
+
+
+@given(st.lists(st.tuples(st.none() | st.text(), st.text() | st.dictionaries(st.text(), json_values)), max_size=20))
+def test_shares_stay_within_0_and_1(pairs: list[tuple[str | None, object]]) -> None:
+    assert all(0 <= value <= 1 for value in mean([judge(*pair) for pair in pairs]))
+
+
+@given(st.dictionaries(st.text(), json_values, min_size=1))
+def test_the_label_itself_is_right(label: dict[str, object]) -> None:
+    assert judge(json.dumps(label), label) == (1, 1, 1)

@@ -1,0 +1,183 @@
+"""The ledger: every row once, whatever happened before."""
+
+from __future__ import annotations
+
+import json
+import resource
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vd100k.errors import DataError
+from vd100k.generation.ledger import Ledger, read
+from vd100k.io.key_set import Keys, key
+
+SETTINGS = {"model": "m", "prompt": "p"}
+texts = st.text(st.characters(codec=None))  # lone surrogates too: models write them
+
+
+def row(id: str, answer: str = "a") -> dict[str, str]:
+    return {"id": id, "answer": answer}
+
+
+def named(found: Keys, *ids: str) -> bool:
+    """Whether these keys are the ids', and no more."""
+    return set(found) == {key(id) for id in ids}
+
+
+def append_all(ledger: Ledger, ids: list[str]) -> None:
+    for id in ids:
+        ledger.append(row(id))
+
+
+@given(st.lists(st.tuples(st.text(st.characters(codec="utf-8"), min_size=1), st.text(st.characters(codec="utf-8")))))
+def test_what_is_appended_is_read(tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]]) -> None:
+    path = tmp_path_factory.mktemp("ledger") / "rows.jsonl"
+    with Ledger(path, SETTINGS) as ledger:
+        for id, answer in pairs:
+            ledger.append(row(id, answer))
+    assert list(read(path)) == [row(id, answer) for id, answer in pairs]
+
+
+@given(texts)
+def test_any_text_a_model_writes_can_be_kept(tmp_path_factory: pytest.TempPathFactory, answer: str) -> None:
+    path = tmp_path_factory.mktemp("ledger") / "rows.jsonl"
+    with Ledger(path, SETTINGS) as ledger:
+        ledger.append(row("1", answer))
+    assert len(list(read(path))) == 1
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1, unique=True), st.integers(0, 10_000))
+def test_a_crash_at_any_byte_costs_the_torn_row_alone(
+    tmp_path_factory: pytest.TempPathFactory, ids: list[str], cut: int
+) -> None:
+    path = tmp_path_factory.mktemp("ledger") / "rows.jsonl"
+    with Ledger(path, SETTINGS) as ledger:
+        append_all(ledger, ids)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: cut % (len(whole) + 1)])
+    kept = path.read_bytes().count(b"\n")
+    with Ledger(path, SETTINGS) as ledger:
+        assert named(ledger.done, *ids[:kept])
+        append_all(ledger, ids[kept:])
+    assert path.read_bytes() == whole
+
+
+def test_a_failure_is_forgotten_once_answered(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    with Ledger(path, SETTINGS) as ledger:
+        ledger.fail("1", "timeout", "no answer", 4)
+        ledger.fail("2", "http_400", "too large", 1)
+        ledger.append(row("1"))
+    with Ledger(path, SETTINGS) as ledger:
+        assert named(ledger.done, "1")
+        assert ledger.failed == {key("2"): "http_400"}
+    (failure,) = read(tmp_path / "rows.failures.jsonl")
+    assert failure == {"id": "2", "reason": "http_400", "detail": "too large", "attempts": 1}
+
+
+def test_other_settings_are_refused_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    with Ledger(path, SETTINGS) as ledger:
+        ledger.append(row("1"))
+    with pytest.raises(DataError, match="prompt: 'p' there, 'q' now"), Ledger(path, SETTINGS | {"prompt": "q"}):
+        pass
+    assert len(list(read(path))) == 1
+
+
+def test_other_settings_can_set_the_old_rows_aside(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    with Ledger(path, SETTINGS) as ledger:
+        ledger.append(row("1", "old"))
+    with Ledger(path, SETTINGS | {"prompt": "q"}, "set_aside") as ledger:
+        assert not ledger.done
+        ledger.append(row("1", "new"))
+    assert [r["answer"] for r in read(path)] == ["new"]
+    aside = list(tmp_path.glob("rows.jsonl.*"))
+    assert [r["answer"] for r in read(aside[0])] == ["old"]
+    with Ledger(path, SETTINGS, "set_aside") as ledger:
+        assert named(ledger.done, "1"), "what was set aside comes back with its settings"
+    assert [r["answer"] for r in read(path)] == ["old"]
+
+
+def test_rows_of_other_images_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    with Ledger(path, SETTINGS) as ledger:
+        ledger.append(row("1"))
+    another = pytest.raises(DataError, match="1 was another image then")
+    with Ledger(path, SETTINGS, current=lambda row: False) as ledger, another:
+        ledger.check_images()
+    for _ in range(2):
+        with Ledger(path, SETTINGS, "set_aside", current=lambda row: False) as ledger:
+            assert not ledger.done
+            ledger.append(row("1"))
+    assert len(list(tmp_path.glob("rows.jsonl.*"))) == 2, "none overwrites another"
+
+
+def test_two_writers_are_one_too_many(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    with Ledger(path, SETTINGS), pytest.raises(DataError, match="another process"), Ledger(path, SETTINGS):
+        pass
+
+
+def test_a_full_disk_ends_in_words_and_costs_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    ids = [f"{k:03d}" for k in range(100)]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Ledger(path, SETTINGS) as ledger:
+        # The largest file allowed stands for the room left: the write that meets it is cut short.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        try:
+            with pytest.raises(DataError, match=r"could not be written: No space left.*make room"):
+                append_all(ledger, ids)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with Ledger(path, SETTINGS) as ledger:
+        kept = len(ledger.done)
+        assert 0 < kept < len(ids)
+        append_all(ledger, ids[kept:])
+    assert [r["id"] for r in read(path)] == ids
+
+
+def test_a_damaged_line_is_kept_aside_and_asked_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "rows.jsonl"
+    good = [json.dumps(row(id)).encode() + b"\n" for id in ("1", "2")]
+    path.write_bytes(good[0] + b'{"id": "3", oo\xff\n[]\n' + good[1] + b'{"id": "4"')
+    with Ledger(path, SETTINGS) as ledger:
+        assert named(ledger.done, "1", "2")
+    assert path.read_bytes() == b"".join(good), "the torn end is cut off"
+    assert (tmp_path / "rows.corrupt.jsonl").read_bytes() == b'{"id": "3", oo\xff\n[]\n'
+    assert "2 damaged lines were moved" in " ".join(capsys.readouterr().out.split())
+
+
+def test_rows_of_a_preview_and_of_other_machines_are_taken_over(tmp_path: Path) -> None:
+    for name, ids in (("m.preview", "1"), ("m.shard-1-of-2", "12"), ("m.shard-2-of-2", "3"), ("m.other", "4")):
+        with Ledger(tmp_path / f"{name}.jsonl", SETTINGS) as ledger:
+            append_all(ledger, list(ids))
+    with Ledger(tmp_path / "m.shard-3-of-3.jsonl", SETTINGS | {"prompt": "q"}) as ledger:
+        append_all(ledger, ["5"])
+    with Ledger(tmp_path / "m.jsonl", SETTINGS) as ledger:
+        assert named(ledger.done, "1", "2", "3")
+    assert [r["id"] for r in read(tmp_path / "m.jsonl")] == ["1", "2", "3"]
+
+
+def test_rows_count_when_they_are_on_the_disk(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "rows.jsonl", SETTINGS) as ledger:
+        append_all(ledger, ["1", "2"])
+        assert ledger.safe == 0
+        assert ledger.sync() == ledger.safe == 2
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8")), unique=True), st.randoms())
+def test_the_sorted_view_holds_all_rows_in_the_order_asked_for(
+    tmp_path_factory: pytest.TempPathFactory, ids: list[str], random: Random
+) -> None:
+    path = tmp_path_factory.mktemp("ledger") / "rows.jsonl"
+    order = random.sample(ids, len(ids))
+    with Ledger(path, SETTINGS) as ledger:
+        append_all(ledger, ids)
+        ledger.sort(path.with_name("sorted.jsonl"), map(key, [*order, "none such"]))
+    assert [r["id"] for r in read(path.with_name("sorted.jsonl"))] == order

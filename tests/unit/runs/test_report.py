@@ -1,0 +1,244 @@
+"""``report.html`` and ``stage=compare``: made from a run's folder, harmless whatever is in it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.chat_server import chat_server
+from tests.conftest import draw_pictures
+from vd100k.errors import DataError
+from vd100k.runs.report import page, samples
+from vd100k.runs.summary import told
+
+Call = Callable[..., subprocess.CompletedProcess[str]]
+NASTY = "<script>alert(1)</script><img src=http://192.0.2.1/x onerror=alert(1)>{{ 7*7 }}"
+
+
+class Tags(HTMLParser):
+    """Which elements a page has, and where they point."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.addresses: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        assert not any(name.startswith("on") for name, _ in attrs)
+
+
+def harmless(html: str) -> str:
+    found = Tags(html)
+    assert not {"script", "iframe", "object", "link"} & found.tags
+    assert all(re.match(r"data:image/|#\d+$|\d+-\w+/report\.html$", address) for address in found.addresses)
+    return html
+
+
+def summary(folder: Path, stage: str, **more: Any) -> Path:
+    folder.mkdir(exist_ok=True)
+    content = {
+        **{"stage": stage, "status": "ok", "error": None, "counts": {}, "metrics": {}, "inputs": [], "outputs": []},
+        **{"seconds": 1.5, "steps": [], "settings": {}, "command": ["run.py", f"stage={stage}"]},
+    }
+    (folder / "summary.json").write_text(json.dumps(content | more), encoding="utf-8")
+    return folder
+
+
+def test_a_generation_has_a_gallery_and_its_failures(vd100k: Call, tmp_path: Path) -> None:
+    pictures = draw_pictures(tmp_path / "<b>p", 6)
+    (pictures / "<i>x.png").write_bytes((pictures / "00.png").read_bytes())
+
+    def script(number: int, body: dict[str, Any]) -> Any:
+        return (400, {}, '{"error": {"message": "<b>no</b>"}}') if number == 4 else NASTY
+
+    with chat_server(script) as server:
+        done = vd100k(
+            *("stage=generate", f"images='{pictures}'", "dataset=d", "hardware=api", "model.served_name=m"),
+            *(f"hardware.urls=[{server.url}]", "stage.max_in_flight=1"),
+        )
+    assert done.returncode == 0, done.stderr
+    html = harmless((tmp_path / "outputs/latest/report.html").read_text(encoding="utf-8"))
+    assert html.count("data:image/webp") == 6
+    assert "&lt;script&gt;alert(1)" in html
+    assert "&lt;i&gt;x.png" in html
+    assert "http_400" in html
+    assert "Length of the answers, tokens" in html
+    assert "{{ 7*7 }}" in html
+    (tmp_path / "outputs/latest/report.html").unlink()
+    done = vd100k("stage=report")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "outputs/latest/report.html").read_text(encoding="utf-8") == html
+
+
+def test_a_conversion_shows_what_it_rejected(tmp_path: Path) -> None:
+    picture = str(next(draw_pictures(tmp_path / "p", 1).iterdir()))
+    rejected = [
+        {"id": "a", "reason": "echo", "detail": "the question", "row": {"image": picture, "answer": NASTY}},
+        {"id": None, "reason": "bad_line", "detail": "no JSON", "row": '{"half'},
+        {"id": "b", "reason": "empty", "detail": "", "row": {"image": "/gone.png", "answer": None}},
+    ]
+    (tmp_path / "rejected.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rejected))
+    (tmp_path / "train.jsonl").write_text("{}\n")
+    outputs = [{"path": str(tmp_path / "train.jsonl"), "rows": 1, "sha256": ""}]
+    folder = summary(tmp_path / "run", "convert", outputs=outputs, metrics={"rejected": {"echo": 1, "empty": 7}})
+    html = harmless(page.write(folder).read_text(encoding="utf-8"))
+    assert html.index("empty</span>") < html.index("echo</span>"), "the most frequent reason first"
+    assert html.count("data:image/webp") == 1
+    assert html.count("no picture") == 2
+
+
+def test_an_evaluation_shows_the_worst_first(tmp_path: Path) -> None:
+    rows = [
+        {"id": "good", "label": {"a": 1}, "before": "?", "after": '{"a": 1}'},
+        {"id": "bad", "label": {"a": 1}, "before": '{"a": 1}', "after": NASTY},
+        {"id": "none", "label": {"a": 1}, "before": None, "after": None},
+    ]
+    (tmp_path / "m.compared.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scores = {"exact_match": 0.5, "valid_json": 1.0, "field_accuracy": 0.25}
+    outputs = [{"path": str(tmp_path / "m.compared.jsonl"), "rows": 3, "sha256": ""}]
+    folder = summary(tmp_path / "run", "evaluate", outputs=outputs, metrics={"before": scores, "after": scores})
+    html = harmless(page.write(folder).read_text(encoding="utf-8"))
+    assert html.index(">bad<") < html.index(">none<") < html.index(">good<")
+    assert "50.0 %" in html
+
+
+def test_a_training_shows_its_curve_and_a_pipeline_all(tmp_path: Path) -> None:
+    settings = {"stage": {"method": "sft", "args": {"lora_rank": 8, "system": NASTY, "dropped": None}}}
+    metrics = {"loss": [[1, 2.0], [2, 1.0]], "eval_loss": []}
+    folder = summary(tmp_path / "run", "finetune", metrics=metrics, settings=settings)
+    step = page.read(folder)
+    html = harmless(page.write(folder).read_text(encoding="utf-8"))
+    assert "data:image/svg+xml" in html
+    assert "lora_rank" in html
+    assert "dropped" not in html.split("How it was run")[0]
+    whole = summary(tmp_path / "whole", "pipeline", steps=[step, {**step, "status": "failed", "error": NASTY}])
+    (whole / "1-finetune").mkdir()
+    (whole / "1-finetune" / "report.html").write_text("")
+    html = harmless(page.write(whole).read_text(encoding="utf-8"))
+    assert html.count("1-finetune/report.html") == 1
+    assert html.count("data:image/svg+xml") == 2
+
+
+def test_a_failed_run_says_why(vd100k: Call, tmp_path: Path) -> None:
+    done = vd100k("stage=convert", "dataset=nothing-there")
+    assert done.returncode == 1
+    html = harmless((tmp_path / "outputs/latest/report.html").read_text(encoding="utf-8"))
+    assert "failed" in html
+    assert "nothing-there" in html
+
+
+def test_many_rows_are_sampled(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    line = json.dumps({"id": "x", "image": "/gone.png", "question": "?", "answer": "a" * 300}) + "\n"
+    rows.write_text(line * 100_000)
+    outputs = [{"path": str(rows), "rows": 100_000, "sha256": ""}]
+    failures = tmp_path / "rows.failures.jsonl"
+    failures.write_text('{"id": "x", "reason": "http_400", "detail": ""}\n' * 7_000 + '{"reason": "rare"}\n')
+    began = time.monotonic()
+    made = page.write(summary(tmp_path / "run", "generate", outputs=outputs))
+    assert made.stat().st_size < 200_000
+    assert time.monotonic() - began < 10
+    assert "<span>7,000</span>" in made.read_text(encoding="utf-8"), "failures are counted, not sampled"
+    assert "rare" in made.read_text(encoding="utf-8")
+    looked_at = samples.sample(rows)
+    assert (len(looked_at.rows), looked_at.total) == (samples.PARSED, 100_000)
+    assert "(5,000 of 100,000 rows)" in made.read_text(encoding="utf-8")
+
+
+def test_a_summary_of_before_there_were_settings(vd100k: Call, tmp_path: Path) -> None:
+    folder = summary(tmp_path / "run", "finetune", metrics={"loss": [[1, 2.0]]})
+    assert "data:image/svg+xml" in page.write(folder).read_text(encoding="utf-8")
+    summary(tmp_path / "run", "finetune", metrics=7)
+    done = vd100k("stage=report", "run=run")
+    assert "is not as vd100k writes it" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("stage", ["generate", "render"])
+def test_nothing_secret_is_kept(vd100k: Call, tmp_path: Path, stage: str) -> None:
+    """Of a run that fails at such an address, and of one that W&B hears of."""
+    secret = "sk-do-not-keep-me"
+    urls = f"hardware.urls=['http://me:{secret}@127.0.0.1:1/v1','http://127.0.0.1:1/v1?api_key={secret}']"
+    asks = ["stage.endpoint_wait_s=0", "stage.connect_timeout_s=1", "model.served_name=m"]
+    draws = ["stage.train=2", "stage.heldout=2", "tracking=wandb"]
+    done = vd100k(
+        *(f"stage={stage}", f"images={draw_pictures(tmp_path / 'p', 1)}", "hardware=api", urls),
+        *(f"+task.sampling.some_token={secret}", *(asks if stage == "generate" else draws)),
+    )
+    assert done.returncode == (stage == "generate"), done.stderr
+    run = (tmp_path / "outputs/latest").resolve()
+    kept = [path for path in run.rglob("*") if path.is_file() and ".hydra" not in path.parts]
+    assert {"summary.json", "report.html"} <= {path.name for path in kept}
+    assert any(path.suffix == ".wandb" for path in kept) == (stage == "render")
+    assert all(secret.encode() not in path.read_bytes() for path in kept)
+    assert "(hidden)" in (run / "summary.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://me:SECRET@h/v1",
+        "https://SECRET@h/v1",
+        "https://u:p/SECRET@h",
+        "https://h/v1?api_key=SECRET&x=1",
+        "+stage.env.HF_TOKEN=SECRET",
+        "hardware.engine.env={HF_TOKEN:SECRET,X:1}",
+        "stage.env.PGPASSWORD=SECRET",
+    ],
+)
+def test_secrets_on_the_command_line(text: str) -> None:
+    assert "SECRET" not in told(text)
+    assert told("model.api_key_env=OPENAI_API_KEY") == "model.api_key_env=OPENAI_API_KEY"
+    assert told("task.sampling.max_tokens=5") == "task.sampling.max_tokens=5"
+
+
+def test_what_is_no_run_is_said(vd100k: Call, tmp_path: Path) -> None:
+    for content in (None, "{", "[]", '{"stage": "x"}'):
+        if content is not None:
+            (tmp_path / "summary.json").write_text(content)
+        with pytest.raises(DataError, match=r"outputs/runs"):
+            page.read(tmp_path)
+    done = vd100k("stage=report", "run=nowhere")
+    assert "no summary of a run" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@given(st.lists(st.integers(0, 10_000)))
+def test_a_histogram_counts_everything(values: list[int]) -> None:
+    found = samples.histogram(values)
+    assert sum(count for _, count in found) == len(values)
+    assert len(found) <= samples.BINS
+
+
+@given(st.lists(st.integers(), max_size=200), st.integers(1, 50))
+def test_a_sample_is_of_the_size_asked_for(values: list[int], most: int) -> None:
+    rows = [{"n": value} for value in values]
+    assert min(len(rows), (most + 1) // 2) <= len(samples.spread(rows, most)) <= most
+
+
+def test_runs_are_compared(vd100k: Call, tmp_path: Path) -> None:
+    for name, rank, loss in (("one", 4, 0.5), ("two", 8, 0.25)):
+        settings = {"stage": {"args": {"lora_rank": rank, "seed": 1}}, "model": {"name": "[m]"}}
+        summary(tmp_path / name, "finetune", settings=settings, metrics={"loss": [[1, loss]]})
+    done = vd100k("stage=compare", "runs=[one,two]")
+    assert done.returncode == 0, done.stderr
+    told = {line.split("│")[1].strip(): line for line in done.stdout.splitlines() if "│" in line}
+    assert "4" in told["stage.args.lora_rank"]
+    assert "8" in told["stage.args.lora_rank"]
+    assert "stage.args.seed" not in told
+    assert "0.25" in told["loss"]
+    done = vd100k("stage=compare", "runs=[one]")
+    assert "runs=[FOLDER,FOLDER]" in done.stderr

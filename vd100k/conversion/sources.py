@@ -1,0 +1,163 @@
+"""Rows from wherever people have them: generated, Roboflow, a table, a Hugging Face data set on disk.
+
+Every reader yields numbered lines of ``{"id", "image", "question", "answer", …}``; a source with
+splits of its own names the row's in ``split``. A line without a row is a ``Fault``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vd100k.errors import DataError
+from vd100k.io import jsonl as lines
+from vd100k.io.jsonl import Fault, Line, Row
+
+ANNOTATIONS = "annotations.jsonl"
+ROBOFLOW = ("train", "valid", "test")
+# What splits are called, and which side of a conversion they are.
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
+KEYS = ("id", "image", "question", "answer")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place with rows in it; ``question`` (empty: none) is asked where a row brings none, and
+    images that lie inside the data are unpacked into ``unpacked``."""
+
+    path: Path
+    columns: Mapping[str, str]  # what the source calls ours
+    question: str
+    unpacked: Path
+
+    @property
+    def image_folder(self) -> Path:
+        """Where its relative image names start."""
+        return self.path.parent if self.path.is_file() else self.path
+
+    def check(self) -> None:
+        """Raise DataError if nothing is there."""
+        if not self.path.exists():
+            raise DataError(f"{self.path}: no rows there. Make them first: python run.py stage=generate …")
+
+    def lines(self) -> Iterator[Line]:
+        """Its rows, in order.
+
+        Raises:
+            DataError: nothing that can be read.
+        """
+        if self._is_table:
+            return self._table(self.path)
+        if self._is_roboflow:
+            return self._roboflow()
+        return self._hugging_face()
+
+    @property
+    def _is_table(self) -> bool:
+        return self.path.suffix.lower() in lines.SUFFIXES
+
+    @property
+    def _is_roboflow(self) -> bool:
+        return any((self.path / split / ANNOTATIONS).exists() for split in ROBOFLOW)
+
+    def _table(self, path: Path) -> Iterator[Line]:
+        renamed = any(self.columns[key] != key for key in KEYS)
+        for number, row in lines.read(path):
+            if not isinstance(row, Fault):
+                if renamed:
+                    row = self._renamed(row)
+                if row.get("id") is None or "question" not in row or "answer" not in row:
+                    self._complete(row)
+            yield number, row
+
+    def _renamed(self, row: Row) -> Row:
+        """The row under our names; a column that already has one of them gives way to the one that was named."""
+        taken = {self.columns[key]: key for key in KEYS}
+        ours = {key: row[name] for name, key in taken.items() if name in row}
+        return {name: value for name, value in row.items() if name not in taken and name not in KEYS} | ours
+
+    def _complete(self, row: Row) -> None:
+        """Add what the row's kind leaves unsaid."""
+        if "suffix" in row and "answer" not in row:  # Roboflow's name for it
+            row["answer"] = row["suffix"]
+        if row.get("id") is None:
+            row["id"] = row.get("image")
+        if "question" not in row and self.question:
+            row["question"] = self.question
+
+    def _roboflow(self) -> Iterator[Line]:
+        for split in ROBOFLOW:
+            path = self.path / split / ANNOTATIONS
+            for number, row in self._table(path) if path.exists() else ():
+                if not isinstance(row, Fault) and isinstance(row.get("image"), str):
+                    name = row["image"]
+                    row["image"] = name if Path(name).is_absolute() else f"{split}/{name}"
+                    row["id"], row["split"] = f"{split}/{name.removeprefix(f'{path.parent}/')}", split
+                yield number, row
+
+    def _hugging_face(self) -> Iterator[Line]:
+        number = 0
+        try:
+            for split, rows in self._splits().items():
+                for row in rows:
+                    number += 1
+                    yield number, self._unpack(split, number, dict(row))
+        except (OSError, ValueError, TypeError) as error:  # Arrow's are among them
+            raise DataError(f"{self.path}: cannot be read after row {number}: {error}") from error
+
+    def _splits(self) -> dict[str, Any]:
+        """Iterables of rows by split, their images left undecoded; ``None`` where there are no splits."""
+        import datasets
+
+        parquet = [self.path] if self.path.is_file() else sorted(self.path.rglob("*.parquet"))
+        try:
+            if (self.path / "dataset_dict.json").exists() or (self.path / "state.json").exists():
+                loaded = datasets.load_from_disk(str(self.path))
+            elif parquet and parquet[0].suffix == ".parquet":
+                named: dict[str, list[str]] = {}
+                for file in parquet:
+                    named.setdefault(_split(file), []).append(str(file))
+                loaded = datasets.load_dataset("parquet", data_files=named, streaming=True)
+            else:
+                raise DataError(
+                    f"{self.path}: no rows that can be read. A .jsonl or .csv file, a Roboflow folder "
+                    "(train/annotations.jsonl), or a Hugging Face data set saved to disk or in Parquet is expected."
+                )
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.path}: not a data set that can be read: {error}") from error
+        splits = loaded if isinstance(loaded, dict) else {"": loaded}
+        column = self.columns["image"]
+        for name, rows in splits.items():
+            if rows.features and isinstance(rows.features.get(column), datasets.Image):
+                splits[name] = rows.cast_column(column, datasets.Image(decode=False))
+        return splits
+
+    def _unpack(self, split: str, number: int, row: Row) -> Row:
+        """The row with its image as a file."""
+        row = self._renamed(row)
+        image = row.get("image")
+        if split:
+            row["split"] = split
+        if isinstance(image, dict):
+            content, name = image.get("bytes"), image.get("path")
+            if content:
+                self.unpacked.mkdir(parents=True, exist_ok=True)
+                path = self.unpacked / f"{hashlib.sha256(content).hexdigest()[:32]}{Path(name or '').suffix}"
+                if not path.exists():
+                    path.write_bytes(content)
+                name = str(path.absolute())
+            row["image"] = name
+        if row.get("id") is None:
+            row["id"] = str(number)
+        if not row.get("question") and self.question:
+            row["question"] = self.question
+        return row
+
+
+def _split(file: Path) -> str:
+    """The split that a Parquet file belongs to: its name says it, or a folder's."""
+    named = [file.stem.split("-")[0], *(parent.name for parent in file.parents)]
+    return next((name for name in named if name in SPLITS), "train")

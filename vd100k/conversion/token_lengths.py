@@ -1,0 +1,88 @@
+"""How many tokens a row is for the trainer, counted only where its size alone does not tell."""
+
+from __future__ import annotations
+
+import functools
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vd100k.images.transform import FACTOR
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+# Qwen's chat format, as ms-swift writes it; the picture's own tokens are counted apart.
+CHAT = (
+    "<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n<|vision_start|><|vision_end|>{question}<|im_end|>\n"
+    "<|im_start|>assistant\n{answer}<|im_end|>\n"
+)
+
+
+def visual_tokens(width: int, height: int, min_pixels: int, max_pixels: int) -> int:
+    """Tokens of a picture: Qwen-VL's own rounding to a grid of 28 pixels within the bounds.
+
+    Source: ``smart_resize`` of transformers' Qwen2-VL image processor.
+    """
+    rows, columns = round(height / FACTOR), round(width / FACTOR)
+    pixels = rows * columns * FACTOR * FACTOR
+    if pixels > max_pixels:
+        shrink = math.sqrt(width * height / max_pixels)
+        rows, columns = (max(1, math.floor(side / shrink / FACTOR)) for side in (height, width))
+    elif pixels < min_pixels:
+        grow = math.sqrt(min_pixels / (width * height))
+        rows, columns = (math.ceil(side * grow / FACTOR) for side in (height, width))
+    return rows * columns
+
+
+class Lengths:
+    """Rows measured against ``max_length`` tokens.
+
+    A byte-level tokenizer makes at most one token of a byte, so most rows pass by their size; the
+    others are tokenized with the model's own ``tokenizer.json``, where the model's folder, or the
+    hub's cache, has it. Where it is nowhere, ``uncounted`` rows pass.
+    """
+
+    def __init__(self, model: str | None, system: str, min_pixels: int, max_pixels: int, max_length: int) -> None:
+        self._pixels = (min_pixels, max_pixels)
+        self._largest = max_pixels // (FACTOR * FACTOR)
+        self._max_length = max_length
+        self._system, self._frame = system, len(CHAT.encode()) + _bytes(system)  # more bytes than it has tokens
+        self.model = model
+        self.uncounted = 0
+
+    @functools.cached_property
+    def _tokenizer(self) -> Tokenizer | None:
+        return _tokenizer(self.model)
+
+    def excess(self, question: str, answer: str, size: tuple[int, int] | None) -> int | None:
+        """The number of tokens if it is more than ``max_length``, else None; ``size`` None is the largest."""
+        pixels = self._largest if size is None else visual_tokens(*size, *self._pixels)
+        if _bytes(question) + _bytes(answer) + pixels + self._frame <= self._max_length:
+            return None
+        if self._tokenizer is None:
+            self.uncounted += 1
+            return None
+        chat = CHAT.format(system=self._system, question=question, answer=answer)
+        tokens = len(self._tokenizer.encode(chat, add_special_tokens=False).ids) + pixels
+        return tokens if tokens > self._max_length else None
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _tokenizer(model: str | None) -> Tokenizer | None:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+    from tokenizers import Tokenizer
+
+    path: object = Path(model or "") / "tokenizer.json"
+    if not model:
+        return None
+    if not Path(str(path)).exists():
+        try:
+            path = try_to_load_from_cache(model, "tokenizer.json")
+        except HFValidationError:  # a path, not a name
+            return None
+    return Tokenizer.from_file(str(path)) if isinstance(path, str | Path) else None

@@ -1,0 +1,146 @@
+"""Files written record by record, which take their name only when they are whole."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import orjson
+
+from vd100k.io import fingerprint
+
+Record = dict[str, Any]
+BUFFER = 1 << 20  # bytes
+GROUP_BYTES = 64 << 20  # of images in one Parquet row group, so that a reader needs no more memory
+SHARD_BYTES = 500 << 20  # the size of file that the Hugging Face hub shows best
+
+
+class Writer(Protocol):
+    """What convert hands records to; leaving the ``with`` block well finishes the files."""
+
+    records: int
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None: ...
+
+    def write(self, record: Record) -> None:
+        """Add one."""
+
+    def files(self) -> list[dict[str, Any]]:
+        """Path, rows and sha256 of what was written."""
+
+
+class Lines:
+    """JSONL, or with ``array`` one JSON array with a record a line; an ``optional`` file is only there with records."""
+
+    def __init__(self, path: Path, array: bool = False, optional: bool = False) -> None:
+        self.path, self.records = path, 0
+        self._array, self._optional = array, optional
+        self._scratch = path.with_name(f"{path.name}.tmp")
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._scratch.open("wb", buffering=BUFFER)
+        if self._array:
+            self._file.write(b"[\n")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+        if kind is None:
+            if self._array:
+                self._file.write(b"\n]\n")
+            self._file.close()
+            self._scratch.replace(self.path)
+            if self._optional and not self.records:
+                self.path.unlink()
+        else:
+            with contextlib.suppress(OSError):  # a full disk is why we are here
+                self._file.close()
+            self._scratch.unlink(missing_ok=True)
+
+    def write(self, record: Record) -> None:
+        if self._array:
+            self._file.write((b",\n" if self.records else b"") + orjson.dumps(record))
+        else:
+            self._file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+        self.records += 1
+
+    def files(self) -> list[dict[str, Any]]:
+        if self._optional and not self.records:
+            return []
+        return [{"path": str(self.path), "rows": self.records, "sha256": fingerprint.of_file(self.path)}]
+
+
+class Parquet:
+    """``<split>-00000.parquet`` and so on in ``folder``, each record's image read from its path and kept inside."""
+
+    def __init__(self, folder: Path, pairs: bool, options: bool, split: str) -> None:
+        self.folder, self.split, self.records = folder, split, 0
+        self._texts = ["id", "question", *(["choiceA", "choiceB", "choiceC", "choiceD"] if options else []), "answer"]
+        self._texts += [*(["rejected"] if pairs else []), "model", "system"]
+        self._shards: list[tuple[Path, int]] = []
+
+    def __enter__(self) -> Self:
+        import datasets
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = datasets.Value("string")
+        features = dict.fromkeys(self._texts, text)
+        # Its metadata tells load_dataset that the column holds images.
+        self._schema = datasets.Features({"image": datasets.Image(), **features}).arrow_schema
+        self._group: list[Record] = []
+        self._group_bytes = self._shard_bytes = self._shard_rows = 0
+        self._writer: Any = None
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+        if kind is None:
+            self._flush()
+        if kind is not None:
+            with contextlib.suppress(Exception):  # what went wrong before says more
+                self._end_shard()
+            for path, _rows in self._shards:
+                path.unlink(missing_ok=True)
+            return
+        self._end_shard()
+        for old in self.folder.glob(f"{self.split}-*.parquet"):
+            old.unlink()
+        self._shards = [(path.replace(path.with_suffix("")), rows) for path, rows in self._shards]
+
+    def write(self, record: Record) -> None:
+        path = Path(record["image"])
+        content = path.read_bytes()
+        image = {"bytes": content, "path": record["id"].rsplit("/", 1)[-1]}
+        self._group.append({"image": image, **{name: str(record.get(name, "")) for name in self._texts}})
+        self._group_bytes += len(content)
+        self.records += 1
+        if self._group_bytes >= GROUP_BYTES or len(self._group) >= 1000:
+            self._flush()
+
+    def files(self) -> list[dict[str, Any]]:
+        return [{"path": str(p), "rows": rows, "sha256": fingerprint.of_file(p)} for p, rows in self._shards]
+
+    def _flush(self) -> None:
+        import pyarrow
+        from pyarrow import parquet
+
+        if self._group:
+            if self._writer is None:
+                path = self.folder / f"{self.split}-{len(self._shards):05d}.parquet.tmp"
+                self._shards.append((path, 0))
+                self._writer = parquet.ParquetWriter(path, self._schema)
+            self._writer.write_table(pyarrow.Table.from_pylist(self._group, schema=self._schema))
+            self._shard_bytes += self._group_bytes
+            self._shard_rows += len(self._group)
+            self._group, self._group_bytes = [], 0
+        if self._shard_bytes >= SHARD_BYTES:
+            self._end_shard()
+
+    def _end_shard(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._shards[-1] = (self._shards[-1][0], self._shard_rows)
+            self._writer, self._shard_bytes, self._shard_rows = None, 0, 0

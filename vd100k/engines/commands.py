@@ -1,0 +1,150 @@
+"""Configuration -> command lines, environments and nginx files. Pure; nothing is started here."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from vd100k.config.run import Engine, Hardware, Run
+from vd100k.config.stages import Export, Finetune
+
+
+@dataclass(frozen=True)
+class Command:
+    """A program's arguments and what it adds to the environment."""
+
+    argv: list[str]
+    env: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """As one would type it."""
+        return shlex.join([*(f"{key}={value}" for key, value in self.env.items()), *self.argv]).replace(
+            shlex.quote(sys.executable), "python"
+        )
+
+
+def flags(args: dict[str, Any], style: str) -> list[str]:
+    """Option names and values: null drops one, lists give several values, maps become JSON.
+
+    ``style`` ``kebab`` is argparse with switches (``--enforce-eager``), ``snake`` Hugging Face's
+    parser, where true is a value (``--merge_lora true``), ``switch`` click's, where false is left out.
+    """
+    argv = []
+    for key, value in args.items():
+        if value is None:
+            continue
+        name = f"--{key.replace('_', '-') if style == 'kebab' else key}"
+        if isinstance(value, bool) and style == "kebab":
+            argv.append(name if value else f"--no-{name[2:]}")
+        elif isinstance(value, bool) and style == "switch":
+            argv += [name] if value else []
+        elif isinstance(value, bool):
+            argv += [name, str(value).lower()]
+        elif isinstance(value, list):
+            argv += [name, *map(str, value)]
+        elif isinstance(value, dict):
+            argv += [name, json.dumps(value)]
+        else:
+            argv += [name, str(value)]
+    return argv
+
+
+RUN_FOLDER = "RUN_FOLDER"  # stands for it in options that name a file there
+
+
+def asked(run: Run) -> list[str]:
+    """Whom a run asks, in lines: addresses elsewhere, or the commands of servers of its own."""
+    if run.hardware.urls is None:
+        return ["unless such a server runs already, for the duration:", *map(str, replicas(run))]
+    return [f"ask {run.served_name} at {url}" for url in run.hardware.urls]
+
+
+def replicas(run: Run, folder: Path = Path(RUN_FOLDER)) -> list[Command]:
+    """One server command a replica, devices and ports assigned in order; of an engine with steps, these.
+
+    ``folder`` is where ``Engine.files`` are, or will be.
+    """
+    hardware, engine = run.hardware, run.hardware.engine
+    assert engine is not None
+    if engine.steps:
+        return [Command(step) for step in engine.steps]
+    args = engine.args | ((engine.adapter_args or {}) if run.weights == "adapter" else {})
+    args = {k: v.replace(RUN_FOLDER, str(folder)) if isinstance(v, str) else v for k, v in args.items()}
+    return [_replica(hardware, engine, args, k, port) for k, port in enumerate(hardware.ports)]
+
+
+def backend(hardware: Hardware) -> str:
+    """Where replicas listen: nobody but nginx need reach those behind it."""
+    return "127.0.0.1" if hardware.balanced else str(hardware.host)
+
+
+def _replica(hardware: Hardware, engine: Engine, args: dict[str, Any], k: int, port: int) -> Command:
+    env = _env(engine.env)
+    per = hardware.gpus_per_replica
+    if per:
+        env = {"CUDA_VISIBLE_DEVICES": _visible(map(str, range(k * per, (k + 1) * per))), **env}
+    else:
+        env.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // hardware.replicas)))
+    if per > 1 and engine.gpus_option:
+        args = {engine.gpus_option: per} | args
+    start = [engine.python or sys.executable, "-m", str(engine.module), *engine.words]
+    own = ({engine.host_option: backend(hardware)} if engine.host_option else {}) | {"port": port}
+    return Command([*start, *flags({**args, **own}, engine.flags)], env)
+
+
+def _env(options: dict[str, Any]) -> dict[str, str]:
+    return {key: str(value) for key, value in options.items() if value is not None}
+
+
+def _visible(wanted: Iterable[str]) -> str:
+    """``CUDA_VISIBLE_DEVICES`` for the wanted ones of those that we were left to see ourselves."""
+    ours = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    seen = ours.split(",") if ours else []
+    return ",".join(seen[int(k)] if k.isdigit() and int(k) < len(seen) else k for k in wanted)
+
+
+METHODS = {"sft": ["sft"], "dpo": ["rlhf", "--rlhf_type", "dpo"]}
+
+
+def train(stage: Finetune, folder: Path, resume_from: Path | None = None) -> Command:
+    """``swift sft`` or ``swift rlhf --rlhf_type dpo``, writing its checkpoints to ``folder``."""
+    args = {**stage.args, "output_dir": str(folder), "resume_from_checkpoint": resume_from}
+    devices = _visible(str(stage.cuda_devices).split(","))
+    env = {"CUDA_VISIBLE_DEVICES": devices, **_env(stage.env)}
+    return Command([sys.executable, "-m", "swift.cli.main", *METHODS[stage.method], *flags(args, "snake")], env)
+
+
+def export(stage: Export, folder: Path) -> Command:
+    """``swift export`` of an adapter merged into its base, into ``folder``."""
+    args = flags({**stage.args, "output_dir": str(folder)}, "snake")
+    return Command([sys.executable, "-m", "swift.cli.main", "export", *args], _env(stage.env))
+
+
+def nginx_files(hardware: Hardware, folder: Path) -> dict[str, str]:
+    """``vllm.conf`` (an upstream and a server, for any nginx's ``http`` block) and an ``nginx.conf``
+    around it that an ordinary user can run from ``folder``."""
+    from jinja2 import Environment, StrictUndefined  # only now: it takes a while, and few have nginx
+
+    templates = Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)
+    shares = hardware.replica_weights or [1] * hardware.replicas
+    header = hardware.affinity_header
+    facts = {
+        "host": hardware.host,
+        "port": hardware.port,
+        "replicas": list(zip(hardware.ports, shares, strict=True)),
+        "affinity": header and f"$http_{header.lower().replace('-', '_')}",
+        "folder": folder,
+    }
+    return {
+        name: templates.from_string(
+            (files("vd100k.engines.serving") / f"{name}.j2").read_text(encoding="utf-8")
+        ).render(facts)
+        for name in ("vllm.conf", "nginx.conf")
+    }

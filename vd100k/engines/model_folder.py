@@ -1,0 +1,200 @@
+"""Model folders: making those that a configuration knows how to make, and seeing that nothing is missing in one.
+
+What is looked for is what transformers and vLLM read: the configuration, the tokenizer and its chat template, the
+image processor, and all weights. An engine finds most of it out too, minutes later and in other words.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vd100k.config.run import Run
+from vd100k.console import say
+from vd100k.engines import hub as hubs
+from vd100k.engines import safetensors_header as tensors
+from vd100k.errors import DataError
+
+CONFIGURED = (
+    *("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json"),
+    "video_preprocessor_config.json",
+    "args.json",  # ms-swift's, in what it trained and exported
+)
+# Where those name Python code: for transformers, for mlx_vlm, for ms-swift.
+CODE_KEYS = ("auto_map", "model_file", "external_plugins", "custom_register_path")
+TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("tokenizer.model",), ("qwen.tiktoken",))
+TEMPLATES = ("chat_template.jinja", "chat_template.json")
+IMAGE_PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.(safetensors|bin)")
+POINTER = b"version https://git-lfs"
+
+
+def ensure(run: Run) -> None:
+    """See that the run's weights are there and whole, building the folder where ``model.build`` says how.
+
+    A path that is no folder and looks like no hub name is refused here, where the remedy is known,
+    and not after the engine has asked the hub for it.
+
+    Raises:
+        DataError: the folder is missing and cannot be made, or something in it is missing, broken or not allowed.
+    """
+    named = run.model_path or ""
+    if named.startswith("~"):
+        raise DataError(f"model.path={named}: write the folder out, the engines do not know ~.")
+    path = Path(named)
+    if not path.exists() and run.weights != "merged" and run.model.build:
+        say(f"making {path}")
+        made = subprocess.run([sys.executable, *run.model.build], capture_output=True, text=True, check=False)
+        if made.returncode:
+            last = made.stderr.strip().splitlines()[-1:]
+            raise DataError(f"{path}: could not be made: {''.join(last)}")
+    if run.weights == "adapter":
+        refuse(run.paths.adapter, list(adapter_faults(run.paths.adapter, run.model.trust_remote_code)))
+    if not path.exists():
+        if run.weights == "merged":
+            raise DataError(
+                f"{path}: no exported model there. Make it: python run.py stage=export … (after stage=finetune)."
+            )
+        if run.model.source == "local" or named.startswith((".", "/")) or named.count("/") > 1:
+            raise DataError(f"{path}: there is no such model folder. Set model.path=FOLDER or a hub name.")
+        # A hub's: the engine fetches it, and ms-swift and MLX would run what code comes with it.
+        if not run.model.trust_remote_code and (fetched := hubs.settings(run.model.source, named)):
+            with contextlib.suppress(ValueError):
+                refuse(named, list(_code_faults({name: _content(fetched / name) for name in CONFIGURED})))
+        return
+    refuse(path, list(faults(path, run.model.trust_remote_code)))
+
+
+def refuse(folder: Path | str, found: list[str]) -> None:
+    """Raise DataError if any fault was found in the folder."""
+    if found:
+        raise DataError("\n".join([f"{folder} cannot be served or trained:", *(f"  - {fault}" for fault in found)]))
+
+
+def faults(folder: Path, trust_remote_code: bool) -> Iterator[str]:
+    """What is wrong with a model folder, a line each: the file, and the remedy."""
+    if not (folder / "config.json").exists():
+        yield "config.json is missing, so it is no model folder: set model.path=FOLDER or a hub name"
+        return
+    contents: dict[str, dict[str, Any]] = {}
+    for name in CONFIGURED:
+        try:
+            contents[name] = _content(folder / name)
+        except ValueError as error:
+            yield f"{name} cannot be read ({error}): download it again"
+    config = contents.get("config.json", {})
+    if "config.json" in contents and "model_type" not in config:
+        yield "config.json names no model_type: is it that of a transformers model?"
+    if not trust_remote_code:
+        yield from _code_faults(contents)
+    if not any(all((folder / name).exists() for name in names) for names in TOKENIZERS):
+        yield "there is no tokenizer: tokenizer.json is missing (or vocab.json with merges.txt), download it"
+    if "vision_config" in config and not has_any(folder, IMAGE_PROCESSORS):
+        yield "preprocessor_config.json is missing, which says how images are prepared: download it"
+    yield from _weight_faults(folder)
+
+
+def adapter_faults(folder: Path, trust_remote_code: bool) -> Iterator[str]:
+    """The same for a LoRA adapter's folder."""
+    if not (folder / "adapter_config.json").exists():
+        yield "adapter_config.json is missing, so it is no adapter: make one with stage=finetune"
+        return
+    if not trust_remote_code:
+        with contextlib.suppress(ValueError):
+            yield from _code_faults({name: _content(folder / name) for name in CONFIGURED})
+    yield from _file_faults(folder / "adapter_model.safetensors")
+
+
+def _code_faults(contents: dict[str, dict[str, Any]]) -> Iterator[str]:
+    for name, content in contents.items():
+        for key in CODE_KEYS:
+            if content.get(key):
+                yield (
+                    f"{name} wants code of its own to run ({key}: {', '.join(_code(content[key]))}): read that code, "
+                    "and if you trust it set model.trust_remote_code=true"
+                )
+
+
+def has_chat_template(folder: Path) -> bool:
+    """Whether chat requests can be put into the model's own words."""
+    return has_any(folder, TEMPLATES) or bool(_content(folder / "tokenizer_config.json").get("chat_template"))
+
+
+def has_any(folder: Path, names: tuple[str, ...]) -> bool:
+    return any((folder / name).exists() for name in names)
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """A JSON object; an empty one where there is no such file."""
+    if not path.exists():
+        return {}
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError("no JSON object")
+    return content
+
+
+def _code(auto_map: Any) -> list[str]:
+    named = auto_map.values() if isinstance(auto_map, dict) else [auto_map]
+    flat = [name for value in named for name in (value if isinstance(value, list) else [value]) if name]
+    return sorted({str(name).split("--")[-1].split(".")[0].split("/")[-1] + ".py" for name in flat})
+
+
+def _weight_faults(folder: Path) -> Iterator[str]:
+    for kind in ("safetensors", "bin"):
+        if index := next(iter(sorted(folder.glob(f"*.{kind}.index.json"))), None):
+            yield from _index_faults(index)
+            return
+        files = sorted(path for path in folder.glob(f"*.{kind}") if not path.name.startswith("training_args"))
+        if shard := next((found for path in files if (found := SHARD.fullmatch(path.name))), None):
+            yield (
+                f"{shard['stem']}.{kind}.index.json is missing, which says what is in the {int(shard['count'])} "
+                f"parts of the weights ({len(files)} are here): download it"
+            )
+            return
+        if files:
+            for path in files:
+                yield from _file_faults(path)
+            return
+    yield "there are no weights: model.safetensors is missing (or the parts that an index names), download it"
+
+
+def _index_faults(index: Path) -> Iterator[str]:
+    try:
+        named = _content(index).get("weight_map")
+    except ValueError as error:
+        yield f"{index.name} cannot be read ({error}): download it again"
+        return
+    if not isinstance(named, dict) or not named:
+        yield f"{index.name} has no weight_map: download it again"
+        return
+    for name in sorted({str(file) for file in named.values()}):
+        found = list(_file_faults(index.parent / name, f" ({index.name} names it)"))
+        yield from found
+        if not found and name.endswith(".safetensors"):
+            lost = {tensor for tensor, file in named.items() if file == name} - tensors.read(index.parent / name).keys()
+            if lost:
+                yield f"{name} lacks {len(lost)} tensors that {index.name} promises ({min(lost)}…): download both again"
+
+
+def _file_faults(path: Path, named: str = "") -> Iterator[str]:
+    if not path.exists():
+        yield f"{path.name} is missing{named}: download it"
+        return
+    with path.open("rb") as file:
+        if file.read(len(POINTER)) == POINTER:
+            yield f"{path.name} is a Git LFS pointer and not the weights themselves: git lfs pull"
+            return
+    if path.suffix == ".safetensors":
+        try:
+            tensors.read(path)
+        except ValueError as error:
+            yield f"{path.name}: {error}: download it again"
+    elif not path.stat().st_size:
+        yield f"{path.name} is empty: download it again"

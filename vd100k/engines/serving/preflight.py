@@ -1,0 +1,170 @@
+"""What can be known before an engine starts: all that stands in its way, at once."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vd100k.config.run import Engine, Run
+from vd100k.console import say
+from vd100k.engines import hub as hubs
+from vd100k.engines import model_folder as weights
+from vd100k.engines.serving.ports import binding_error
+from vd100k.errors import ServerError
+
+KEY = "hardware.engine"
+BFLOAT16_SINCE = 8.0  # compute capability: Ampere
+IDLE_S = 75.0  # a port's TIME_WAIT is a minute
+POLL_S = 0.5
+
+
+@dataclass(frozen=True)
+class Gpu:
+    index: str
+    name: str
+    capability: float
+    uuid: str
+
+
+def check(run: Run, balanced: bool) -> None:
+    """Raise ServerError with everything that would keep the run's engine from starting here."""
+    engine = run.hardware.engine
+    assert engine is not None
+    if engine.steps:
+        raise ServerError(
+            f"{engine.name} is not started from here: dry_run=true shows its commands, which are to be run where "
+            f"TensorRT-LLM is ({engine.install}). Ask it then with hardware=api 'hardware.urls=[http://HOST:PORT/v1]'."
+        )
+    faults = [*_engine(engine), *_key(run, engine), *_ports(run, balanced)]
+    if balanced and run.hardware.balanced and not shutil.which("nginx"):
+        faults.append("nginx is not installed: install it, or set hardware.balancer=none")
+    if run.hardware.gpus_per_replica and run.hardware.preflight:
+        faults += _gpus(run)
+    folder = Path(run.model_path or "").expanduser()
+    faults += _model(run, engine, folder) if folder.is_dir() else hubs.faults(run.model, run.model_path or "")
+    if faults:
+        heading = f"model={run.model.name} cannot be served by {engine.name} on hardware={run.hardware.name}:"
+        raise ServerError("\n".join([heading, *(f"  - {fault}" for fault in faults)]))
+    if not engine.rebinds_port:
+        for port in run.hardware.ports:
+            _await_idle(port)
+
+
+def _engine(engine: Engine) -> Iterator[str]:
+    elsewhere = f"choose another (engine@hardware.engine=swift), or name its interpreter ({KEY}.python=PATH)"
+    if engine.python is None:
+        if importlib.util.find_spec(engine.package) is None:
+            yield f"the engine {engine.name} is not installed here: {engine.install}, {elsewhere}"
+    elif not shutil.which(engine.python):
+        yield f"{KEY}.python={engine.python} is no interpreter: set it to one that has {engine.package}"
+    elif not _has(engine.python, engine.package):
+        yield f"{engine.python} has no {engine.package}: with that interpreter, {engine.install}"
+
+
+def _has(python: str, package: str) -> bool:
+    looks = f"import importlib.util; print(importlib.util.find_spec({package!r}) is not None)"
+    return subprocess.run([python, "-c", looks], capture_output=True, text=True, check=False).stdout.strip() == "True"
+
+
+def _key(run: Run, engine: Engine) -> Iterator[str]:
+    name = run.model.api_key_env
+    if name and not engine.key_env:
+        yield (
+            f"{engine.name} takes an API key on its command line alone, where everyone on the machine sees it: leave "
+            "model.api_key_env out and stay on 127.0.0.1, or use vllm"
+        )
+    elif name and not os.environ.get(name):
+        yield f"model.api_key_env={name} is not set: export {name}=…, the key that the server is to want"
+
+
+def _probed(run: Run) -> str:
+    host = str(run.hardware.host)
+    return "127.0.0.1" if host == "0.0.0.0" or run.hardware.balanced else host
+
+
+def _ports(run: Run, balanced: bool) -> Iterator[str]:
+    front = [run.hardware.port or 0] if balanced and run.hardware.balanced else []
+    for port in [*front, *run.hardware.ports]:
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            if probe.connect_ex((_probed(run), port)) == 0:
+                yield f"port {port} is in use: end what listens there, or choose another (hardware.port=PORT)"
+
+
+def _await_idle(port: int) -> None:
+    """Until the port can be bound as if never used."""
+    end, said = time.monotonic() + IDLE_S, False
+    while error := binding_error(port):
+        if time.monotonic() > end:
+            raise ServerError(f"Port {port} does not become free: {error}. Choose another: hardware.port=PORT.")
+        if not said:
+            say(f"waiting until port {port} is free: the kernel keeps it for a minute after its last server …")
+            said = True
+        time.sleep(POLL_S)
+
+
+def _gpus(run: Run) -> Iterator[str]:
+    hardware = run.hardware
+    wanted = hardware.replicas * hardware.gpus_per_replica
+    found = gpus()
+    if len(found) < wanted:
+        there = ", ".join(f"{gpu.index}: {gpu.name}" for gpu in found) or "none"
+        yield (
+            f"{wanted} GPUs are wanted (hardware.replicas={hardware.replicas} x "
+            f"hardware.gpus_per_replica={hardware.gpus_per_replica}), and nvidia-smi shows {len(found)} ({there}): "
+            "choose another hardware or fewer replicas (hardware.preflight=false if it is mistaken)"
+        )
+    old = next((gpu for gpu in found[:wanted] if gpu.capability < BFLOAT16_SINCE), None)
+    if old and hardware.dtype == "bfloat16":
+        yield (
+            f"hardware.dtype=bfloat16 wants compute capability {BFLOAT16_SINCE}, and GPU {old.index} ({old.name}) has "
+            f"{old.capability}: set hardware.dtype=half"
+        )
+
+
+def gpus() -> list[Gpu]:
+    """The NVIDIA GPUs that we were left to see, as nvidia-smi lists them."""
+    query = ["nvidia-smi", "--query-gpu=index,name,compute_cap,uuid", "--format=csv,noheader"]
+    try:
+        listed = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    found = []
+    for line in listed.splitlines():
+        with contextlib.suppress(ValueError):
+            index, name, capability, uuid = (part.strip() for part in line.split(","))
+            found.append(Gpu(index, name, float(capability), uuid))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return found
+    names = [name.strip() for name in visible.split(",")]
+    return [gpu for name in names for gpu in found if name == gpu.index or (name and gpu.uuid.startswith(name))]
+
+
+def _model(run: Run, engine: Engine, folder: Path) -> Iterator[str]:
+    """What the folder's configuration says against these settings; that it is whole is known by now."""
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    text = config.get("text_config") or config
+    scaling = text.get("rope_scaling") or {}
+    longest = int(text.get("max_position_embeddings") or 0) * (scaling.get("factor") or 1)
+    wanted = run.hardware.max_model_len if run.hardware.max_model_len in engine.args.values() else None
+    if wanted and longest and wanted > longest:
+        yield f"hardware.max_model_len={wanted} is more than the model's {longest} (max_position_embeddings): lower it"
+    if "template" not in engine.args and not weights.has_chat_template(folder):
+        yield f"{folder}: there is no chat template (chat_template.jinja, or in tokenizer_config.json): download it"
+    heads, split = text.get("num_attention_heads"), run.hardware.gpus_per_replica
+    if engine.gpus_option and heads and split > 1 and heads % split:
+        yield (
+            f"hardware.gpus_per_replica={split} does not divide the model's {heads} attention heads: choose "
+            f"{', '.join(str(n) for n in (1, 2, 4, 8) if not heads % n)}"
+        )

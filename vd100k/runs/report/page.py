@@ -1,0 +1,67 @@
+"""The page of a run folder, made and made again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from vd100k.errors import DataError
+from vd100k.runs.report.sections import BLOCKS, section
+
+NAME = "report.html"
+STAGES = {*BLOCKS, "pipeline"}  # that have a page
+
+
+def write(folder: Path) -> Path:
+    """Make ``report.html`` from the ``summary.json`` of a run folder and the files that names.
+
+    Raises:
+        DataError: there is no summary, or it is of something else.
+    """
+    summary = read(folder)
+    sections = [section(summary)]
+    for number, step in enumerate(summary.get("steps", []), start=1):
+        page = f"{number}-{step['stage']}/{NAME}"
+        sections.append(section(step, page if (folder / page).exists() else None))
+    pages = jinja2.Environment(
+        loader=jinja2.PackageLoader("vd100k.runs.report", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    html = pages.get_template("report.html.j2").render(
+        title=_title(summary),
+        sections=sections,
+        steps=sections[1:],
+        command=shlex.join(["python", "run.py", *summary.get("command", [])[1:]]) if summary.get("command") else None,
+        versions=summary.get("versions", {}),
+        commit=summary.get("commit"),
+        settings=json.dumps(summary.get("settings", {}), ensure_ascii=False, indent=2),
+        folder=folder.name,
+    )
+    path = folder / NAME
+    path.write_text(html, encoding="utf-8")
+    return path
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The ``summary.json`` of a run folder.
+
+    Raises:
+        DataError: there is none, or it is of something else.
+    """
+    path = folder / "summary.json" if folder.is_dir() else folder
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: no summary of a run ({error}). A folder of outputs/runs is expected.") from error
+    if not isinstance(summary, dict) or not {"stage", "status", "outputs"} <= summary.keys():
+        raise DataError(f"{path}: is no summary of a run. A folder of outputs/runs is expected.")
+    return summary
+
+
+def _title(summary: dict[str, Any]) -> str:
+    settings = summary.get("settings", {})
+    about = [settings.get("model", {}).get("name"), settings.get("task", {}).get("name"), settings.get("dataset")]
+    return " · ".join([summary["stage"], *(str(name) for name in about if name)])

@@ -1,0 +1,102 @@
+"""A few of many rows, how all are spread, and small pictures."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+Row = dict[str, Any]
+
+PARSED = 5000  # rows of a file that are looked at: enough for a histogram, and quick
+SIDE = 320  # pixels, of a picture on the page
+BINS = 12
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows of a file, evenly spaced, and how many there are in all."""
+
+    rows: list[Row]
+    total: int
+
+    @property
+    def note(self) -> str:
+        """For a title, where not all were looked at."""
+        return f" ({len(self.rows):,} of {self.total:,} rows)" if len(self.rows) < self.total else ""
+
+
+def sample(path: Path, most: int = PARSED) -> Sample:
+    """Of a JSONL file, ``most`` rows at the most; none if there is no such file."""
+    if not path.is_file():
+        return Sample([], 0)
+    with path.open("rb") as lines:
+        total = sum(1 for _ in lines)
+    with path.open("rb") as lines:
+        return Sample(list(_parsed(islice(lines, 0, None, -(-total // most) or 1))), total)
+
+
+def by_reason(path: Path, most: int) -> dict[str, tuple[int, list[Row]]]:
+    """How many rows of a JSONL file have each ``reason``, and the first ``most`` of them; often ones first."""
+    found: dict[str, tuple[int, list[Row]]] = {}
+    if path.is_file():
+        with path.open("rb") as lines:
+            for row in _parsed(lines):
+                count, first = found.get(str(row.get("reason")), (0, []))
+                found[str(row.get("reason"))] = count + 1, [*first, row] if len(first) < most else first
+    return dict(sorted(found.items(), key=lambda pair: -pair[1][0]))
+
+
+def _parsed(lines: Iterable[bytes]) -> Iterator[Row]:
+    for line in lines:
+        with contextlib.suppress(orjson.JSONDecodeError):
+            row = orjson.loads(line)
+            if isinstance(row, dict):
+                yield row
+
+
+def spread(of: list[Row], most: int) -> list[Row]:
+    """``most`` rows, evenly spaced."""
+    return of[:: -(-len(of) // most) or 1]
+
+
+def histogram(values: list[int]) -> list[tuple[str, int]]:
+    """How many of the values lie in each of some ranges of whole numbers."""
+    if not values:
+        return []
+    low, high = min(values), max(values)
+    width = -(-(high - low + 1) // BINS)
+    counts = [0] * (-(-(high - low + 1) // width))
+    for value in values:
+        counts[(value - low) // width] += 1
+    names = ((low + k * width, low + (k + 1) * width - 1) for k in range(len(counts)))
+    return [(f"{a}" if a == b else f"{a} – {b}", n) for (a, b), n in zip(names, counts, strict=True)]
+
+
+def thumbnail(path: object) -> str | None:
+    """The image, small, as a ``data:`` URL; None if it cannot be shown."""
+    from PIL import Image
+
+    from vd100k.images import transform as pixels
+
+    try:
+        with Image.open(str(path)) as image:
+            image.draft("RGB", (2 * SIDE, 2 * SIDE))
+            small = pixels.rgb(image)
+    except Exception:  # whatever Pillow's decoders stumble over: the page goes without
+        return None
+    small.thumbnail((SIDE, SIDE))
+    encoded = io.BytesIO()
+    small.save(encoded, "WEBP", quality=75)
+    return data_url("image/webp", encoded.getvalue())
+
+
+def data_url(mime: str, content: bytes) -> str:
+    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
