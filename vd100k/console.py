@@ -49,7 +49,7 @@ def waiting(text: str) -> Iterator[None]:
         yield
 
 
-def progress() -> Progress:
+def progress_bar() -> Progress:
     """A bar with count and time left, and a ``note`` beside it, or below where the window is narrow."""
     from rich.console import RenderableType
     from rich.progress import (

@@ -1,48 +1,91 @@
-"""``--help``: the groups and what each option is for, read from the first comment of each file.
+"""``--help`` and the message for an unknown option, made from the first comment of each file in ``conf/``.
 
-Hydra's own listing composes a configuration first, which takes longer than reading this.
+Hydra's own help composes a configuration first, which takes longer than reading these files.
 """
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
+# How each group is chosen on the command line.
 GROUPS = {
     "hardware": "hardware",
     "engine": "engine@hardware.engine",
-    "model": "model  (model@teacher.model: who answers, if not the model that learns)",
+    "model": "model",
     "stage": "stage",
     "task": "task",
     "format": "format",
     "tracking": "tracking",
     "experiment": "experiment",
 }
+TEACHER = "  (model@teacher.model, hardware@teacher.hardware: the model that answers for training images)"
+# The recipe in CONTRIBUTING.md for a new option of a group.
+RECIPES = {
+    "hardware": "Add a machine",
+    "engine": "Add an engine",
+    "model": "Add a model",
+    "stage": "Add a stage",
+    "task": "Add a task",
+    "format": "Add an output format",
+}
 INTRO = """\
 vd100k: build a vision-language data set, fine-tune a Qwen-VL on it, serve the result.
 
-  python run.py                                   the demo: the whole loop in miniature, no GPU needed
+  python run.py                                   run the demo: the whole loop in miniature, without a GPU
   python run.py stage=generate images=FOLDER hardware=api model=gpt-4o
   python run.py stage=serve hardware=t4x4 model=qwen2-vl-2b dry_run=true
 """
 CLOSING = """\
-GROUP=OPTION chooses one; single values are set the same way: limit=10 stage.max_in_flight=8
+GROUP=OPTION chooses an option. KEY=VALUE sets a single value: limit=10 stage.max_in_flight=8
 "task.prompt='What is this?'". dry_run=true shows what would run and starts nothing, --cfg job
-prints all that is set, -m sweeps over a,b,c, --hydra-help lists Hydra's own flags.
+prints all settings, -m runs a sweep over KEY=A,B,C, --hydra-help lists Hydra's own flags.
+docs/configuration.md describes every key.
 """
 
 
 def text(conf: Path) -> str:
-    """The whole help for the option files in ``conf``."""
+    """The help text for the option files in ``conf``."""
     parts = [INTRO]
     for group, heading in GROUPS.items():
-        options = {path.stem: _first_comment(path) for path in sorted((conf / group).glob("*.yaml"))}
+        options = {path.stem: first_comment(path) for path in sorted((conf / group).glob("*.yaml"))}
         width = max(map(len, options))
-        parts.append("\n".join([heading, *(f"  {name:{width}}  {line}" for name, line in options.items())]) + "\n")
+        title = heading + (TEACHER if group == "model" else "")
+        parts.append("\n".join([title, *(f"  {name:{width}}  {line}" for name, line in options.items())]) + "\n")
     return "\n".join([*parts, CLOSING])
 
 
-def _first_comment(path: Path) -> str:
+def unknown_option(argv: list[str], conf: Path) -> str | None:
+    """A message about the first argument that chooses an option without a file in ``conf``; None if all exist.
+
+    Options may also come from other folders (``--config-dir``, ``hydra.searchpath``); then Hydra looks for them.
+    """
+    if any(argument.startswith(("--config-dir", "-cd", "hydra.searchpath=")) for argument in argv):
+        return None
+    for argument in argv:
+        key, _, value = argument.partition("=")
+        group = key.partition("@")[0]
+        if group in GROUPS:
+            options = sorted(path.stem for path in (conf / group).glob("*.yaml"))
+            for name in value.split(","):
+                if name.replace("_", "").replace("-", "").replace(".", "").isalnum() and name not in {*options, "null"}:
+                    return _missing(key, group, name, options)
+    return None
+
+
+def _missing(key: str, group: str, name: str, options: list[str]) -> str:
+    near = difflib.get_close_matches(name, options, n=1)
+    lines = [f"{key}={name}: there is no such option." + (f" Did you mean {near[0]}?" if near else "")]
+    lines.append(f"Available: {', '.join(options)}")
+    if group in RECIPES:
+        lines.append(f"To add it, create conf/{group}/{name}.yaml: CONTRIBUTING.md, “{RECIPES[group]}”, shows how.")
+    return "\n".join(lines)
+
+
+def first_comment(path: Path) -> str:
+    """The first comment line of an option file, which says what the option is for."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return next(
-        (line.removeprefix("#").strip() for line in lines if line.startswith("# ") and "@package" not in line), ""
+        (line.removeprefix("#").strip() for line in lines if line.startswith("# ") and "@package" not in line),
+        "",
     )

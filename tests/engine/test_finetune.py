@@ -114,7 +114,7 @@ def test_a_sweep_trains_each_setting_once(trained: Path) -> None:
     sweep = ["-m", "stage=finetune", *COMMON, *steps, f"stage.args.lora_rank={','.join(ranks)}", "tracking=wandb"]
     done = call(trained, *sweep, timeout=500)
     assert done.returncode == 1
-    assert "3 of 4 jobs ended well" in done.stdout
+    assert "3 of 4 jobs finished" in done.stdout
     first = sweep_table(trained)
     assert [row["status"] for row in first] == ["ok", "ok", "ok", "failed"]
     assert {row["stage.args.lora_rank"] for row in first[:3]} == set(ranks[:3])

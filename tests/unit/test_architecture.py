@@ -57,7 +57,7 @@ def test_imports_run_one_way(path: Path) -> None:
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     if parts[0] == "__init__":
         return
-    for other in imported(path) - {"generation.ledger"}:
+    for other in imported(path):
         package = other.split(".")[0]
         if package == parts[0]:
             assert package != "stages" or parts[1] == "pipeline", "stages never import each other"
@@ -95,5 +95,5 @@ def test_help_is_quick_and_light() -> None:
 def test_help_names_every_option_with_its_purpose() -> None:
     done = subprocess.run([sys.executable, str(ROOT / "run.py"), "--help"], capture_output=True, text=True, check=True)
     for path in (ROOT / "conf").glob("*/*.yaml"):
-        if path.parent.name != "fit":
+        if path.parent.name not in ("fit", "base"):
             assert re.search(rf"^  {re.escape(path.stem)} +\S.+", done.stdout, re.MULTILINE), path

@@ -10,12 +10,15 @@ import sys
 import pytest
 
 SHOWS = """
-from vd100k.generation.progress import Counts, Line
+from vd100k.config.run import Price
+from vd100k.generation.progress import Progress, ProgressLine
 from vd100k.llm.pool import Endpoint
 
-counts = Counts(rows=1234, failed=5, prompt_tokens=1_500_000, completion_tokens=250_000, cost=1.25)
-with Line("asking a-model-with-a-name", "images", 100_000) as line:
-    line.show(counts, 100_000, [Endpoint("u", 8, in_flight=8), Endpoint("v", 8, in_flight=7)])
+progress = Progress("images", Price(prompt=0.5, completion=2))
+progress.saved, progress.skipped = 1234, 5
+progress.usage.prompt_tokens, progress.usage.completion_tokens = 1_500_000, 250_000
+with ProgressLine("asking a-model-with-a-name", progress) as line:
+    line.show(100_000, [Endpoint("u", 8, in_flight=8), Endpoint("v", 8, in_flight=7)])
 """
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vd100k.launch import folder_name, with_demo
+from vd100k.config.parse import dataset_name
+from vd100k.launch import with_demo
 
 Result = subprocess.CompletedProcess[str]
 
@@ -42,7 +43,7 @@ def test_the_demo_is_what_runs_when_nothing_is_asked_for(argv: list[str], demo: 
     ],
 )
 def test_a_data_set_is_named_after_its_folder(path: str | int | None, name: str | None) -> None:
-    assert folder_name(path) == name
+    assert dataset_name(path) == name
 
 
 def test_a_dry_run_plans_the_whole_demo_and_writes_nothing(vd100k: Callable[..., Result], tmp_path: Path) -> None:
@@ -60,7 +61,7 @@ def test_a_dry_run_plans_the_whole_demo_and_writes_nothing(vd100k: Callable[...,
         (["stage=generate", "images=nowhere"], "images=nowhere: no such folder or file"),
         (["stage=generate", "images=empty"], "no images in it"),
         (["stage=generate", "images=one.png"], "neither a folder of images nor"),
-        (["stage=serve", "model=qwen9"], "Could not find 'model/qwen9'"),
+        (["stage=serve", "model=qwen9"], "CONTRIBUTING.md, “Add a model”"),
         (["stage=serve", "model.path=./nothing", "model.build=null"], "there is no such model folder"),
         (["stage=convert", "dataset=d"], "no rows there"),
         (["stage=finetune", "dataset=d"], "no training file there"),

@@ -1,0 +1,1 @@
+"""The typed run: its schema, and the parser that turns a composed configuration into it or reports every problem."""

@@ -1,4 +1,4 @@
-"""The typed run: what a configuration can say, key by key. ``parsing.parse`` makes one."""
+"""The typed run: everything that one run needs to know. conf/ holds the values and describes each key."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from vd100k.config.stages import AnyStage, Options, Part
+from vd100k.config.base import Options, Part
+from vd100k.config.stages import AnyStage
 
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
 class Engine(Part):
-    """How a model is served: the parts of a command line, and the name clients ask for."""
+    """How a model is served: the parts of a command line, and the name that clients ask for."""
 
     name: str
     python: str | None
@@ -23,24 +24,24 @@ class Engine(Part):
     package: str
     install: str
     serves: str | None
+    serves_folder_name: bool
     rebinds_port: bool
     key_env: str | None
     gpus_option: str | None
     host_option: str | None
     keeps_to_media: bool
     env: Options
-    files: dict[str, str]
     args: Options
     adapter_args: Options | None
+    files: dict[str, str]
     steps: list[list[str]]
 
 
 class Hardware(Part):
-    """Facts of a machine. ``urls`` set means the models are elsewhere and nothing is started."""
+    """A machine. If ``urls`` is set, the model runs elsewhere and nothing is started."""
 
     name: str
-    engine: Engine | None = None
-    urls: list[str | None] | None = None
+    engine: Engine | None
     replicas: NonNegativeInt
     gpus_per_replica: NonNegativeInt
     dtype: str | None
@@ -52,21 +53,22 @@ class Hardware(Part):
     port: Annotated[int, Field(gt=0, lt=65_500)] | None
     balancer: Literal["none", "nginx"]
     start_timeout_s: PositiveFloat
-    max_restarts: NonNegativeInt = 5
-    preflight: bool = True
-    replica_weights: list[PositiveInt] | None = None
-    affinity_header: str | None = None
-    allowed_media_path: Path | None = None
-    allowed_media_domains: list[str] = Field(default_factory=list)
+    urls: list[str | None] | None
+    max_restarts: NonNegativeInt
+    preflight: bool
+    replica_weights: list[PositiveInt] | None
+    affinity_header: str | None
+    allowed_media_path: Path | None
+    allowed_media_domains: list[str]
 
     @property
     def balanced(self) -> bool:
-        """Whether nginx stands in front: before several replicas, and before one that others than us may ask."""
+        """Whether nginx is in front: of several replicas, or of one that other machines may reach."""
         return self.balancer == "nginx" and (self.replicas > 1 or self.host not in LOOPBACK)
 
     @property
     def ports(self) -> list[int]:
-        """One port a replica; behind a balancer they follow the balancer's."""
+        """The port of each replica; with a balancer, they follow the balancer's port."""
         first = (self.port or 0) + (1 if self.balanced else 0)
         return [first + k for k in range(self.replicas)]
 
@@ -79,6 +81,8 @@ class Price(Part):
 
 
 class Model(Part):
+    """A model: its weights, or the API it is reached through."""
+
     name: str
     served_name: str
     path: str | None
@@ -86,18 +90,19 @@ class Model(Part):
     template: str | None
     images_per_prompt: PositiveInt
     max_pixels: PositiveInt
-    api_base: str | None = None
-    api_key_env: str | None = None
-    price: Price | None = None
-    min_pixels: PositiveInt = 3136
-    learning_rate: PositiveFloat = 1e-4
-    build: list[str] | None = None
-    source: Literal["hf", "modelscope", "local"] = "hf"
-    trust_remote_code: bool = False
+    min_pixels: PositiveInt
+    learning_rate: PositiveFloat
+    source: Literal["hf", "modelscope", "local"]
+    use_hf: int | None
+    trust_remote_code: bool
+    api_base: str | None
+    api_key_env: str | None
+    price: Price | None
+    build: list[str] | None
 
 
 class Task(Part):
-    """A prompt (a Jinja template), how it is sampled, and how the reply is read."""
+    """A prompt (a Jinja template), its sampling, and how a reply is parsed."""
 
     name: str
     language: str
@@ -112,10 +117,14 @@ class Task(Part):
 
 
 class Format(Part):
+    """The output format of convert."""
+
     name: Literal["swift", "sharegpt", "vd100k", "parquet"]
 
 
 class Tracking(Part):
+    """Where figures are sent besides the run folder."""
+
     name: Literal["none", "wandb"]
     project: str | None = None
     entity: str | None = None
@@ -124,7 +133,7 @@ class Tracking(Part):
 
 
 class Sweep(Part):
-    """What the jobs of a sweep are ordered by; ``keys`` are those that it varies."""
+    """How the jobs of a sweep are ordered; ``keys`` are the keys that vary."""
 
     metric: str | None
     direction: Literal["minimize", "maximize"] | None
@@ -132,7 +141,7 @@ class Sweep(Part):
 
 
 class Paths(Part):
-    """Where data and models lie; see conf/config.yaml."""
+    """Where data and models are kept."""
 
     data: Path
     rows: Path
@@ -145,11 +154,11 @@ class Paths(Part):
 
 
 class Run(Part):
-    """One run, wholly decided.
+    """One run, completely decided.
 
-    ``parts`` holds the runs it is made of: a pipeline's steps, an evaluation's ``before`` and
-    ``after``; ``key`` is where this one's stage stands on the command line. A run that generates
-    has the teacher's model and hardware as its own.
+    ``key`` is the key of its stage on the command line (``stage``, ``stage.generate``). ``parts``
+    holds the runs that it consists of: the steps of a pipeline, the sides of an evaluation. A run
+    that generates has the teacher's model and hardware as its own.
     """
 
     key: str
@@ -185,23 +194,26 @@ class Run(Part):
     parts: dict[str, Run] = Field(default_factory=dict)
 
     def in_group(self, name: str) -> Run:
-        """The same run and parts, tracked in this group where none is named."""
+        """The same run with its parts, tracked in this group unless another group is set."""
         grouped = self.tracking.model_copy(update={"group": self.tracking.group or name})
         parts = {key: part.in_group(name) for key, part in self.parts.items()}
         return self.model_copy(update={"tracking": grouped, "parts": parts})
 
     @property
     def full_name(self) -> str:
-        """The model's name, with the variant where there is one."""
+        """The model's name, followed by the variant if there is one."""
         return "-".join(filter(None, [self.model.name, self.variant]))
 
     @property
     def served_name(self) -> str:
         """The model name that requests carry."""
         engine = self.hardware.engine
+        if engine and engine.serves_folder_name:
+            path = Path(self.model_path or "")
+            return path.name if path.is_dir() else str(self.model_path)
         return (engine.serves if engine else None) or self.served_names[self.weights]
 
     @property
     def model_path(self) -> str | None:
-        """The folder or hub name of the weights served or asked."""
+        """The folder or hub name of the weights that are served or asked."""
         return str(self.paths.merged) if self.weights == "merged" else self.model.path

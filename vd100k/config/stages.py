@@ -1,23 +1,13 @@
-"""What each stage can be told, key by key; ``config.Run`` is the rest."""
+"""The settings of each stage. conf/stage/ holds the values and describes each key."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-Options = dict[str, Any]  # another tool's options, passed on as they are
-Share = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Part(BaseModel):
-    """A frozen piece of configuration that knows no key but its own."""
-
-    # Only Run is built, and all others within it, when the first one is parsed: that halves the import.
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, protected_namespaces=(), coerce_numbers_to_str=True, defer_build=True
-    )
+from vd100k.config.base import Options, Part, Share
 
 
 class Render(Part):
@@ -45,7 +35,7 @@ class Generate(Part):
 
 
 class Rules(Part):
-    """What makes a row unfit to train on; see conf/stage/convert.yaml."""
+    """The rules that reject a row."""
 
     image_missing: bool
     image_unreadable: bool
@@ -63,14 +53,14 @@ class Rules(Part):
 
 
 class Role(Part):
-    """A model that stands behind a name in products' files, and the machine that it answers on."""
+    """The model behind a name in the table of products, and the machine that it answers on."""
 
     model: str
     hardware: str
 
 
 class Product(Part):
-    """A file made from answer sets; models are named by their role."""
+    """A file made from sets of answers; ``answers``, ``rejected`` and ``asker`` are names of roles."""
 
     file: str
     dataset: str
@@ -79,7 +69,7 @@ class Product(Part):
     answers: str
     rejected: str | None = None
     asker: str | None = None
-    # In the order of the asker's questions.
+    # Sort the rows in the order of the asker's questions.
     sorted: bool = False
 
 
@@ -88,14 +78,23 @@ class Convert(Part):
     source: Path
     rejected: Path | None
     folder: Path
-    columns: dict[str, str]  # of id, image, question and answer
+    columns: dict[str, str]
     split_dataset_ratio: Share
     data_seed: int
     max_length: PositiveInt
     license: str | None
     rules: Rules
     models: dict[str, Role]
+    product_defaults: Options
     products: list[Product]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_product_defaults(cls, given: Any) -> Any:
+        defaults, products = given.get("product_defaults"), given.get("products")
+        if not isinstance(defaults, dict) or not isinstance(products, list):
+            return given
+        return given | {"products": [defaults | row if isinstance(row, dict) else row for row in products]}
 
 
 class Finetune(Part):
@@ -130,9 +129,12 @@ class Chat(Part):
     timeout_s: PositiveFloat
 
 
+Side = Literal["before", "after"]
+
+
 class Evaluate(Part):
     name: Literal["evaluate"]
-    sides: Annotated[list[Literal["before", "after"]], Field(min_length=1)]
+    sides: Annotated[list[Side], Field(min_length=1)]
     ask: Generate
     images: str | None
     labels: Path | None

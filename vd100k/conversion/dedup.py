@@ -10,13 +10,13 @@ from typing import IO, Self
 
 import numpy as np
 
-from vd100k.conversion.filters import normal
+from vd100k.conversion.filters import normalize
 
 NEW, EXACT, NEAR = 0, 1, 2
 CHUNK = 1 << 15  # rows sorted at a time
 
 
-class Repeats:
+class DuplicateFinder:
     """Rows' (image, question) as they come, 16 bytes each in a temporary file; then which repeat an earlier one.
 
     Two rows are taken for the same when 64 bits of a hash agree: one in ten million sets of a million rows.
@@ -38,7 +38,7 @@ class Repeats:
     def add(self, image: str, question: str) -> None:
         """Note the next row."""
         if question != self._question:  # often it is the same for all
-            self._question, self._normal = question, normal(question)
+            self._question, self._normal = question, normalize(question)
         kept = self._kept
         kept.append(hash((image, self._normal)))
         kept.append(hash((image, question)))

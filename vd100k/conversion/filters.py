@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 from vd100k.config.stages import Rules
 from vd100k.conversion.formats import OPTIONS, TAG, question
-from vd100k.conversion.token_lengths import Lengths
+from vd100k.conversion.token_lengths import TokenLengths
 from vd100k.images.encode import ImageError, plain
-from vd100k.images.find import outside, within
+from vd100k.images.find import outside_detail, within
 from vd100k.images.transform import FACTOR
+from vd100k.io.jsonl import Row
 
-Row = dict[str, Any]
 NEEDED = ("image", "id", "question")
 REPEATED = re.compile(r"((?!\d).{1,40}?)\1{7,}\Z", re.DOTALL)  # the same eight times, to the end; digits may be
 REFUSAL = re.compile(
@@ -31,7 +31,7 @@ LONGEST_SHAPE = 200  # Qwen-VL refuses pictures this many times longer than wide
 ECHOED = 16  # characters of a prompt that nobody begins an answer with by chance
 
 
-class Unfit(ValueError):
+class RejectedRow(ValueError):
     """This row cannot be trained on: the reason in a word, and what there is to say of it."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -39,49 +39,49 @@ class Unfit(ValueError):
         self.reason = reason
 
 
-class Gate:
-    """The rules that are on, for a task's rows; ``fits`` raises ``Unfit`` with the first that a row breaks."""
+class RowFilter:
+    """The rules that are on, for a task's rows; ``fits`` raises ``RejectedRow`` with the first that a row breaks."""
 
-    def __init__(self, rules: Rules, reader: str, prompt: str, lengths: Lengths) -> None:
+    def __init__(self, rules: Rules, reader: str, prompt: str, lengths: TokenLengths) -> None:
         self._rules = rules
         self._json = rules.not_json and reader == "json"
         self._prompt = prompt if rules.echo and len(prompt) >= ECHOED else None
         self._lengths = lengths
 
-    def fits(self, row: Row, size: tuple[int, int] | None) -> None:
-        """Raise Unfit if the row, whose image has that size in pixels, is not one to train on."""
+    def check(self, row: Row, size: tuple[int, int] | None) -> None:
+        """Raise RejectedRow if the row, whose image has that size in pixels, is not one to train on."""
         rules, answer, rejected = self._rules, row["answer"], row.get("rejected", "")
         asked = row["question"] if OPTIONS[0] not in row else question(row)
         if rules.image_tags and (TAG in answer or TAG in rejected or asked.count(TAG) > 1):
-            raise Unfit("image_tags", "another number of <image> tags than of images")
+            raise RejectedRow("image_tags", "another number of <image> tags than of images")
         if rules.truncated and row.get("finish_reason") == "length":
-            raise Unfit("truncated", "cut off at max_tokens")
+            raise RejectedRow("truncated", "cut off at max_tokens")
         self._says_something(row["question"], answer)
         if rules.too_long:
             tokens = self._lengths.excess(asked, max(answer, rejected, key=len), size)
             if tokens:
-                raise Unfit("too_long", f"{tokens} tokens for {self._lengths.model}")
+                raise RejectedRow("too_long", f"{tokens} tokens for {self._lengths.model}")
 
     def _says_something(self, question: str, answer: str) -> None:
-        """Raise Unfit if an answer is none."""
+        """Raise RejectedRow if an answer is none."""
         rules = self._rules
         if rules.empty and not answer.strip():
-            raise Unfit("empty", "no answer")
+            raise RejectedRow("empty", "no answer")
         # The pattern is slow and the trouble rare: look for the last characters elsewhere first.
         if rules.repetition and answer.count((end := answer.rstrip())[-3:]) > 1 and REPEATED.search(end[-400:]):
-            raise Unfit("repetition", "the same over and over")
+            raise RejectedRow("repetition", "the same over and over")
         if rules.echo and (_echoes(answer, question) or (self._prompt and answer.startswith(self._prompt))):
-            raise Unfit("echo", "the question given back")
+            raise RejectedRow("echo", "the question given back")
         if rules.refusal and len(answer) < REFUSALS_ARE_SHORT and REFUSAL.match(answer):
-            raise Unfit("refusal", answer[:100])
+            raise RejectedRow("refusal", answer[:100])
         if self._json:
             try:
                 json.loads(answer)
             except (ValueError, RecursionError) as error:
-                raise Unfit("not_json", str(error)) from None
+                raise RejectedRow("not_json", str(error)) from None
 
 
-def normal(text: str) -> str:
+def normalize(text: str) -> str:
     """The text without what makes no difference: case, spaces, full width, marks around it."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
@@ -90,11 +90,11 @@ def normal(text: str) -> str:
 
 def _echoes(answer: str, question: str) -> bool:
     alike = len(answer) < 2 * len(question) + 8  # or there is more in it than spaces and marks
-    return alike and normal(answer) == normal(question)
+    return alike and normalize(answer) == normalize(question)
 
 
-def complete(row: Row) -> None:
-    """Raise Unfit unless the row has text for image, id, question and all of a choice's options, and an answer.
+def complete_fields(row: Row) -> None:
+    """Raise RejectedRow unless the row has text for image, id, question and all of a choice's options, and an answer.
 
     Numbers as ids and structured answers are common, and become text.
     """
@@ -103,9 +103,9 @@ def complete(row: Row) -> None:
     for key in (*NEEDED, *OPTIONS) if OPTIONS[0] in row else NEEDED:
         value = row.get(key)
         if value.__class__ is not str or not value:
-            raise Unfit("incomplete", f'no "{key}"')
+            raise RejectedRow("incomplete", f'no "{key}"')
     if row.get("answer") is None:
-        raise Unfit("empty", "no answer")
+        raise RejectedRow("empty", "no answer")
     for key in ("answer", "rejected"):
         if key in row and row[key].__class__ is not str:
             row[key] = _as_text(row[key])
@@ -115,10 +115,10 @@ def _as_text(answer: Any) -> str:
     try:
         return json.dumps(answer, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
-        raise Unfit("incomplete", f"an answer of type {type(answer).__name__}") from None
+        raise RejectedRow("incomplete", f"an answer of type {type(answer).__name__}") from None
 
 
-class Picture(NamedTuple):
+class TrainingImage(NamedTuple):
     """An image of rows: the path to train on, its name in the image folder, its size in pixels if it was opened."""
 
     path: str
@@ -126,7 +126,7 @@ class Picture(NamedTuple):
     size: tuple[int, int] | None
 
 
-class Pictures:
+class ImageChecker:
     """The images of rows, each looked at once in a while, none outside ``folders``; odd ones are copied plain.
 
     ``reads`` says that whoever writes the rows will read the images.
@@ -139,31 +139,31 @@ class Pictures:
         self.looks = self._opens or rules.image_missing or reads
         self.at = functools.lru_cache(maxsize=8192)(self._at)
 
-    def _at(self, name: str) -> Picture:
+    def _at(self, name: str) -> TrainingImage:
         """The image that a row names.
 
         Raises:
-            Unfit: outside the folder, or what the rules on images say.
+            RejectedRow: outside the folder, or what the rules on images say.
         """
         path, folder = self._inside(name)
         short = path.removeprefix(f"{folder}{os.sep}")
         if not self.looks:
-            return Picture(path, short, None)
+            return TrainingImage(path, short, None)
         if not _is_file(path):
             if self._rules.image_missing or self._reads:
-                raise Unfit("image_missing", f"{path}: no such file")
-            return Picture(path, short, None)
+                raise RejectedRow("image_missing", f"{path}: no such file")
+            return TrainingImage(path, short, None)
         if not self._opens:
-            return Picture(path, short, None)
+            return TrainingImage(path, short, None)
         try:
             used, size = plain(Path(path), self._copies)
         except ImageError as error:
             if self._rules.image_unreadable:
-                raise Unfit("image_unreadable", str(error)) from None
-            return Picture(path, short, None)
+                raise RejectedRow("image_unreadable", str(error)) from None
+            return TrainingImage(path, short, None)
         if self._rules.image_small:
             self._large_enough(*size)
-        return Picture(str(used), short, size)
+        return TrainingImage(str(used), short, size)
 
     def _inside(self, name: str) -> tuple[str, Path]:
         """The path of the image (a relative name is in the first folder) and the folder it lies in."""
@@ -171,13 +171,15 @@ class Pictures:
         for folder in self._folders:
             if path.startswith(f"{folder}{os.sep}") and (not self.looks or within(folder, path)):
                 return path, folder
-        raise Unfit("image_outside", outside(self._folders[0]))
+        raise RejectedRow("image_outside", outside_detail(self._folders[0]))
 
     def _large_enough(self, width: int, height: int) -> None:
         if width * height < self._min_pixels or min(width, height) < FACTOR:
-            raise Unfit("image_small", f"{width} x {height} pixels")
+            raise RejectedRow("image_small", f"{width} x {height} pixels")
         if max(width, height) > LONGEST_SHAPE * min(width, height):
-            raise Unfit("image_small", f"{width} x {height} pixels: more than {LONGEST_SHAPE} times longer than wide")
+            raise RejectedRow(
+                "image_small", f"{width} x {height} pixels: more than {LONGEST_SHAPE} times longer than wide"
+            )
 
 
 def _is_file(path: str) -> bool:

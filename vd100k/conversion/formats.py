@@ -7,9 +7,9 @@ data/README (ShareGPT, ranking, dataset_info.json); VisualDataset100K's publishe
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-Row = dict[str, Any]
+from vd100k.io.jsonl import Row
+
 Layout = Callable[[Row, str | None], Row]
 
 TAG = "<image>"

@@ -6,7 +6,6 @@ grow with their number.
 
 from __future__ import annotations
 
-import codecs
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -16,7 +15,8 @@ from typing import Self
 import orjson
 import xxhash
 
-from vd100k.io.jsonl import Fault, Line, Row, json_lines, parse
+from vd100k.io import jsonl
+from vd100k.io.jsonl import Entry, Fault, Row
 
 
 class Lookup:
@@ -28,7 +28,7 @@ class Lookup:
         self._places = sqlite3.connect("", isolation_level=None)
         self._places.execute("CREATE TABLE places (key BLOB, number INTEGER, offset INTEGER, taken INTEGER DEFAULT 0)")
         self._places.execute("BEGIN")
-        self._places.executemany("INSERT INTO places (key, number, offset) VALUES (?, ?, ?)", self._found())
+        self._places.executemany("INSERT INTO places (key, number, offset) VALUES (?, ?, ?)", self._keys(path))
         self._places.execute("CREATE INDEX keys ON places (key)")
 
     def __enter__(self) -> Self:
@@ -55,17 +55,16 @@ class Lookup:
         for number, offset in self._places.execute("SELECT number, offset FROM places WHERE taken = 0 ORDER BY number"):
             yield number, self._at(offset)
 
-    def _found(self) -> Iterator[tuple[bytes, int, int]]:
-        offset = 0
-        for number, line in enumerate(self._file, start=1):
-            start, offset = offset, offset + len(line)
-            row = parse(number, line)
+    @staticmethod
+    def _keys(path: Path) -> Iterator[tuple[bytes, int, int]]:
+        for number, offset, _, row in jsonl.scan(path):
             if isinstance(row, dict):
-                yield _key(row), number, start
+                yield _key(row), number, offset
 
     def _at(self, offset: int) -> Row:
         self._file.seek(offset)
-        row: Row = orjson.loads(self._file.readline().removeprefix(codecs.BOM_UTF8))
+        row = jsonl.parse(1, self._file.readline())
+        assert isinstance(row, dict)
         return row
 
 
@@ -73,7 +72,7 @@ def _key(row: Row) -> bytes:
     return xxhash.xxh3_128_digest(f"{row.get('id')}\0{row.get('question')}".encode())
 
 
-def pairs(chosen: Callable[[], Iterable[Line]], rejected: Path) -> Iterator[Line]:
+def pairs(chosen: Callable[[], Iterable[Entry]], rejected: Path) -> Iterator[Entry]:
     """Each chosen row with the other model's answer to the same question in ``rejected``."""
     with Lookup(rejected) as others:
         for number, row in chosen():
@@ -97,11 +96,11 @@ def _differ(one: object, other: object) -> bool:
     return one is not None and other is not None and one != other
 
 
-def in_order(answers: Path, questions: Path) -> Iterator[Line]:
+def in_order(answers: Path, questions: Path) -> Iterator[Entry]:
     """The rows of ``answers`` in the order that their questions were asked in."""
-    yield from ((number, row) for number, row in json_lines(answers) if isinstance(row, Fault))
+    yield from ((number, row) for number, row in jsonl.read(answers) if isinstance(row, Fault))
     with Lookup(answers) as found:
-        for _, question in json_lines(questions):
+        for _, question in jsonl.read(questions):
             if not isinstance(question, Fault):
                 yield from found.take(question)
         for number, row in found.rest():

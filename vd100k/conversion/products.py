@@ -13,15 +13,16 @@ from vd100k.config.stages import Convert, Product
 from vd100k.conversion import formats, joins
 from vd100k.conversion.formats import Layout
 from vd100k.conversion.run import Job, Outcome, convert
-from vd100k.conversion.token_lengths import Lengths
-from vd100k.conversion.writers import Lines
-from vd100k.generation.ledger import write_json
-from vd100k.io.jsonl import Line, json_lines
+from vd100k.conversion.token_lengths import TokenLengths
+from vd100k.conversion.writers import JsonWriter
+from vd100k.io import jsonl
+from vd100k.io.atomic import write_json
+from vd100k.io.jsonl import Entry
 
 LAYOUTS: dict[str, Layout] = {"rows": formats.rows, "sft": formats.published, "dpo": formats.published}
 
 
-def make(run: Run, stage: Convert, lengths: Lengths) -> dict[str, Outcome]:
+def make(run: Run, stage: Convert, lengths: TokenLengths) -> dict[str, Outcome]:
     """Every product whose answer sets are there, by file name, and the entries that register them."""
     made: dict[str, Outcome] = {}
     info: dict[str, Any] = {}
@@ -52,7 +53,7 @@ def missing(run: Run, stage: Convert) -> list[str]:
 
 def generated_from(rows: Path) -> Path | None:
     """The folder whose images generated rows are about: an image is that folder and its id."""
-    for _, row in json_lines(rows):
+    for _, row in jsonl.read(rows):
         if isinstance(row, dict) and str(row.get("image")).endswith(f"/{row.get('id')}"):
             return Path(row["image"].removesuffix(f"/{row['id']}"))
     return None
@@ -61,13 +62,13 @@ def generated_from(rows: Path) -> Path | None:
 def _job(run: Run, stage: Convert, product: Product) -> Job:
     inputs = _inputs(run, stage, product)
     answers = inputs["answers"]
-    lines: Callable[[], Iterable[Line]] = partial(json_lines, answers)
+    lines: Callable[[], Iterable[Entry]] = partial(jsonl.read, answers)
     if product.sorted:
         lines = partial(joins.in_order, answers, inputs["asker"])
     elif product.rejected:
         lines = partial(joins.pairs, lines, inputs["rejected"])
     path = stage.folder / product.file
-    writer = partial(Lines, path, array=path.suffix == ".json")
+    writer = partial(JsonWriter, path, array=path.suffix == ".json")
     folder = run.image_folder or generated_from(answers) or answers.parent
     return Job(lines, (folder,), LAYOUTS[product.layout], {"train": writer}, path.with_suffix(".rejected.jsonl"))
 

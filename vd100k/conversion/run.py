@@ -18,24 +18,23 @@ from rich.table import Table
 from vd100k import console
 from vd100k.config.run import Run
 from vd100k.config.stages import Convert
-from vd100k.conversion import dedup as repeats
-from vd100k.conversion import filters as gate
-from vd100k.conversion.filters import Gate, Pictures, Unfit
+from vd100k.conversion import dedup, filters
+from vd100k.conversion.filters import ImageChecker, RejectedRow, RowFilter
 from vd100k.conversion.formats import Layout
 from vd100k.conversion.sources import SPLITS
-from vd100k.conversion.token_lengths import Lengths
-from vd100k.conversion.writers import Lines, Writer
-from vd100k.io.jsonl import Fault, Line, Row
+from vd100k.conversion.token_lengths import TokenLengths
+from vd100k.conversion.writers import JsonWriter, Writer
+from vd100k.io.jsonl import Entry, Fault, Row
 
 BLOCK = 1024  # rows whose images are looked at together
-KINDS = {repeats.EXACT: "duplicate", repeats.NEAR: "near_duplicate"}
+KINDS = {dedup.EXACT: "duplicate", dedup.NEAR: "near_duplicate"}
 
 
 @dataclass(frozen=True)
 class Job:
     """Where rows come from (asked for again where some repeat), and where they go."""
 
-    lines: Callable[[], Iterable[Line]]
+    read: Callable[[], Iterable[Entry]]
     image_folders: tuple[Path, ...]  # no image outside of them is read
     layout: Layout
     writers: dict[str, Callable[[], Writer]]  # by side: train, val, test
@@ -74,7 +73,7 @@ def show(outcomes: dict[str, Outcome]) -> None:
     console.show(table)
 
 
-def convert(run: Run, stage: Convert, job: Job, lengths: Lengths) -> Outcome:
+def convert(run: Run, stage: Convert, job: Job, lengths: TokenLengths) -> Outcome:
     """Run a job, by the rules and the split of ``stage``, to its end; its files appear only then.
 
     Nearly always no row repeats another, so one pass writes all and finds out on the way; where
@@ -82,7 +81,7 @@ def convert(run: Run, stage: Convert, job: Job, lengths: Lengths) -> Outcome:
     """
     with contextlib.ExitStack() as stack:
         either = stage.rules.duplicate or stage.rules.near_duplicate
-        seen = stack.enter_context(repeats.Repeats()) if either else None
+        seen = stack.enter_context(dedup.DuplicateFinder()) if either else None
         first = _Pass(run, stage, job, lengths, seen)
         uncounted = lengths.uncounted
         with contextlib.suppress(_Again):
@@ -103,31 +102,31 @@ class _Pass:
         run: Run,
         stage: Convert,
         job: Job,
-        lengths: Lengths,
-        seen: repeats.Repeats | None,
+        lengths: TokenLengths,
+        seen: dedup.DuplicateFinder | None,
         marks: IO[bytes] | None = None,
     ) -> None:
         self.marks = marks
         self._stage, self._job, self._seen, self._system = stage, job, seen, run.task.system_prompt
-        self._gate = Gate(stage.rules, run.task.reader, run.task.prompt, lengths)
+        self._filter = RowFilter(stage.rules, run.task.reader, run.task.prompt, lengths)
         reads = run.format.name == "parquet"
         copies = stage.folder / "plain"
-        self._pictures = Pictures(job.image_folders, copies, stage.rules, run.model.min_pixels, reads)
+        self._pictures = ImageChecker(job.image_folders, copies, stage.rules, run.model.min_pixels, reads)
         self._outcome = Outcome()
 
     def read(self) -> Outcome:
         job, outcome = self._job, self._outcome
         with contextlib.ExitStack() as stack:
             writers = {side: stack.enter_context(make()) for side, make in job.writers.items()}
-            rejected = stack.enter_context(Lines(job.rejected))
-            bar = stack.enter_context(console.progress())
+            rejected = stack.enter_context(JsonWriter(job.rejected))
+            bar = stack.enter_context(console.progress_bar())
             task = bar.add_task("converting", total=None, note="")
             for block in self._blocks(stack):
                 for number, row in block:
                     outcome.rows += 1
                     try:
                         self._one(row, writers)
-                    except Unfit as error:
+                    except RejectedRow as error:
                         outcome.reasons[error.reason] += 1
                         rejected.write(_rejection(number, row, error))
                 bar.update(task, completed=outcome.rows)
@@ -142,20 +141,20 @@ class _Pass:
         return outcome
 
     def _one(self, row: Row | Fault, writers: dict[str, Writer]) -> None:
-        """Write a row, or raise Unfit."""
+        """Write a row, or raise RejectedRow."""
         job = self._job
         if isinstance(row, Fault):
-            raise Unfit(row.reason, row.detail)
-        gate.complete(row)
+            raise RejectedRow(row.reason, row.detail)
+        filters.complete_fields(row)
         picture = self._pictures.at(row["image"])
-        self._gate.fits(row, picture.size)
+        self._filter.check(row, picture.size)
         # The same picture is the same under another name where the row knows its content.
         content = row.get("image_sha256")
         identity = content if content.__class__ is str else picture.name
         if self._seen is not None:
             self._seen.add(identity, row["question"])
         elif self.marks is not None and (kind := self.marks.read(1)[0]):
-            raise Unfit(KINDS[kind], "the same image and question came before")
+            raise RejectedRow(KINDS[kind], "the same image and question came before")
         outcome = self._outcome
         row["image"], row["name"] = picture.path, picture.name
         record = job.layout(row, self._system)
@@ -177,9 +176,9 @@ class _Pass:
         drawn = xxhash.xxh3_64_intdigest(identity.encode(), self._stage.data_seed % 2**64)
         return "val" if drawn < held_out * 2**64 else "train"
 
-    def _blocks(self, stack: contextlib.ExitStack) -> Iterator[list[Line]]:
+    def _blocks(self, stack: contextlib.ExitStack) -> Iterator[list[Entry]]:
         """The rows in blocks; where images are looked at, those of a block at the same time."""
-        lines = iter(self._job.lines())
+        lines = iter(self._job.read())
         looks = self._pictures.looks
         pool = stack.enter_context(ThreadPoolExecutor()) if looks else None
         while block := list(islice(lines, BLOCK)):
@@ -190,11 +189,11 @@ class _Pass:
 
     def _look(self, name: str) -> None:
         """Have the image in the cache; one that is unfit says so when its row comes."""
-        with contextlib.suppress(Unfit):
+        with contextlib.suppress(RejectedRow):
             self._pictures.at(name)
 
 
-def _rejection(number: int, row: Row | Fault, error: Unfit) -> Row:
+def _rejection(number: int, row: Row | Fault, error: RejectedRow) -> Row:
     """What is kept of a row that was not written."""
     if isinstance(row, Fault):
         return {"line": number, "id": None, "reason": error.reason, "detail": str(error), "row": row.raw}

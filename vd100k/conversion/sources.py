@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from vd100k.errors import DataError
-from vd100k.io import jsonl as lines
-from vd100k.io.jsonl import Fault, Line, Row
+from vd100k.io import tables
+from vd100k.io.jsonl import Entry, Fault, Row
 
 ANNOTATIONS = "annotations.jsonl"
 ROBOFLOW = ("train", "valid", "test")
@@ -43,7 +43,7 @@ class Source:
         if not self.path.exists():
             raise DataError(f"{self.path}: no rows there. Make them first: python run.py stage=generate …")
 
-    def lines(self) -> Iterator[Line]:
+    def lines(self) -> Iterator[Entry]:
         """Its rows, in order.
 
         Raises:
@@ -57,15 +57,15 @@ class Source:
 
     @property
     def _is_table(self) -> bool:
-        return self.path.suffix.lower() in lines.SUFFIXES
+        return self.path.suffix.lower() in tables.SUFFIXES
 
     @property
     def _is_roboflow(self) -> bool:
         return any((self.path / split / ANNOTATIONS).exists() for split in ROBOFLOW)
 
-    def _table(self, path: Path) -> Iterator[Line]:
+    def _table(self, path: Path) -> Iterator[Entry]:
         renamed = any(self.columns[key] != key for key in KEYS)
-        for number, row in lines.read(path):
+        for number, row in tables.read(path):
             if not isinstance(row, Fault):
                 if renamed:
                     row = self._renamed(row)
@@ -88,7 +88,7 @@ class Source:
         if "question" not in row and self.question:
             row["question"] = self.question
 
-    def _roboflow(self) -> Iterator[Line]:
+    def _roboflow(self) -> Iterator[Entry]:
         for split in ROBOFLOW:
             path = self.path / split / ANNOTATIONS
             for number, row in self._table(path) if path.exists() else ():
@@ -98,7 +98,7 @@ class Source:
                     row["id"], row["split"] = f"{split}/{name.removeprefix(f'{path.parent}/')}", split
                 yield number, row
 
-    def _hugging_face(self) -> Iterator[Line]:
+    def _hugging_face(self) -> Iterator[Entry]:
         number = 0
         try:
             for split, rows in self._splits().items():

@@ -35,7 +35,7 @@ def visual_tokens(width: int, height: int, min_pixels: int, max_pixels: int) -> 
     return rows * columns
 
 
-class Lengths:
+class TokenLengths:
     """Rows measured against ``max_length`` tokens.
 
     A byte-level tokenizer makes at most one token of a byte, so most rows pass by their size; the

@@ -33,7 +33,7 @@ class Writer(Protocol):
         """Path, rows and sha256 of what was written."""
 
 
-class Lines:
+class JsonWriter:
     """JSONL, or with ``array`` one JSON array with a record a line; an ``optional`` file is only there with records."""
 
     def __init__(self, path: Path, array: bool = False, optional: bool = False) -> None:
@@ -74,7 +74,7 @@ class Lines:
         return [{"path": str(self.path), "rows": self.records, "sha256": fingerprint.of_file(self.path)}]
 
 
-class Parquet:
+class ParquetWriter:
     """``<split>-00000.parquet`` and so on in ``folder``, each record's image read from its path and kept inside."""
 
     def __init__(self, folder: Path, pairs: bool, options: bool, split: str) -> None:

@@ -1,4 +1,4 @@
-"""Configuration -> command lines, environments and nginx files. Pure; nothing is started here."""
+"""Configuration -> command lines and their environments. Pure functions; nothing is started here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import shlex
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +99,12 @@ def _replica(hardware: Hardware, engine: Engine, args: dict[str, Any], k: int, p
 
 
 def _env(options: dict[str, Any]) -> dict[str, str]:
-    return {key: str(value) for key, value in options.items() if value is not None}
+    """Environment variables: null drops one, the entries of a list are joined with commas."""
+    return {
+        key: ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        for key, value in options.items()
+        if value is not None
+    }
 
 
 def _visible(wanted: Iterable[str]) -> str:
@@ -125,26 +129,3 @@ def export(stage: Export, folder: Path) -> Command:
     """``swift export`` of an adapter merged into its base, into ``folder``."""
     args = flags({**stage.args, "output_dir": str(folder)}, "snake")
     return Command([sys.executable, "-m", "swift.cli.main", "export", *args], _env(stage.env))
-
-
-def nginx_files(hardware: Hardware, folder: Path) -> dict[str, str]:
-    """``vllm.conf`` (an upstream and a server, for any nginx's ``http`` block) and an ``nginx.conf``
-    around it that an ordinary user can run from ``folder``."""
-    from jinja2 import Environment, StrictUndefined  # only now: it takes a while, and few have nginx
-
-    templates = Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)
-    shares = hardware.replica_weights or [1] * hardware.replicas
-    header = hardware.affinity_header
-    facts = {
-        "host": hardware.host,
-        "port": hardware.port,
-        "replicas": list(zip(hardware.ports, shares, strict=True)),
-        "affinity": header and f"$http_{header.lower().replace('-', '_')}",
-        "folder": folder,
-    }
-    return {
-        name: templates.from_string(
-            (files("vd100k.engines.serving") / f"{name}.j2").read_text(encoding="utf-8")
-        ).render(facts)
-        for name in ("vllm.conf", "nginx.conf")
-    }

@@ -1,0 +1,1 @@
+"""What an evaluation asks, what is correct, and how close the answers are."""

@@ -1,4 +1,4 @@
-"""Answers against labels. Pure."""
+"""How close answers are to their labels. Pure functions."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+# A JSON pointer as a tuple: the keys and indexes that lead to a value.
+Path = tuple[str | int, ...]
+
 
 class Score(NamedTuple):
-    """How right one answer is, or many are on average; each in 0..1.
+    """How close one answer is to its label, or many are on average; each figure is in 0..1.
 
-    ``exact_match``: equal as JSON where the label is structured, as stripped text where it is text;
-    ``valid_json``: parses; ``field_accuracy``: the share of the label's fields, nested ones each, that are right.
+    ``exact_match``: equal as JSON if the label is structured, equal as stripped text if it is text;
+    ``valid_json``: the answer parses; ``field_accuracy``: the share of the label's fields, including
+    nested ones, that have the correct value.
     """
 
     exact_match: float
@@ -19,42 +23,40 @@ class Score(NamedTuple):
     field_accuracy: float
 
 
-def judge(answer: str | None, label: Any) -> Score:
-    """One answer against its label; None, no answer, is wrong."""
+def score(answer: str | None, label: Any) -> Score:
+    """One answer compared with its label; a missing answer (None) is wrong."""
     try:
         parsed = json.loads(answer or "")
         valid = True
     except (ValueError, RecursionError):
         parsed, valid = None, False
     if isinstance(label, str):
-        right = answer is not None and answer.strip() == label.strip()
-        return Score(right, valid, right)
-    return Score(valid and _same(parsed, label), valid, _fields_right(parsed, label) if valid else 0.0)
+        correct = answer is not None and answer.strip() == label.strip()
+        return Score(correct, valid, correct)
+    return Score(valid and _equal(parsed, label), valid, _field_accuracy(parsed, label) if valid else 0.0)
 
 
 def mean(scores: Sequence[Score]) -> Score:
-    """The average, zero of none."""
-    return (
-        Score(*(round(sum(column) / len(scores), 4) for column in zip(*scores, strict=True)))
-        if scores
-        else Score(0, 0, 0)
-    )
+    """The average score; zero if there are no scores."""
+    if not scores:
+        return Score(0, 0, 0)
+    return Score(*(round(sum(column) / len(scores), 4) for column in zip(*scores, strict=True)))
 
 
-def _same(one: Any, other: Any) -> bool:
-    """As JSON: keys in any order, and true is not 1."""
+def _equal(one: Any, other: Any) -> bool:
+    """Equality as JSON: the order of keys does not count, and true differs from 1."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
-def _fields_right(parsed: Any, label: Any) -> float:
-    wanted, found = _fields(label), _fields(parsed)
-    right = sum(path in found and _same(found[path], value) for path, value in wanted.items())
-    return right / len(wanted)
+def _field_accuracy(parsed: Any, label: Any) -> float:
+    expected, found = _fields(label), _fields(parsed)
+    correct = sum(path in found and _equal(found[path], value) for path, value in expected.items())
+    return correct / len(expected)
 
 
-def _fields(content: Any, path: tuple[str | int, ...] = ()) -> dict[tuple[str | int, ...], Any]:
-    """The values at the ends of nested objects and lists, by the way there."""
+def _fields(content: Any, path: Path = ()) -> dict[Path, Any]:
+    """The values at the leaves of nested objects and lists, by their path."""
     if not isinstance(content, dict | list) or not content:
         return {path: content}
     entries = content.items() if isinstance(content, dict) else enumerate(content)
-    return {way: value for key, inner in entries for way, value in _fields(inner, (*path, key)).items()}
+    return {leaf: value for key, inner in entries for leaf, value in _fields(inner, (*path, key)).items()}

@@ -1,4 +1,4 @@
-"""Ctrl-C while an event loop runs."""
+"""Ctrl-C while an event loop is running."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 
-NUMBERS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextlib.contextmanager
@@ -25,8 +25,8 @@ def interruptible(stop: Callable[[], None]) -> Iterator[None]:
         else:
             task.cancel()
 
-    before = {number: signal.getsignal(number) for number in NUMBERS}
-    for number in NUMBERS:
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
         loop.add_signal_handler(number, interrupt)
     try:
         yield

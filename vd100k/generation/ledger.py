@@ -1,4 +1,4 @@
-"""The ledger of a generation: append-only JSONL rows, resumed after anything, guarded by settings."""
+"""The ledger of a generation: append-only JSONL rows that survive any interruption and are never mixed."""
 
 from __future__ import annotations
 
@@ -8,32 +8,40 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeGuard
+from typing import Any, NamedTuple, Self, TypeGuard
 
-import orjson
 from filelock import FileLock, Timeout
 
 from vd100k.console import say
 from vd100k.errors import DataError
-from vd100k.io import append_log as journal
-from vd100k.io import fingerprint
-from vd100k.io import key_set as keys
+from vd100k.io import atomic, fingerprint, jsonl
+from vd100k.io.append_log import AppendLog, append_lines, cut_torn_line
+from vd100k.io.jsonl import Row
+from vd100k.io.key_set import KeySet, OffsetIndex, row_key
 
-Row = dict[str, Any]
-PARTIAL = re.compile(r"\.preview|\.shard-\d+-of-\d+")  # what a preview, or one of several machines, adds to the name
+# What a preview, or one of several machines, adds to the name of the rows.
+PARTIAL = re.compile(r"\.preview|\.shard-\d+-of-\d+")
+
+
+class Failure(NamedTuple):
+    """Why there is no row, in one word, and whether a later run may get one."""
+
+    reason: str
+    retryable: bool
 
 
 class Ledger:
-    """Rows at ``path``, what got no answer beside them in ``<name>.failures.jsonl``.
+    """Rows at ``path``; whatever failed is beside them in ``<name>.failures.jsonl``.
 
-    A row is found by its key, ``identify(row)``: its image, or a question about it. ``settings`` is
-    what decides the answers (model, prompt, sampling). Rows made with other settings are never
-    mixed with these: ``if_changed`` says whether to ``refuse`` or to ``set_aside`` the old files
-    under another name; those made with the settings of now come back from there. Rows of the same
-    settings in ``<name>.preview.jsonl`` and ``<name>.shard-K-of-N.jsonl`` are taken in. A second
+    A row is identified by ``identify(row)``: by its image, or by a question about it. ``settings``
+    are what decides the answers (model, prompt, sampling). Rows made with other settings are never
+    mixed with these: ``if_changed`` says whether to ``refuse`` the run, or to ``set_aside`` the old
+    files under another name, from where they return when their settings do. Rows of the same
+    settings in ``<name>.preview.jsonl`` and ``<name>.shard-K-of-N.jsonl`` are joined. A second
     process is refused.
 
-    ``done`` are the keys found on entering, ``failed`` the reasons last given by key.
+    ``done`` holds the keys found when the ledger was opened, ``failed`` the failures by key, and
+    ``saved`` counts the rows appended since then that are safe on the disk.
 
     Raises (on entering):
         DataError: other settings, another process, or a file that cannot be written.
@@ -44,30 +52,29 @@ class Ledger:
         path: Path,
         settings: Row,
         if_changed: str = "refuse",
-        current: Callable[[Row], bool] = lambda row: True,
-        key: str = "stage",
-        identify: Callable[[Row], int] = lambda row: keys.key(row["id"]),
+        is_current: Callable[[Row], bool] = lambda row: True,
+        stage_key: str = "stage",
+        identify: Callable[[Row], int] = lambda row: row_key(row["id"]),
     ) -> None:
         self.path = path
         self.failures_path = path.with_name(f"{path.stem}.failures.jsonl")
         self.settings_path = path.with_name(f"{path.stem}.settings.json")
         self.corrupt_path = path.with_name(f"{path.stem}.corrupt.jsonl")
-        self._settings = settings
-        self._if_changed = if_changed
-        self._current = current
-        self._key = key
-        self._identify = identify
+        self.done = KeySet()
+        self.failed: dict[int, Failure] = {}
+        self.saved = 0
+        self._settings, self._if_changed, self._is_current = settings, if_changed, is_current
+        self._stage_key, self._identify = stage_key, identify
         self._lock = FileLock(path.with_name(f".{path.stem}.lock"))
-        self.done = keys.Keys()
-        self.safe = 0  # rows written since entering that are on the disk
-        self.failed: dict[int, str] = {}
+        self._rows, self._failures = AppendLog(path), AppendLog(self.failures_path)
+        self._failures_outdated = False
 
     def __enter__(self) -> Self:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
         except Timeout:
-            raise DataError(f"{self.path}: another process is writing it. Wait for it, or end it.") from None
+            raise DataError(f"{self.path}: another process is writing to it. Wait for it, or end it.") from None
         except OSError as error:
             raise DataError(f"{self.path}: cannot be written: {error.strerror}.") from error
         try:
@@ -88,181 +95,153 @@ class Ledger:
             self._lock.release()
 
     def append(self, row: Row) -> None:
-        """Write a finished row; it counts once ``sync`` has brought it to the disk."""
+        """Write a finished row; ``sync`` then makes it safe.
+
+        Raises:
+            DataError: the disk is full.
+        """
         self._rows.append(row)
         if self.failed and (key := self._identify(row)) in self.failed:
             del self.failed[key]
-            self._failures_stale = True
+            self._failures_outdated = True
 
-    def fail(self, id: str, reason: str, detail: str, attempts: int, question: str | None = None) -> None:
-        """Keep an image, or a question about one, that got no answer, with the reason."""
-        failure = {"id": id, "reason": reason, "detail": detail, "attempts": attempts}
+    def fail(
+        self, id: str, reason: str, detail: str, attempts: int, question: str | None = None, retryable: bool = False
+    ) -> None:
+        """Record that an image, or a question about it, got no answer."""
+        row = {"id": id, "reason": reason, "detail": detail, "attempts": attempts, "retryable": retryable}
         if question is not None:
-            failure["question"] = question
-        self._failures.append(failure)
-        key = self._identify(failure)
-        self._failures_stale |= key in self.failed
-        self.failed[key] = reason
+            row["question"] = question
+        self._failures.append(row)
+        key = self._identify(row)
+        self._failures_outdated |= key in self.failed
+        self.failed[key] = Failure(reason, retryable)
 
     def sync(self) -> int:
-        """Bring what was written to the disk; the number of rows that are safe there since entering."""
+        """Make all rows written so far safe on the disk, and return the new value of ``saved``."""
         written = self._rows.written
         self._rows.sync()
         self._failures.sync()
-        self.safe = written
+        self.saved = written
         return written
 
     def check_images(self) -> None:
-        """Raise DataError if a row's image is another one by now."""
-        if why := self._other():
-            raise DataError(self._refusal(why))
+        """Raise DataError if the image of any row has changed since it was answered."""
+        if change := self._first_changed_image():
+            raise DataError(self._refusal(change))
 
     def sort(self, target: Path, order: Iterable[int]) -> int:
-        """Write the rows to ``target`` in the ``order`` of their keys; how many there were."""
-        places = keys.Places()
-        with self.path.open("rb") as rows:
-            place = 0
-            for line in rows:
-                places.add(self._identify(orjson.loads(line)), place)
-                place += len(line)
+        """Write the rows to ``target`` in the ``order`` of their keys, and return their number."""
+        index = OffsetIndex()
+        for _, offset, _, row in jsonl.scan(self.path):
+            if isinstance(row, dict):
+                index.add(self._identify(row), offset)
 
-            def found() -> Iterator[bytes]:
+        with self.path.open("rb") as rows:
+
+            def in_order() -> Iterator[bytes]:
                 for key in order:
-                    if (place := places.of(key)) is not None:
-                        rows.seek(place)
+                    if (offset := index.find(key)) is not None:
+                        rows.seek(offset)
                         yield rows.readline()
 
-            return journal.replace(target, found())
+            return atomic.replace(target, in_order())
 
     def _guard(self) -> None:
-        """Refuse, or set aside, rows that other settings or other images made."""
+        """Refuse, or set aside, rows of other settings or of other images."""
         if self.settings_path.exists() and self.path.exists():
             old = json.loads(self.settings_path.read_text(encoding="utf-8"))
             changed = [key for key in {**old, **self._settings} if old.get(key) != self._settings.get(key)]
-            why = "; ".join(f"{k}: {old.get(k)!r} there, {self._settings.get(k)!r} now" for k in changed)
-            if why and self._if_changed == "refuse" and self.path.stat().st_size:
-                raise DataError(self._refusal(why))
-            if why or (self._if_changed == "set_aside" and self._other()):
-                self._move(old, away=True)
+            change = "; ".join(f"{key} was {old.get(key)!r}, is {self._settings.get(key)!r}" for key in changed)
+            if change and self._if_changed == "refuse" and self.path.stat().st_size:
+                raise DataError(self._refusal(change))
+            if change or (self._if_changed == "set_aside" and self._first_changed_image()):
+                self._move(old, aside=True)
             if changed:
-                self._move(self._settings, away=False)
-        write_json(self.settings_path, self._settings)
+                self._move(self._settings, aside=False)
+        atomic.write_json(self.settings_path, self._settings)
 
-    def _refusal(self, why: str) -> str:
+    def _refusal(self, change: str) -> str:
         return (
-            f"{self.path} holds rows made with something else ({why}).\n"
-            "Give the new ones a name of their own (task.name=NAME or dataset=NAME), "
-            f"or move the old away with {self._key}.if_changed=set_aside."
+            f"{self.path} holds rows that were made differently ({change}).\n"
+            "Give the new rows a name of their own (task.name=NAME or dataset=NAME), "
+            f"or move the old rows away with {self._stage_key}.if_changed=set_aside."
         )
 
-    def _other(self) -> str:
-        """The first row whose image is another one now, in words."""
-        rows = (row for _, row in journal.lines(self.path) if isinstance(row, dict))
-        row = next((row for row in rows if not self._current(row)), None)
-        return f"{row['id']} was another image then" if row else ""
+    def _first_changed_image(self) -> str:
+        """A description of the first row whose image has changed; empty if there is none."""
+        rows = (row for _, row in jsonl.read(self.path) if isinstance(row, dict)) if self.path.exists() else ()
+        row = next((row for row in rows if not self._is_current(row)), None)
+        return f"{row['id']} has changed since it was answered" if row else ""
 
-    def _move(self, settings: Row, away: bool) -> None:
-        """The files to where those made with ``settings`` are set aside, or back from there."""
-        mark = fingerprint.of(settings)[:8]
+    def _move(self, settings: Row, aside: bool) -> None:
+        """Move the files away under a name derived from ``settings``, or back from there."""
+        suffix = fingerprint.of(settings)[:8]
         for path in (self.path, self.failures_path, self.settings_path):
-            aside = path.with_name(f"{path.name}.{mark}")
-            if away:
+            kept = path.with_name(f"{path.name}.{suffix}")
+            if aside:
                 number = 2
-                while aside.exists():
-                    aside, number = path.with_name(f"{path.name}.{mark}.{number}"), number + 1
-            source, target = (path, aside) if away else (aside, path)
+                while kept.exists():
+                    kept, number = path.with_name(f"{path.name}.{suffix}.{number}"), number + 1
+            source, target = (path, kept) if aside else (kept, path)
             if source.exists():
                 source.rename(target)
 
     def _open(self) -> None:
-        """Learn what is there, and be ready to add to it."""
+        """Read what is there, and open the files for appending."""
         for path in (self.path, self.failures_path):
-            journal.cut(path)
-        for row in self._readable(self.path):
+            cut_torn_line(path)
+        for row in self._valid_rows(self.path):
             self.done.add(self._identify(row))
-        self._rows = journal.Journal(self.path)
-        self._failures = journal.Journal(self.failures_path)
-        self._take_in()
-        self._failures_stale = False
-        for failure in self._readable(self.failures_path):
-            key = self._identify(failure)
-            self._failures_stale |= key in self.done or key in self.failed
+        self._rows.open()
+        self._failures.open()
+        self._join_partial_ledgers()
+        for row in self._valid_rows(self.failures_path):
+            key = self._identify(row)
+            self._failures_outdated |= key in self.done or key in self.failed
             if key not in self.done:
-                self.failed[key] = failure["reason"]
+                self.failed[key] = Failure(row["reason"], row.get("retryable", True))
 
-    def _readable(self, path: Path) -> Iterator[Row]:
-        """The rows of a file of ours; lines that are none are moved to a file of their own."""
-        bad = 0
-        for _, row in journal.lines(path):
+    def _valid_rows(self, path: Path) -> Iterator[Row]:
+        """The rows of a file of the ledger; damaged lines are moved to a file of their own."""
+        if not path.exists():
+            return
+        damaged = 0
+        for _, row in jsonl.read(path):
             if _is_row(row):
                 yield row
             else:
-                bad += 1
-        if bad:
-            journal.append_to(self.corrupt_path, (line for line, row in journal.lines(path) if not _is_row(row)))
-            journal.replace(path, (line for line, row in journal.lines(path) if _is_row(row)))
-            say(f"{path}: {bad} damaged lines were moved to {self.corrupt_path}; what they answered is asked again.")
+                damaged += 1
+        if damaged:
+            append_lines(self.corrupt_path, (line for _, _, line, row in jsonl.scan(path) if not _is_row(row)))
+            atomic.replace(path, (line for _, _, line, row in jsonl.scan(path) if _is_row(row)))
+            say(f"{path}: {damaged} damaged lines were moved to {self.corrupt_path}; their images are asked again.")
 
-    def _take_in(self) -> None:
-        """Rows of the same settings that a preview or other machines made."""
+    def _join_partial_ledgers(self) -> None:
+        """Copy the rows of the same settings that a preview or other machines made."""
         for path in sorted(self.path.parent.glob(f"{glob.escape(self.path.stem)}.*.settings.json")):
             name = path.name.removesuffix(".settings.json")
             if not PARTIAL.fullmatch(name.removeprefix(self.path.stem)):
                 continue
             if json.loads(path.read_text(encoding="utf-8")) != self._settings:
                 continue
-            taken = 0
-            for _, row in journal.lines(path.with_name(f"{name}.jsonl")):
+            rows, joined = path.with_name(f"{name}.jsonl"), 0
+            for _, row in jsonl.read(rows) if rows.exists() else ():
                 if _is_row(row) and self.done.add(self._identify(row)):
                     self._rows.append(row)
-                    taken += 1
-            if taken:
-                say(f"{taken} rows taken over from {name}.jsonl")
+                    joined += 1
+            if joined:
+                say(f"{joined} rows joined from {rows.name}")
 
     def _tidy_failures(self) -> None:
-        """Leave in the failures file what has no answer, each once."""
-        if self._failures_stale:
+        """Keep in the failures file only what has no answer, each once."""
+        if self._failures_outdated:
             last: dict[int, bytes] = {}
-            for line, failure in journal.lines(self.failures_path):
-                if _is_row(failure) and (key := self._identify(failure)) in self.failed:
+            for _, _, line, row in jsonl.scan(self.failures_path):
+                if _is_row(row) and (key := self._identify(row)) in self.failed:
                     last[key] = line
-            journal.replace(self.failures_path, last.values())
+            atomic.replace(self.failures_path, last.values())
 
 
 def _is_row(row: Any) -> TypeGuard[Row]:
     return isinstance(row, dict) and isinstance(row.get("id"), str)
-
-
-def read(path: Path) -> Iterator[Row]:
-    """The rows of a JSONL file, none if it is missing.
-
-    Raises:
-        DataError: a line that is not a JSON object, with its number.
-    """
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError("not an object")
-            except ValueError as error:
-                raise DataError(
-                    f"{path}, line {number}: {error}. Mend or remove the line; the rest is kept."
-                ) from error
-            yield row
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Replace a small file as a whole, never half of it."""
-    scratch = path.with_name(f"{path.name}.tmp")
-    scratch.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    scratch.replace(path)
-
-
-def write_lines(path: Path, rows: list[Row]) -> None:
-    """Replace a JSONL file as a whole."""
-    journal.replace(path, (f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in rows))

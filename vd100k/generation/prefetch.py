@@ -1,4 +1,4 @@
-"""Work made ready by threads, a little ahead of the event loop that takes it."""
+"""Items prepared by threads, a little ahead of the event loop that takes them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import Generic, TypeVar
 
 In = TypeVar("In")
 Out = TypeVar("Out")
-THREADS = min(4, os.cpu_count() or 1)  # decoding and hashing release the interpreter's lock
-SLOW_S = 0.002  # to make one item ready, above which more threads are worth it
-GROW_S = 0.5  # between two threads more
+MAX_THREADS = min(4, os.cpu_count() or 1)  # decoding and hashing release the GIL
+SLOW_S = 0.002  # more threads are worth their cost if preparing one item takes longer
+GROW_S = 0.5  # between two new threads
 
 
-class Feed(Generic[In, Out]):
-    """``prepare(item)`` for each of ``items``, at most ``ahead`` of what is taken; in no certain order.
+class Prefetcher(Generic[In, Out]):
+    """``prepare(item)`` for each of ``items``, at most ``ahead`` before they are taken; in no fixed order.
 
-    The items are drawn by one thread at a time. What their iterator or ``prepare`` raises, the
-    taker gets.
+    Must be created in a running event loop. One thread at a time draws an item. An exception of the
+    iterator or of ``prepare`` is raised by ``take``.
     """
 
     def __init__(self, items: Iterator[In], prepare: Callable[[In], Out], ahead: int) -> None:
@@ -31,82 +31,86 @@ class Feed(Generic[In, Out]):
         self._ready: deque[Out] = deque()
         self._takers: deque[asyncio.Future[None]] = deque()
         self._drawing = threading.Lock()
-        self._room: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._permits: queue.SimpleQueue[bool] = queue.SimpleQueue()  # one for each item that may be prepared
         for _ in range(ahead):
-            self._room.put(True)
+            self._permits.put(True)
         self._taken, self._half = 0, ahead // 2
-        self._running, self._stopped, self._usual_s = 0, False, 0.0
+        self._threads, self._stopped, self._usual_s = 0, False, 0.0
+        self._thread_added_at = 0.0
         self._error: BaseException | None = None
         self._add_thread()
 
     async def take(self) -> Out | None:
-        """The next that is ready; None when there is no more."""
+        """The next prepared item; None if there are no more."""
         while True:
             if self._error:
                 raise self._error
             if self._stopped:
                 return None
             if self._ready:
-                taken = self._ready.popleft()
-                self._make_room()
-                return taken
-            if not self._running:
+                item = self._ready.popleft()
+                self._return_permits()
+                return item
+            if not self._threads:
                 return None
-            if self._usual_s > SLOW_S and self._running < THREADS and self._loop.time() > self._added_at + GROW_S:
+            if self._is_slow() and self._loop.time() > self._thread_added_at + GROW_S:
                 self._add_thread()
             taker = self._loop.create_future()
             self._takers.append(taker)
-            if self._ready:  # since we looked, by a thread that saw no taker
+            if self._ready:  # a thread added an item just now, before it could see this taker
                 taker.set_result(None)
             await taker
 
-    def _add_thread(self) -> None:
-        """One is enough for small images, and any more cost time; large ones want decoding on all cores."""
-        self._running += 1
-        self._added_at = self._loop.time()
-        threading.Thread(target=self._work, name="feed", daemon=True).start()
+    def stop(self) -> None:
+        """Give out nothing more, and drop what is prepared."""
+        self._stopped = True
+        for _ in range(MAX_THREADS):
+            self._permits.put(False)
+        self._ready.clear()
+        self._wake_all()
 
-    def _make_room(self) -> None:
-        """By halves: a thread that is woken for every single item fights the event loop for the interpreter."""
+    def _is_slow(self) -> bool:
+        """Whether another thread would help: one is best for small images, large ones need all cores."""
+        return self._usual_s > SLOW_S and self._threads < MAX_THREADS
+
+    def _add_thread(self) -> None:
+        self._threads += 1
+        self._thread_added_at = self._loop.time()
+        threading.Thread(target=self._work, name="prefetch", daemon=True).start()
+
+    def _return_permits(self) -> None:
+        """Return permits in batches: a thread woken for every item competes with the event loop for the GIL."""
         self._taken += 1
         if self._taken >= self._half or not self._ready:
             for _ in range(self._taken):
-                self._room.put(True)
+                self._permits.put(True)
             self._taken = 0
 
-    def stop(self) -> None:
-        """Give out nothing more; what is ready is let go."""
-        self._stopped = True
-        for _ in range(THREADS):
-            self._room.put(False)
-        self._ready.clear()
-        self._wake()
-
     def _work(self) -> None:
-        """One thread's part."""
+        """The body of a thread."""
         error: BaseException | None = None
         try:
-            while self._room.get() and not self._stopped:
+            while self._permits.get() and not self._stopped:
                 with self._drawing:
                     item = next(self._items)
                 began = time.perf_counter()
-                self._hand(self._prepare(item))
+                self._add(self._prepare(item))
                 self._usual_s += (time.perf_counter() - began - self._usual_s) / 8
         except StopIteration:
             pass
         except BaseException as raised:
             error = raised
-        self._tell(self._end, error)
+        self._call_in_loop(self._end, error)
 
-    def _hand(self, prepared: Out) -> None:
+    def _add(self, prepared: Out) -> None:
         self._ready.append(prepared)
-        if self._takers:  # waking the loop costs more than all the rest
-            self._tell(self._wake_one)
+        if self._takers:  # waking the event loop costs more than everything else here
+            self._call_in_loop(self._wake_one)
 
-    def _tell(self, *call: object) -> None:
+    def _call_in_loop(self, *call: object) -> None:
         try:
             self._loop.call_soon_threadsafe(*call)  # type: ignore[arg-type]
-        except RuntimeError:  # the loop is closed: nobody takes any more
+        except RuntimeError:  # the loop is closed, so nothing will be taken any more
             self._stopped = True
 
     def _wake_one(self) -> None:
@@ -116,14 +120,15 @@ class Feed(Generic[In, Out]):
                 taker.set_result(None)
                 return
 
-    def _wake(self) -> None:
+    def _wake_all(self) -> None:
         while self._takers:
             self._wake_one()
 
     def _end(self, error: BaseException | None) -> None:
-        self._running -= 1
+        """Called in the event loop when a thread has finished."""
+        self._threads -= 1
         self._error = self._error or error
-        if error or not self._running:
-            self._wake()
+        if error or not self._threads:
+            self._wake_all()
         else:
-            self._room.put(True)  # what this thread did not use
+            self._permits.put(True)  # the permit that this thread did not use

@@ -1,4 +1,4 @@
-"""A few answers beside their pictures, to look at before the rest is paid for."""
+"""A few answers beside their images, to look at before paying for the rest."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ import jinja2
 
 from vd100k.config.run import Run
 from vd100k.console import say
-from vd100k.generation.ledger import Row
-from vd100k.images import encode as images
-from vd100k.io import append_log as journal
+from vd100k.images.encode import encode
+from vd100k.io.jsonl import Row, read_rows
 
-PIXELS = 400 * 400  # of a picture on the page
+MAX_PIXELS = 400 * 400  # of an image on the page
 
 
 def show(run: Run, rows: Path, folder: Path) -> Path:
-    """Print the answers in the ledger ``rows``, and write ``preview.html`` with their pictures into ``folder``."""
-    answers = [row for _, row in journal.lines(rows)]
-    failures = [row for _, row in journal.lines(rows.with_name(f"{rows.stem}.failures.jsonl"))]
+    """Print the answers in the ledger ``rows``, and write ``preview.html`` with their images into ``folder``."""
+    answers = list(read_rows(rows))
+    failures = list(read_rows(rows.with_name(f"{rows.stem}.failures.jsonl")))
     for row in answers:
         say(f"\n{row['id']}\n  {row['question']}\n  {row['answer']}")
     for row in failures:
         say(f"\n{row['id']}\n  no answer: {row['reason']}, {row['detail']}")
     answers.sort(key=lambda row: str(row["id"]))
-    shown = [_picture(id, list(group)) for id, group in itertools.groupby(answers, key=lambda row: str(row["id"]))]
-    pages = jinja2.Environment(loader=jinja2.PackageLoader("vd100k.generation", ""), autoescape=True, trim_blocks=True)
+    images = [_image(id, list(group)) for id, group in itertools.groupby(answers, key=lambda row: str(row["id"]))]
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("vd100k.generation", ""), autoescape=True, trim_blocks=True
+    )
     page = folder / "preview.html"
     title = f"{run.model.name}, {run.task.name}: {len(answers)} answers"
-    text = pages.get_template("preview.html.j2").render(
-        title=title, language=run.task.language, prompt=run.task.prompt, rows=shown, failures=failures
+    text = templates.get_template("preview.html.j2").render(
+        title=title, language=run.task.language, prompt=run.task.prompt, images=images, failures=failures
     )
     page.write_text(text, encoding="utf-8")
     return page
 
 
-def _picture(id: str, rows: list[Row]) -> Row:
-    return {"id": id, "rows": rows, "url": images.encode(rows[0]["image"], PIXELS).url.decode()}
+def _image(id: str, rows: list[Row]) -> Row:
+    return {"id": id, "rows": rows, "url": encode(rows[0]["image"], MAX_PIXELS).url.decode()}

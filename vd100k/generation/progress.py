@@ -1,61 +1,103 @@
-"""How far a generation is, and the line that says so."""
+"""How far a generation is: the counters of a run, and the line that shows them."""
 
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 from vd100k.config.run import Price
-from vd100k.console import in_terminal, progress, say
-from vd100k.llm.client import Spent
+from vd100k.console import in_terminal, progress_bar, say
+from vd100k.errors import DataError
+from vd100k.llm.client import Usage
 from vd100k.llm.pool import Endpoint
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress as ProgressBar
 
 MILLION = 1_000_000
+MIN_FOR_RATE = 50  # requests before the share of failures counts
 RATE_OVER_S = 30.0
-# Between two lines where there is no terminal: this share of the rows, or so long.
+# Without a terminal, a line is printed after this share of the rows, or after this time.
 LOG_EVERY, LOG_EVERY_S = 0.1, 60.0
 
 
-@dataclass
-class Counts:
-    """How many images (or questions about images) there were, and what became of them; ``cost`` in USD."""
+class Progress:
+    """The only counters of a generation; ``unit_name`` says what is counted: images, or questions.
 
-    images: int = 0
-    rows: int = 0
-    reused: int = 0
-    requests: int = 0
-    failed: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost: float | None = None
+    ``total``: seen so far, ``reused``: answered by an earlier run, ``skipped``: not asked (failed
+    permanently in an earlier run, or not a usable image), ``saved``: rows of this run that are safe
+    on the disk, ``usage``: requests and tokens.
+    """
 
-    def spend(self, spent: Spent, price: Price | None) -> None:
-        """Take over what was sent and got so far."""
-        self.requests = spent.requests
-        self.prompt_tokens, self.completion_tokens = spent.prompt_tokens, spent.completion_tokens
-        if price:
-            cost = self.prompt_tokens * price.prompt + self.completion_tokens * price.completion
-            self.cost = round(cost / MILLION, 6)
+    def __init__(self, unit_name: str, price: Price | None = None) -> None:
+        self.unit_name = unit_name
+        self.total = self.reused = self.skipped = self.answered = self.saved = 0
+        self.usage = Usage()
+        self._price = price
+        self._failures: Counter[str] = Counter()  # of this run, by reason
+        self._first_detail: dict[str, str] = {}
 
-    def spent(self) -> str:
-        """Tokens and cost so far, in words."""
-        cost = "" if self.cost is None else f", ${self.cost:,.4f}"
-        return f"{_short(self.prompt_tokens)} tokens in, {_short(self.completion_tokens)} out{cost}"
+    @property
+    def rows(self) -> int:
+        """Answers that are safe, of this run and earlier ones."""
+        return self.reused + self.saved
+
+    @property
+    def failed(self) -> int:
+        """What has no answer, in this run and earlier ones."""
+        return self.skipped + self._failures.total()
+
+    @property
+    def cost(self) -> float | None:
+        """USD spent by this run; None if the price is not known."""
+        if self._price is None:
+            return None
+        usage = self.usage
+        dollars = usage.prompt_tokens * self._price.prompt + usage.completion_tokens * self._price.completion
+        return round(dollars / MILLION, 6)
+
+    def fail(self, reason: str, detail: str) -> None:
+        """Count a failure of this run."""
+        self._failures[reason] += 1
+        self._first_detail.setdefault(reason, detail)
+
+    def check_failure_rate(self, limit: float, stage_key: str, failures: Path) -> None:
+        """Raise DataError if a larger share than ``limit`` failed; ``failures`` is the file with the reasons."""
+        failed = self._failures.total()
+        tried = failed + self.answered
+        if tried >= MIN_FOR_RATE and failed > limit * tried:
+            reason, times = self._failures.most_common(1)[0]
+            raise DataError(
+                f"Stopped: {failed} of {tried} {self.unit_name} failed, more than "
+                f"{stage_key}.max_failure_rate={limit:g} allows.\n"
+                f"The most common reason ({times} times) is {reason}: {self._first_detail[reason]}\n"
+                f"All reasons are in {failures}. All answers are kept."
+            )
+
+    def counts(self) -> dict[str, Any]:
+        """The counters as ``summary.json`` has them; ``cost`` in USD."""
+        return {
+            "images": self.total,
+            "rows": self.rows,
+            "reused": self.reused,
+            "requests": self.usage.requests,
+            "failed": self.failed,
+            "prompt_tokens": self.usage.prompt_tokens,
+            "completion_tokens": self.usage.completion_tokens,
+            "cost": self.cost,
+        }
 
 
-class Line:
-    """One line that moves in a terminal; in a log, one line from time to time."""
+class ProgressLine:
+    """A moving line in a terminal; in a log, a line from time to time."""
 
-    def __init__(self, title: str, things: str, total: int | None) -> None:
-        self._bar: Progress | None = progress() if in_terminal() else None
-        self._task = self._bar.add_task(title, total=total, note="") if self._bar else None
-        self._things = things
+    def __init__(self, title: str, progress: Progress) -> None:
+        self._progress = progress
+        self._bar: ProgressBar | None = progress_bar() if in_terminal() else None
+        self._task = self._bar.add_task(title, total=None, note="") if self._bar else None
         self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
         self._said_at, self._said = time.monotonic(), 0
 
@@ -68,30 +110,41 @@ class Line:
         if self._bar:
             self._bar.stop()
 
-    def show(self, counts: Counts, total: int | None, endpoints: Iterable[Endpoint]) -> None:
-        """Where it stands now, of ``total`` as far as that is known."""
-        done, now = counts.rows + counts.failed, time.monotonic()
-        fresh = done - counts.reused
-        self._samples.append((now, fresh))
+    def show(self, expected: int | None, endpoints: Iterable[Endpoint]) -> None:
+        """Show the counters; ``expected`` is the number of rows at the end, as far as it is known."""
+        progress, now = self._progress, time.monotonic()
+        done = progress.rows + progress.failed
+        new = done - progress.reused
+        rate = self._rate(new, now)
+        in_flight = "+".join(str(endpoint.in_flight) for endpoint in endpoints)
+        note = f"{_rate(rate)}, {_usage(progress)}, {progress.failed} failed, in flight {in_flight}"
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, completed=done, total=expected, note=note)
+        elif self._is_time(new, expected, now):
+            left = f", {_duration((expected - done) / rate)} left" if expected and rate else ""
+            of = f"/{expected:,}" if expected else ""
+            say(f"  {done:,}{of} {progress.unit_name}{left}, {note}")
+
+    def _rate(self, new: int, now: float) -> float:
+        """Rows a second, over the last half minute."""
+        self._samples.append((now, new))
         while now - self._samples[0][0] > RATE_OVER_S:
             self._samples.popleft()
-        (then, before) = self._samples[0]
-        rate = (fresh - before) / (now - then) if now > then else 0.0
-        busy = "+".join(str(endpoint.in_flight) for endpoint in endpoints)
-        note = f"{_rate(rate)}, {counts.spent()}, {counts.failed} failed, in flight {busy}"
-        if self._bar and self._task is not None:
-            self._bar.update(self._task, completed=done, total=total, note=note)
-        elif self._is_time(fresh, total, now):
-            left = f", {_duration((total - done) / rate)} left" if total and rate else ""
-            of = f"/{total:,}" if total else ""
-            say(f"  {done:,}{of} {self._things}{left}, {note}")
+        then, before = self._samples[0]
+        return (new - before) / (now - then) if now > then else 0.0
 
-    def _is_time(self, fresh: int, total: int | None, now: float) -> bool:
-        many = total is not None and fresh - self._said >= max(1, LOG_EVERY * total)
-        if fresh > self._said and (many or now - self._said_at > LOG_EVERY_S):
-            self._said_at, self._said = now, fresh
+    def _is_time(self, new: int, expected: int | None, now: float) -> bool:
+        many = expected is not None and new - self._said >= max(1, LOG_EVERY * expected)
+        if new > self._said and (many or now - self._said_at > LOG_EVERY_S):
+            self._said_at, self._said = now, new
             return True
         return False
+
+
+def _usage(progress: Progress) -> str:
+    """Tokens, and the cost if it is known."""
+    usage, cost = progress.usage, "" if progress.cost is None else f", ${progress.cost:,.4f}"
+    return f"{_short(usage.prompt_tokens)} tokens in, {_short(usage.completion_tokens)} out{cost}"
 
 
 def _rate(rate: float) -> str:

@@ -1,163 +1,127 @@
-"""All that is asked about one image, from its file to the ledger."""
+"""All requests about one image, from its file to the ledger."""
 
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from vd100k.config.run import Run
-from vd100k.config.stages import Generate
-from vd100k.errors import DataError
-from vd100k.generation import work_items as work
-from vd100k.generation.ledger import Ledger, Row
-from vd100k.generation.work_items import Work, things
-from vd100k.images import encode as images
-from vd100k.images import find as listing
-from vd100k.llm import prompts
-from vd100k.llm import readers as replies
-from vd100k.llm.client import Client, Refused, Unreachable, wait_s
-from vd100k.llm.pool import Place, Stopped
-
-ENOUGH = 50  # rows, before their failures are weighed
+from vd100k.generation.ledger import Ledger
+from vd100k.generation.progress import Progress
+from vd100k.generation.work_items import WorkItem, base_folder
+from vd100k.generation.workers import Workers
+from vd100k.images.encode import Encoded, ImageError, encode
+from vd100k.images.find import links_outside, outside_detail
+from vd100k.io.jsonl import Row
+from vd100k.llm import prompts, readers
+from vd100k.llm.client import Client, RequestError, Unreachable, wait_s
+from vd100k.llm.pool import Lease, Stopped
 
 
 @dataclass(slots=True)
-class Ready:
-    """An image that can be sent, or why it cannot."""
+class Prepared:
+    """A work item whose image can be sent; or, if ``encoded`` is None, the reason and the detail why it cannot."""
 
-    work: Work
-    encoded: images.Encoded | None
-    fault: tuple[str, str] = ("", "")
-
-
-class Tally:
-    """How many were answered in this run, and how many failed for which reason."""
-
-    def __init__(self) -> None:
-        self.answered = 0
-        self.reasons: collections.Counter[str] = collections.Counter()
-        self._detail: dict[str, str] = {}
-
-    @property
-    def failed(self) -> int:
-        return self.reasons.total()
-
-    def fail(self, reason: str, detail: str) -> None:
-        self.reasons[reason] += 1
-        self._detail.setdefault(reason, detail)
-
-    def refuse_more_than(self, most: float, run: Run, path: Path) -> None:
-        """Raise DataError when more fails than the run is to go on with; ``path`` is where the failures are."""
-        tried = self.failed + self.answered
-        if tried >= ENOUGH and self.failed > most * tried:
-            reason, times = self.reasons.most_common(1)[0]
-            raise DataError(
-                f"Stopped: {self.failed} of {tried} {things(run)} failed, more than "
-                f"{run.key}.max_failure_rate={most:g} allows.\n"
-                f"The commonest reason, {times} times, is {reason}: {self._detail[reason]}\n"
-                f"All are in {path}. What was answered is kept."
-            )
+    item: WorkItem
+    encoded: Encoded | None
+    reason: str = ""
+    detail: str = ""
 
 
-class Inquiry:
-    """Makes an image ready, and asks all its questions, each until it is answered or refused for good.
-
-    ``step_back(place, seconds)`` is how to wait before asking again, and ``stopping`` says that nothing
-    more is to be begun.
-    """
+class Requester:
+    """Prepares images, and asks all questions about each until it is answered or has failed permanently."""
 
     def __init__(
-        self,
-        run: Run,
-        ledger: Ledger,
-        client: Client,
-        tally: Tally,
-        step_back: Callable[[Place, float], Awaitable[None]],
-        stopping: asyncio.Event,
+        self, run: Run, max_retries: int, ledger: Ledger, progress: Progress, client: Client, workers: Workers
     ) -> None:
-        assert isinstance(run.stage, Generate)
-        self._run, self._stage, self._ledger, self._client, self._tally = run, run.stage, ledger, client, tally
-        self._step_back, self._stopping = step_back, stopping
-        self._folder = str((run.image_folder or work.base(run)).absolute())
-        self._own = prompts.body(run.task, run.served_name) if run.task.questions is None else None
+        self._run, self._max_retries, self._ledger, self._progress = run, max_retries, ledger, progress
+        self._client, self._workers = client, workers
+        self._folder = str((run.image_folder or base_folder(run)).absolute())
+        self._own_prompt = prompts.body(run.task, run.served_name) if run.task.questions is None else None
 
-    def prepare(self, todo: Work) -> Ready:
-        """In a thread: the image read, checked and encoded."""
-        path = todo.picture.path
-        if listing.leads_out(self._folder, path):
-            return Ready(todo, None, ("image_outside", listing.outside(Path(self._folder))))
+    def prepare(self, item: WorkItem) -> Prepared:
+        """Read, check and encode an image; called in a thread."""
+        path = item.image.path
+        if links_outside(self._folder, path):
+            return Prepared(item, None, "image_outside", outside_detail(Path(self._folder)))
         try:
-            return Ready(todo, images.encode(path, self._run.model.max_pixels))
-        except images.ImageError as error:
-            return Ready(todo, None, ("image_unreadable", str(error)))
+            return Prepared(item, encode(path, self._run.model.max_pixels))
+        except ImageError as error:
+            return Prepared(item, None, "image_unreadable", str(error))
 
-    async def ask_about(self, ready: Ready, place: Place) -> None:
-        """The first question about an image, then the others together, at the endpoint that has it in its caches."""
-        todo, encoded, ready.encoded = ready.work, ready.encoded, None
+    async def ask_about(self, prepared: Prepared, lease: Lease) -> None:
+        """Ask the first question, then all others together at the endpoint that now has the image in its caches.
+
+        One after another would leave the server's batches empty; all at once would make it compute the
+        image for each.
+        """
+        item, encoded, prepared.encoded = prepared.item, prepared.encoded, None
         if encoded is None:
-            for question in todo.questions:
-                self._fail(todo, question, *ready.fault, attempts=0)
+            for question in item.questions:
+                self._fail(item, question, prepared.reason, prepared.detail, attempts=0)
             return
-        bodies = [(question, self._body(question, encoded)) for question in todo.questions]
-        encoded.base64 = b""  # not held twice while the answers are awaited
+        bodies = [(question, self._body(question, encoded)) for question in item.questions]
+        encoded.base64 = b""  # the bodies hold it now
         (first, body), *others = bodies
         del bodies
-        await self._ask(todo, encoded.facts, first, body, place)
+        await self._ask(item, encoded.facts, first, body, lease)
         if others:
-            place.leave()  # to the others, who go before new images
+            lease.release()  # for the other questions, which are served before new images
             async with asyncio.TaskGroup() as group:
                 for question, body in others:
-                    group.create_task(self._ask_beside(todo, encoded.facts, question, body, place))
+                    group.create_task(self._ask_beside(item, encoded.facts, question, body, lease))
 
-    def _body(self, question: str | None, encoded: images.Encoded) -> bytes:
-        before, after = self._own or prompts.body(self._run.task, self._run.served_name, question)
-        return b"".join((before, encoded.head, encoded.base64, after))  # not its url: one copy less
+    def _body(self, question: str | None, encoded: Encoded) -> bytes:
+        before, after = self._own_prompt or prompts.body(self._run.task, self._run.served_name, question)
+        return b"".join((before, encoded.head, encoded.base64, after))  # encoded.url would be another copy
 
-    async def _ask_beside(self, todo: Work, facts: Row, question: str | None, body: bytes, place: Place) -> None:
+    async def _ask_beside(self, item: WorkItem, facts: Row, question: str | None, body: bytes, lease: Lease) -> None:
         with contextlib.suppress(Stopped):
-            async with place.another() as own:
-                await self._ask(todo, facts, question, body, own)
+            async with lease.sibling() as own:
+                await self._ask(item, facts, question, body, own)
 
-    async def _ask(self, todo: Work, facts: Row, question: str | None, body: bytes, place: Place) -> None:
-        """Until it is answered, or refused for good."""
+    async def _ask(self, item: WorkItem, facts: Row, question: str | None, body: bytes, lease: Lease) -> None:
+        """Send a request until it is answered or has failed permanently."""
         attempts = 0
-        while not self._stopping.is_set():
+        while not self._workers.stopping.is_set():
             attempts += 1
-            refused = await self._attempt(todo, facts, question, body, place)
-            if refused is None:
+            error = await self._attempt(item, facts, question, body, lease)
+            if error is None:
                 return
-            if isinstance(refused, Unreachable):
-                attempts -= 1  # it never got there
-            if not refused.again or attempts > self._stage.max_retries:
-                self._fail(todo, question, refused.reason, str(refused), attempts)
+            if isinstance(error, Unreachable):
+                attempts -= 1
+            if not error.retryable or attempts > self._max_retries:
+                self._fail(item, question, error.reason, str(error), attempts, error.retryable)
                 return
-            await self._step_back(place, wait_s(attempts, refused.after_s))
+            await self._workers.wait_for_retry(lease, wait_s(attempts, error.after_s))
 
-    async def _attempt(self, todo: Work, facts: Row, question: str | None, body: bytes, place: Place) -> Refused | None:
-        """Ask once, and keep the answer; or why there is none."""
-        began = time.monotonic()
+    async def _attempt(
+        self, item: WorkItem, facts: Row, question: str | None, body: bytes, lease: Lease
+    ) -> RequestError | None:
+        """Send a request once and record its answer, or return why there is none."""
+        began, task = time.monotonic(), self._run.task
         try:
-            reply = await self._client.ask(place.url, body)
-            whole = reply.finish_reason != "length"
-            fields = replies.read(self._run.task.reader, reply.text, whole, self._run.task.json_schema)
-        except replies.Unread as error:
-            place.note("answered", time.monotonic() - began)
-            return Refused("not_as_asked", f"{error}: {reply.text[:200]}", again=True)
-        except Refused as refused:
-            place.note(refused.outcome, time.monotonic() - began)
-            return refused
-        place.note("answered", time.monotonic() - began)
-        id, path = todo.picture.id, todo.picture.path
+            reply = await self._client.ask(lease.url, body)
+            complete = reply.finish_reason != "length"
+            fields = readers.read(task.reader, reply.text, complete, task.json_schema)
+        except readers.ParseError as error:
+            lease.record("answered", time.monotonic() - began)
+            return RequestError("not_as_asked", f"{error}: {reply.text[:200]}", retryable=True)
+        except RequestError as error:
+            lease.record(error.outcome, time.monotonic() - began)
+            return error
+        lease.record("answered", time.monotonic() - began)
         facts = {**facts, "finish_reason": reply.finish_reason, "completion_tokens": reply.completion_tokens}
-        self._ledger.append(prompts.row(self._run.task, self._run.model.name, id, path, question, fields, **facts))
-        self._tally.answered += 1
+        image = item.image
+        self._ledger.append(prompts.row(task, self._run.model.name, image.id, image.path, question, fields, **facts))
+        self._progress.answered += 1
         return None
 
-    def _fail(self, todo: Work, question: str | None, reason: str, detail: str, attempts: int) -> None:
-        self._ledger.fail(todo.picture.id, reason, detail, attempts, question)
-        self._tally.fail(reason, detail)
+    def _fail(
+        self, item: WorkItem, question: str | None, reason: str, detail: str, attempts: int, retryable: bool = False
+    ) -> None:
+        self._ledger.fail(item.image.id, reason, detail, attempts, question, retryable)
+        self._progress.fail(reason, detail)

@@ -1,30 +1,33 @@
-"""Ask a model about every image of a run that has no answer yet, into the run's ledger."""
+"""Ask a model about every image of a run that has no answer yet; the answers go into the run's ledger."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import asyncio
+import itertools
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from vd100k.config.run import Run
 from vd100k.config.stages import Generate
 from vd100k.console import say
-from vd100k.engines import model_folder as weights
-from vd100k.engines.serving.fleet import fleet
+from vd100k.engines import model_folder
+from vd100k.engines.serving.fleet import Fleet, fleet
 from vd100k.errors import DataError
-from vd100k.generation import work_items as work
-from vd100k.generation.ledger import Ledger, Row
-from vd100k.generation.pending import Pending
-from vd100k.generation.progress import Counts
-from vd100k.generation.scheduler import Crew, refuse_full_disk
-from vd100k.generation.work_items import things
-from vd100k.images import encode as images
+from vd100k.generation.ledger import Ledger
+from vd100k.generation.progress import Progress
+from vd100k.generation.scheduler import Scheduler, refuse_full_disk
+from vd100k.generation.survey import Survey
+from vd100k.generation.work_items import OpenItems, WorkItem, all_items, base_folder, row_identity, unit_name
+from vd100k.images.encode import is_unchanged
 from vd100k.io import fingerprint
+from vd100k.io.jsonl import Row
+from vd100k.llm.client import Client
 
 
-def settings(run: Run) -> dict[str, Any]:
-    """What decides the answers: rows made with other settings are other rows."""
-    decisive = {
+def answer_settings(run: Run) -> dict[str, Any]:
+    """What decides the answers: rows made with other settings are never mixed with these."""
+    settings = {
         "model": fingerprint.of_model(run.model_path) if run.hardware.urls is None else run.served_name,
         "system_prompt": run.task.system_prompt,
         "prompt": run.task.prompt,
@@ -33,11 +36,11 @@ def settings(run: Run) -> dict[str, Any]:
         "sampling": run.task.sampling,
         "max_pixels": run.model.max_pixels,
     }
-    return decisive if run.task.json_schema is None else decisive | {"schema": run.task.json_schema}
+    return settings if run.task.json_schema is None else settings | {"schema": run.task.json_schema}
 
 
 def rows_path(run: Run) -> Path:
-    """The run's ledger: a preview and a shard have their own, which the whole run takes over."""
+    """The run's ledger; a preview and a shard have their own, which the whole run joins."""
     rows = run.paths.rows
     if run.preview:
         return rows.with_name(f"{rows.stem}.preview.jsonl")
@@ -46,63 +49,83 @@ def rows_path(run: Run) -> Path:
     return rows
 
 
-def ask_all(run: Run, logs: Path, counts: Counts, only: Collection[str] | None = None) -> None:
-    """Ask about each image once; what was answered before is reused and costs nothing.
+def ask_all(run: Run, settings: Generate, logs: Path, progress: Progress, only: Collection[str] | None = None) -> None:
+    """Ask about each image once; existing answers are reused and cost nothing.
 
-    ``counts`` is kept up to date, however this ends. ``only`` limits the images to those ids.
+    ``progress`` is kept up to date however this ends. ``only`` limits the images to these ids.
 
     Raises:
-        DataError: no images, rows made with other settings or of other images, a full disk, too many failures.
-        ServerError: no server, or one that refuses us; the answers so far are kept.
-        KeyboardInterrupt: after Ctrl-C, when what was in flight is there.
+        DataError: no images, rows made with other settings or of changed images, a full disk, or too many failures.
+        ServerError: no server answers, or one rejects all requests; the answers so far are kept.
+        KeyboardInterrupt: after Ctrl-C, once the requests in flight are finished.
     """
-    stage = run.stage
-    assert isinstance(stage, Generate)
     if run.hardware.urls is None:
-        weights.ensure(run)  # before its fingerprint is taken
-    folder = work.base(run)
+        model_folder.ensure(run)  # before its fingerprint is taken
+    folder = base_folder(run)
 
-    def current(row: Row) -> bool:
-        return images.unchanged(f"{folder}/{row['id']}", row)
+    def is_current(row: Row) -> bool:
+        return is_unchanged(f"{folder}/{row['id']}", row)
 
-    if_changed = "set_aside" if run.preview else stage.if_changed
-    with Ledger(rows_path(run), settings(run), if_changed, current, run.key, work.identify(run)) as ledger:
+    if_changed = "set_aside" if run.preview else settings.if_changed
+    with Ledger(rows_path(run), answer_settings(run), if_changed, is_current, run.key, row_identity(run)) as ledger:
         if ledger.done:
-            say(f"{len(ledger.done):,} answers are there already: {ledger.path}")
-        pending = Pending(run, ledger, only)
-        crew = Crew(run, ledger, counts, len(only) if only else None)
+            say(f"{len(ledger.done):,} answers exist already: {ledger.path}")
+        items = OpenItems(run, ledger, progress, settings.retry_failed, only)
         try:
-            first = next(pending, None)
+            first = next(items, None)
             if first is None:
                 ledger.check_images()
             else:
-                refuse_full_disk(ledger.path, stage.min_free_disk_mb)
+                refuse_full_disk(ledger.path, settings.min_free_disk_mb)
                 with fleet(run, logs) as servers:
-                    crew.ask(servers, first, pending)
+                    survey = Survey(run, ledger, len(only) if only else None)
+                    _ask(run, settings, ledger, progress, servers, itertools.chain([first], items), survey)
         finally:
-            ledger.sync()
-            crew.count(pending)
-        if stage.sorted:
+            progress.saved = ledger.sync()
+        if settings.sorted:
             _sort(run, ledger)
-    if counts.failed:
+    if progress.failed:
         say(
-            f"{counts.failed:,} {things(run)} have no answer, reasons in {ledger.failures_path}; "
-            f"{run.key}.retry_failed=true asks them again."
+            f"{progress.failed:,} {unit_name(run)} have no answer; the reasons are in {ledger.failures_path}. "
+            f"{run.key}.retry_failed=true retries them."
         )
 
 
+def _ask(
+    run: Run,
+    settings: Generate,
+    ledger: Ledger,
+    progress: Progress,
+    servers: Fleet,
+    items: Iterator[WorkItem],
+    survey: Survey,
+) -> None:
+    async def ask() -> BaseException | None:
+        async with Client(run.model, run.served_name, settings, progress.usage) as client:
+            scheduler = Scheduler(run, settings, ledger, progress, client, servers, items, survey)
+            await scheduler.run()
+            return scheduler.end
+
+    end = asyncio.run(ask())
+    if end is None:
+        survey.wait()
+        end = survey.error
+    if end is not None:
+        raise end
+
+
 def _sort(run: Run, ledger: Ledger) -> None:
-    """The same rows in the order of the images, in a file beside."""
+    """Write the same rows in the order of the images to a file of their own."""
     target = ledger.path.with_name(f"{ledger.path.stem}.sorted.jsonl")
-    found = work.every(run, lambda *why: None, ordered=True)
-    count = ledger.sort(target, (one.key(question) for one in found for question in one.questions))
+    items = all_items(run, lambda *_: None, ordered=True)
+    count = ledger.sort(target, (item.key(question) for item in items for question in item.questions))
     say(f"{count:,} rows in the order of the images: {target}")
 
 
-def refuse_if_all_failed(run: Run, counts: Counts) -> None:
-    """Raise DataError when not one image was answered: what follows would have nothing to work on."""
-    if not counts.rows:
+def refuse_if_all_failed(run: Run, progress: Progress) -> None:
+    """Raise DataError if no image was answered: later steps would have nothing to work on."""
+    if not progress.rows:
         raise DataError(
-            f"None of the {counts.images} {things(run)} of {run.images} was answered. "
-            f"The reasons: {rows_path(run).with_suffix('')}.failures.jsonl"
+            f"None of the {progress.total} {unit_name(run)} of {run.images} was answered. "
+            f"The reasons are in {rows_path(run).with_suffix('')}.failures.jsonl."
         )

@@ -1,139 +1,176 @@
-"""What a run asks about: images, each with all the questions that are put about it."""
+"""What a run asks about: images, each with all the questions about it."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
 
 from vd100k.config.run import Run
 from vd100k.errors import DataError
-from vd100k.generation.ledger import Row
-from vd100k.images import encode as images
-from vd100k.images import find as listing
-from vd100k.images.find import Picture, Refuse, Selection
-from vd100k.io import jsonl as lines
-from vd100k.io import key_set as keys
+from vd100k.generation.ledger import Ledger
+from vd100k.generation.progress import Progress
+from vd100k.images.encode import is_unchanged
+from vd100k.images.find import ImageRef, Reject, Selection, count_images, find_images
+from vd100k.io import tables
+from vd100k.io.jsonl import Fault, Row
+from vd100k.io.key_set import KeySet, row_key
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """An image and the questions about it; ``None`` stands for the task's own prompt."""
+class WorkItem:
+    """An image and the questions about it; the question ``None`` is the task's own prompt."""
 
-    picture: Picture
+    image: ImageRef
     questions: tuple[str | None, ...]
 
     def key(self, question: str | None) -> int:
-        """Of the row that answers the question."""
-        return keys.key(self.picture.id, question)
+        """The key of the row that answers the question."""
+        return row_key(self.image.id, question)
 
 
-def things(run: Run) -> str:
-    """What is counted."""
+class OpenItems(Iterator[WorkItem]):
+    """The work that is still to do; what is done, or not asked, is counted in ``progress``."""
+
+    def __init__(
+        self, run: Run, ledger: Ledger, progress: Progress, retry_failed: bool, only: Collection[str] | None
+    ) -> None:
+        self._ledger, self._progress, self._retry_failed = ledger, progress, retry_failed
+        self._items = all_items(run, self._reject, only)
+
+    def __next__(self) -> WorkItem:
+        for item in self._items:
+            questions = tuple(question for question in item.questions if self._is_open(item.key(question)))
+            if questions:
+                return WorkItem(item.image, questions)
+        raise StopIteration
+
+    def _is_open(self, key: int) -> bool:
+        self._progress.total += 1
+        if key in self._ledger.done:
+            self._progress.reused += 1
+            return False
+        failure = self._ledger.failed.get(key)
+        if failure is None or failure.retryable or self._retry_failed:
+            return True
+        self._progress.skipped += 1
+        return False
+
+    def _reject(self, id: str, reason: str, detail: str) -> None:
+        self._progress.skipped += 1
+        failure = self._ledger.failed.get(row_key(id))
+        if failure is None or failure.reason != reason:
+            self._ledger.fail(id, reason, detail, attempts=0)
+
+
+def unit_name(run: Run) -> str:
+    """The plural noun for what a run counts: one row is made for each."""
     return "images" if run.task.questions is None else "questions"
 
 
-def selection(run: Run, ordered: bool = False) -> Selection:
-    """Which of the images the run is for."""
-    k, n = map(int, (run.shard or "1/1").split("/"))
-    return Selection(run.preview or run.limit, run.sample, run.seed, (k, n), ordered)
-
-
-def base(run: Run) -> Path:
-    """The folder that the images' ids are relative to."""
+def base_folder(run: Run) -> Path:
+    """The folder that the ids of images are relative to."""
     source = Path(run.images or "").expanduser()
     if source.is_dir():
         return source.absolute()
     return (run.image_folder or source.parent).absolute()
 
 
-def identify(run: Run) -> Callable[[Row], int]:
-    """The key of a row of the run: its image's, or that of its question about the image."""
+def row_identity(run: Run) -> Callable[[Row], int]:
+    """The function that gives a row its key: by its image, or by its question about the image."""
     if run.task.questions is None:
-        return lambda row: keys.key(row["id"])
-    return lambda row: keys.key(row["id"], row.get("question"))
+        return lambda row: row_key(row["id"])
+    return lambda row: row_key(row["id"], row.get("question"))
 
 
-def every(run: Run, refuse: Refuse, only: Container[str] | None = None, ordered: bool = False) -> Iterator[Work]:
-    """All there is to ask about, each image once, whatever was answered; what leads to nothing goes to ``refuse``.
+def count_items(run: Run) -> int:
+    """About how many rows there will be."""
+    assert run.images is not None
+    source = run.images if run.task.questions is None else str(run.task.questions)
+    return count_images(source, _selection(run))
 
-    ``only`` limits the images to those ids; ``ordered`` as in ``Selection``.
+
+def all_items(
+    run: Run, reject: Reject, only: Container[str] | None = None, ordered: bool = False
+) -> Iterator[WorkItem]:
+    """All work of a run, answered or not, each image once; unusable images and lines go to ``reject``.
+
+    ``only`` limits the images to these ids; ``ordered`` sorts them, as in ``Selection``.
 
     Raises:
-        DataError: no images, no questions, or none of these about any of those.
+        DataError: there are no images or no questions, or no question is about any of the images.
     """
     assert run.images is not None
-    chosen = selection(run, ordered)
+    selection = _selection(run, ordered)
     if run.task.questions is None:
-        for picture in listing.find(run.images, chosen, run.image_folder, refuse):
-            if only is None or picture.id in only:
-                yield Work(picture, (None,))
+        for image in find_images(run.images, selection, run.image_folder, reject):
+            if only is None or image.id in only:
+                yield WorkItem(image, (None,))
         return
     if not run.task.questions.exists():
         raise DataError(
-            f"{run.task.questions}: no questions there. Have a model ask them first: "
+            f"{run.task.questions}: the file of questions is missing. Generate the questions first: "
             f"python run.py stage=generate task=question model={run.asker or 'MODEL'} …"
         )
-    # The limit counts questions here, so it is not for the images.
-    of_images = Selection(None, chosen.sample, chosen.seed, chosen.shard)
-    known = keys.Keys()
-    for picture in listing.find(run.images, of_images, run.image_folder, refuse):
-        known.add(keys.key(picture.id))
-    some = False
-    for work in _by_image(base(run), islice(_asked(run, known, refuse), chosen.limit)):
-        some = True
-        yield work
-    if not some:
-        raise DataError(f"{run.task.questions}: no question about any image of {run.images}. Is it the right folder?")
+    # The limit counts questions here, so it does not apply to the images.
+    without_limit = Selection(None, selection.sample, selection.seed, selection.shard)
+    known = KeySet()
+    for image in find_images(run.images, without_limit, run.image_folder, reject):
+        known.add(row_key(image.id))
+    is_empty = True
+    for item in _by_image(
+        base_folder(run), islice(_questions(run, run.task.questions, known, reject), selection.limit)
+    ):
+        is_empty = False
+        yield item
+    if is_empty:
+        raise DataError(f"{run.task.questions}: no question is about an image of {run.images}. Is it the right folder?")
 
 
-def about(run: Run) -> int:
-    """About how many rows there are to be."""
-    assert run.images is not None
-    source = run.images if run.task.questions is None else str(run.task.questions)
-    return listing.count(source, selection(run))
+def _selection(run: Run, ordered: bool = False) -> Selection:
+    part, parts = map(int, (run.shard or "1/1").split("/"))
+    return Selection(run.preview or run.limit, run.sample, run.seed, (part, parts), ordered)
 
 
-def _asked(run: Run, known: keys.Keys, refuse: Refuse) -> Iterator[tuple[str, str]]:
-    """Image and question of each line in the run's file of questions."""
-    assert run.task.questions is not None
-    folder, seen = base(run), keys.Keys()
-    for number, row in lines.read(run.task.questions):
-        where = f"{run.task.questions.name}, line {number}"
-        if isinstance(row, lines.Fault):
-            refuse(where, row.reason, row.detail)
+def _questions(run: Run, path: Path, known: KeySet, reject: Reject) -> Iterator[tuple[str, str]]:
+    """The image and the question of each line in a file of questions."""
+    folder, seen = base_folder(run), KeySet()
+    for number, row in tables.read(path):
+        where = f"{path.name}, line {number}"
+        if isinstance(row, Fault):
+            reject(where, row.reason, row.detail)
         elif not all(isinstance(row.get(key), str) and row[key].strip() for key in ("id", "question")):
-            refuse(where, "incomplete", 'a question has an "id", the image it is about, and a "question"')
-        elif keys.key(row["id"]) not in known:
-            refuse(row["id"], "image_missing", f"{where}: no such image in {run.images}")
-        elif not images.unchanged(f"{folder}/{row['id']}", row):
-            refuse(row["id"], "image_changed", f"{where}: it is about another image of that name")
-        elif seen.add(keys.key(row["id"], row["question"])):
+            reject(where, "incomplete", 'a question needs an "id", the image it is about, and a "question"')
+        elif row_key(row["id"]) not in known:
+            reject(row["id"], "image_missing", f"{where}: there is no such image in {run.images}")
+        elif not is_unchanged(f"{folder}/{row['id']}", row):
+            reject(row["id"], "image_changed", f"{where}: the image has changed since the question was asked")
+        elif seen.add(row_key(row["id"], row["question"])):
             yield row["id"], row["question"]
 
 
-def _by_image(folder: Path, asked: Iterable[tuple[str, str]]) -> Iterator[Work]:
-    """The questions brought together by image, images in the order of their first question.
+def _by_image(folder: Path, questions: Iterable[tuple[str, str]]) -> Iterator[WorkItem]:
+    """Questions grouped by image, the images in the order of their first question.
 
-    They are sorted on disk: a file may have all first questions before all second ones.
+    They are sorted on disk, because a file may have all first questions before all second ones.
     """
-    with sqlite3.connect("", check_same_thread=False) as table:  # a temporary file, gone with the connection
-        table.execute("CREATE TABLE asked (number INTEGER PRIMARY KEY, id BLOB, question BLOB)")
+    with sqlite3.connect("", check_same_thread=False) as table:  # a temporary file, deleted with the connection
+        table.execute("CREATE TABLE questions (number INTEGER PRIMARY KEY, id BLOB, question BLOB)")
         table.executemany(
-            "INSERT INTO asked (id, question) VALUES (?, ?)",
-            ((_blob(id), _blob(question)) for id, question in asked),
+            "INSERT INTO questions (id, question) VALUES (?, ?)",
+            ((_blob(id), _blob(question)) for id, question in questions),
         )
-        table.execute("CREATE INDEX ids ON asked (id, number)")
+        table.execute("CREATE INDEX ids ON questions (id, number)")
         found = table.execute(
-            "SELECT id, question FROM asked JOIN (SELECT id, min(number) AS first FROM asked GROUP BY id) USING (id) "
-            "ORDER BY first, number"
+            "SELECT id, question FROM questions "
+            "JOIN (SELECT id, min(number) AS first FROM questions GROUP BY id) USING (id) ORDER BY first, number"
         )
         for id, rows in groupby(found, key=lambda row: row[0]):
             name = id.decode(errors="surrogatepass")
-            questions = tuple(question.decode(errors="surrogatepass") for _, question in rows)
-            yield Work(Picture(name, f"{folder}/{name}"), questions)
+            texts = tuple(question.decode(errors="surrogatepass") for _, question in rows)
+            yield WorkItem(ImageRef(name, f"{folder}/{name}"), texts)
 
 
 def _blob(text: str) -> bytes:

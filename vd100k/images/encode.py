@@ -1,4 +1,4 @@
-"""An image on disk, brought to what a request carries or a training reads."""
+"""An image file, turned into what a request carries or a trainer reads."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any
 
 import pybase64
 
-from vd100k.images import sniff as headers
+from vd100k.images import sniff
 from vd100k.io import fingerprint
 
 
 class ImageError(ValueError):
-    """This one image cannot be used; the message says why."""
+    """An image cannot be used; the message says why."""
 
 
-def unchanged(path: str, row: dict[str, Any]) -> bool:
-    """Whether the image at ``path`` is the one of ``row``: the same untouched file, or the same bytes."""
+def is_unchanged(path: str, row: dict[str, Any]) -> bool:
+    """Whether the image at ``path`` is the one that ``row`` was made from: an untouched file, or the same bytes."""
     if "image_sha256" not in row:
         return True
     try:
@@ -29,12 +29,12 @@ def unchanged(path: str, row: dict[str, Any]) -> bool:
             return True
         return fingerprint.of_file(Path(path)) == str(row["image_sha256"])
     except OSError:
-        return True  # gone, or out of reach: not another one
+        return True  # missing or out of reach is not changed
 
 
 @dataclass(slots=True)
 class Encoded:
-    """An image as a request carries it, a ``data:`` URL in two parts, and what its row keeps to know it again."""
+    """An image as a request carries it: a ``data:`` URL in two parts, and the ``facts`` that its row records."""
 
     head: bytes
     base64: bytes
@@ -46,33 +46,33 @@ class Encoded:
 
 
 def encode(path: str, max_pixels: int) -> Encoded:
-    """The image in base64, at most ``max_pixels`` (width x height), read once.
+    """The image in base64, with at most ``max_pixels`` (width x height); the file is read once.
 
-    A plain PNG or JPEG under the cap is sent byte by byte, not decoded. Anything else is turned
-    upright, brought to RGB, and reduced to what Qwen-VL would make of it: a photo stays a JPEG, the
-    rest becomes PNG.
+    A plain PNG or JPEG under the cap is sent unchanged, without decoding it. Any other image is
+    rotated upright, converted to RGB and reduced to the size that Qwen-VL would reduce it to; a
+    JPEG stays a JPEG, everything else becomes PNG.
 
     Raises:
-        ImageError: missing, not an image, or broken.
+        ImageError: the file is missing, broken, or not an image.
     """
-    with _known(path):
+    with _as_image_error(path):
         file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         try:
             facts = os.fstat(file)
             content = _read(file, facts.st_size)
         finally:
             os.close(file)
-        known = {"image_mtime_ns": facts.st_mtime_ns, "image_sha256": hashlib.sha256(content).hexdigest()}
-        found = headers.plain(content)
+        recorded = {"image_mtime_ns": facts.st_mtime_ns, "image_sha256": hashlib.sha256(content).hexdigest()}
+        found = sniff.plain(content)
         if found and found[1] * found[2] <= max_pixels:
-            return _encoded(found[0], content, known)
-        from vd100k.images import transform as pixels  # only now: it takes a while, and plain images do without
+            return _encoded(found[0], content, recorded)
+        from vd100k.images import transform  # slow to import, and plain images do not need it
 
-        return _encoded(*pixels.sendable(content, max_pixels), known)
+        return _encoded(*transform.sendable(content, max_pixels), recorded)
 
 
 def _read(file: int, size: int) -> bytes:
-    """The whole file; one call does it nearly always."""
+    """The whole file; a single call is nearly always enough."""
     content = os.read(file, size)
     while len(content) < size and (more := os.read(file, size - len(content))):
         content += more
@@ -80,8 +80,8 @@ def _read(file: int, size: int) -> bytes:
 
 
 @contextlib.contextmanager
-def _known(path: Path | str) -> Iterator[None]:
-    """Whatever fails within is the image's fault: Pillow raises whatever its decoders stumble over."""
+def _as_image_error(path: Path | str) -> Iterator[None]:
+    """Turn any exception into an ImageError: Pillow's decoders raise many types on broken files."""
     try:
         yield
     except Exception as error:
@@ -90,25 +90,26 @@ def _known(path: Path | str) -> Iterator[None]:
 
 
 def plain(path: Path, folder: Path) -> tuple[Path, tuple[int, int]]:
-    """The image's path, or that of a plain copy in ``folder`` where programs would see different things; its size.
+    """The path and the size (width, height) of an image that every program decodes alike.
 
-    Servers turn a photo as its EXIF tag says, ms-swift's loader does not: it would train on what
-    nobody was asked about.
+    If the image itself is not plain, this is a plain copy of it in ``folder``. Servers rotate a photo
+    by its EXIF tag and ms-swift's loader does not, so training would see another image than the
+    model that answered.
 
     Raises:
-        ImageError: missing, not an image, or broken.
+        ImageError: the file is missing, broken, or not an image.
     """
     copy = (folder / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.png").absolute()
     from PIL import Image
 
-    from vd100k.images import transform as pixels
+    from vd100k.images import transform
 
-    with _known(path), Image.open(path) as image:
-        image.load()  # verify() would let a truncated file pass
-        if pixels.is_plain(image):
+    with _as_image_error(path), Image.open(path) as image:
+        image.load()  # verify() accepts a truncated file
+        if transform.is_plain(image):
             return path, image.size
-        upright = pixels.rgb(image)
-    # One that is there stays untouched: a training is known by its files.
+        upright = transform.rgb(image)
+    # An existing copy stays untouched, because a training run is identified by its files.
     if not copy.exists() or copy.stat().st_mtime_ns < path.stat().st_mtime_ns:
         folder.mkdir(parents=True, exist_ok=True)
         scratch = copy.with_suffix(".tmp")
@@ -121,7 +122,7 @@ def _encoded(mime: str, content: bytes, facts: dict[str, Any]) -> Encoded:
     return Encoded(f"data:{mime};base64,".encode(), pybase64.b64encode(content), facts)
 
 
-# 56 x 56 grey pixels, for a request that only wants to know whether images are taken.
+# 56 x 56 grey pixels, for a request that only tests whether the server accepts images.
 TINY = (
     b"data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAADgAAAA4CAAAAACN7WTCAAAAJUlEQVR42u3LMREAAAgEoNfkRreC5ww7Nfnp"
     b"iKIoiqIoiqIoniwCvwDw4JgfoQAAAABJRU5ErkJggg=="

@@ -1,4 +1,4 @@
-"""What Pillow does for us: pixels that every program sees alike, of the size that the model would make them."""
+"""Images decoded with Pillow: converted to what every program sees alike, and reduced as the model would."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import warnings
 
 from PIL import Image, ImageOps
 
-from vd100k.images import sniff as headers
+from vd100k.images import sniff
 
 SENT_AS_IS = {"JPEG": "image/jpeg", "PNG": "image/png"}
-ENDS = {"JPEG": headers.JPEG_END, "PNG": headers.PNG_END}
+ENDS = {"JPEG": sniff.JPEG_END, "PNG": sniff.PNG_END}
 PLAIN_MODES = {"L", "RGB"}
-FACTOR = 28  # Qwen-VL sees in 28 x 28 pixel tokens
+FACTOR = 28  # a visual token of Qwen2-VL covers 28 x 28 pixels
 ORIENTATION = 0x0112  # EXIF
 
-warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks on odd and large files that it reads all the same
+warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd and large files that it reads anyway
 
 
 def sendable(content: bytes, max_pixels: int) -> tuple[str, bytes]:
-    """MIME type and bytes of an image file as they are sent: its own, if it is plain and under the cap."""
+    """The MIME type and the bytes to send for an image file: its own bytes if it is plain and under the cap."""
     with Image.open(io.BytesIO(content)) as image:
         if image.width * image.height <= max_pixels and _whole(image, content) and is_plain(image):
             return SENT_AS_IS[str(image.format)], content
@@ -28,7 +28,7 @@ def sendable(content: bytes, max_pixels: int) -> tuple[str, bytes]:
 
 
 def _whole(image: Image.Image, content: bytes) -> bool:
-    """Whether a PNG or JPEG has its end: one cut off would be found out by decoding alone."""
+    """Whether a PNG or JPEG has its end marker; a truncated file is otherwise found only by decoding it."""
     return content.endswith(ENDS.get(str(image.format), ()))
 
 
@@ -36,9 +36,9 @@ def _recoded(image: Image.Image, max_pixels: int) -> tuple[str, bytes]:
     lossy = image.format == "JPEG"
     size = reduced(image.width, image.height, max_pixels) if image.width * image.height > max_pixels else image.size
     if lossy:
-        image.draft("RGB", (2 * max(size), 2 * max(size)))  # decoded no larger than a good reduction needs
+        image.draft("RGB", (2 * max(size), 2 * max(size)))  # decode no larger than a good reduction needs
     turned = rgb(image)
-    if turned.size != image.size:  # lying on its side
+    if turned.size != image.size:  # rotated by 90 degrees
         size = size[::-1]
     encoded = io.BytesIO()
     if turned.size != size:
@@ -48,7 +48,7 @@ def _recoded(image: Image.Image, max_pixels: int) -> tuple[str, bytes]:
 
 
 def is_plain(image: Image.Image) -> bool:
-    """Whether every program sees the same in it: 8-bit grey or RGB, one frame, not turned by EXIF."""
+    """Whether every program decodes it alike: 8-bit grey or RGB, one frame, not rotated by EXIF, opaque."""
     return (
         image.mode in PLAIN_MODES
         and getattr(image, "n_frames", 1) == 1
@@ -58,9 +58,9 @@ def is_plain(image: Image.Image) -> bool:
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """Upright RGB of the first frame; 16-bit grey scaled to 8, what is transparent on white."""
+    """The first frame as upright RGB; 16-bit grey is scaled to 8 bits, transparent pixels become white."""
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # Pillow would cut off at 255 instead
+    if image.mode.startswith("I"):  # Pillow clips at 255 instead of scaling
         return image.convert("I").point(lambda value: value / 256).convert("L").convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         layer = image.convert("RGBA")
@@ -69,7 +69,7 @@ def rgb(image: Image.Image) -> Image.Image:
 
 
 def reduced(width: int, height: int, max_pixels: int) -> tuple[int, int]:
-    """Width and height that Qwen2-VL makes of a larger image: multiples of 28 under ``max_pixels``.
+    """The width and height to which Qwen2-VL reduces a larger image: multiples of 28 under ``max_pixels``.
 
     Source: ``smart_resize`` in transformers' Qwen2-VL image processor.
     """

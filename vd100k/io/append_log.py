@@ -1,95 +1,79 @@
-"""JSONL files that are only added to, line by line: what is in them after a crash, a full disk, a power cut."""
+"""JSONL files that are only appended to: what is in them after a crash, a full disk, a power failure."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from io import FileIO
 from pathlib import Path
-from typing import Any
-
-import orjson
 
 from vd100k.errors import DataError
+from vd100k.io.jsonl import Row, dump
 
-BLOCK = 1 << 16
+BLOCK = 1 << 16  # bytes
 
 
-class Journal:
-    """A file to append rows to, each in one write.
+class AppendLog:
+    """A file that rows are appended to, each with one write.
 
-    A line in the file outlives this process, however it ends; after ``sync`` it outlives the
-    machine's power.
+    A line in the file survives this process, however it ends; after ``sync`` it also survives a
+    power failure. ``written`` counts the rows appended since the file was opened.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.written, self._synced = path, 0, 0
+        self.path, self.written = path, 0
+        self._synced = self._end = 0
         self._writing = threading.Lock()
-        self._file = path.open("ab", buffering=0)
+        self._file: FileIO | None = None
+
+    def open(self) -> None:
+        """Open the file for appending, and create it if it is missing."""
+        self._file = self.path.open("ab", buffering=0)
         self._end = self._file.seek(0, os.SEEK_END)
 
-    def append(self, row: dict[str, Any]) -> None:
+    def append(self, row: Row) -> None:
         """Write a row.
 
         Raises:
-            DataError: it did not fit; nothing of it is left in the file.
+            DataError: the row did not fit; nothing of it is left in the file.
         """
+        assert self._file
         line = dump(row)
         with self._writing:
             try:
-                if self._file.write(line) != len(line):  # a disk that is nearly full takes a part
+                if self._file.write(line) != len(line):  # a nearly full disk accepts a part
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             except OSError as error:
                 self._file.truncate(self._end)
                 raise DataError(
-                    f"{self.path}: could not be written: {error.strerror}. What was answered before is kept: "
+                    f"{self.path}: could not be written: {error.strerror}. All earlier answers are kept: "
                     "make room and run the same command again."
                 ) from error
             self._end += len(line)
             self.written += 1
 
     def sync(self) -> None:
-        """Wait until what was written is on the disk."""
+        """Wait until everything written so far is on the disk."""
         written = self.written
-        if written > self._synced:
+        if self._file and written > self._synced:
             os.fsync(self._file.fileno())
             self._synced = written
 
     def close(self) -> None:
-        self._file.close()
+        if self._file:
+            self._file.close()
 
 
-def dump(row: dict[str, Any]) -> bytes:
-    """A row as a line; of text that is no Unicode (models write half of a pair), the rest is kept."""
-    try:
-        return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
-    except TypeError:
-        return json.dumps(row, ensure_ascii=False).encode(errors="replace") + b"\n"
-
-
-def lines(path: Path) -> Iterator[tuple[bytes, Any]]:
-    """Each line that is not empty, with what it holds (None if that is no JSON); nothing if there is no file."""
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        for line in file:
-            try:
-                yield line, orjson.loads(line)
-            except orjson.JSONDecodeError:
-                if line.strip():
-                    yield line, None
-
-
-def cut(path: Path) -> None:
-    """Cut off a last line that a crash left unfinished."""
+def cut_torn_line(path: Path) -> None:
+    """Remove a last line that a crash left unfinished; a missing file is fine."""
     if not path.exists():
         return
     with path.open("rb+") as file:
         end = file.seek(0, os.SEEK_END)
         keep, start = 0, end
-        # Backwards in blocks to the last newline; what follows it is the torn line.
+        # Search backwards in blocks for the last newline; the torn line follows it.
         while start > 0 and keep == 0:
             stop, start = start, max(0, start - BLOCK)
             file.seek(start)
@@ -99,22 +83,9 @@ def cut(path: Path) -> None:
             file.truncate(keep)
 
 
-def replace(path: Path, content: Iterable[bytes]) -> int:
-    """Put these lines in the file's place, all or none; how many."""
-    scratch, count = path.with_name(f"{path.name}.tmp"), 0
-    with scratch.open("wb") as file:
-        for line in content:
-            file.write(line)
-            count += 1
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
-    return count
-
-
-def append_to(path: Path, content: Iterable[bytes]) -> None:
-    """Add lines to a file that nobody else writes."""
+def append_lines(path: Path, lines: Iterable[bytes]) -> None:
+    """Append lines to a file that no other process writes."""
     with path.open("ab") as file:
-        file.writelines(content)
+        file.writelines(lines)
         file.flush()
         os.fsync(file.fileno())

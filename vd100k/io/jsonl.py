@@ -1,98 +1,94 @@
-"""Rows of JSONL and CSV files as people have them: a bad line is told, with its number, and the rest goes on."""
+"""JSON Lines: the one reader and the one writer. A bad line is reported with its number, and reading goes on."""
 
 from __future__ import annotations
 
 import codecs
-import csv
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 
 from vd100k.errors import DataError
+from vd100k.io import atomic
 
 Row = dict[str, Any]
-SUFFIXES = {".jsonl", ".csv"}  # of the files that are read here
-RAW = 2000  # characters kept of a line that cannot be read
+MAX_RAW = 2000  # characters kept of a line that cannot be read
 
 
 class Fault(NamedTuple):
-    """A line that holds no row: the reason in a word, in a sentence, and what stands there."""
+    """A line that holds no row: the reason in one word, a sentence about it, and the beginning of the line."""
 
     reason: str
     detail: str
     raw: str
 
 
-Line = tuple[int, Row | Fault]  # numbered from 1
+Entry = tuple[int, Row | Fault]  # the number of a line, from 1, and what it holds
 
 
-def read(path: Path) -> Iterator[Line]:
-    """The lines of a .jsonl or .csv file with the rows in them; empty lines are passed over."""
-    try:
-        yield from csv_rows(path) if path.suffix.lower() == ".csv" else json_lines(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}.") from error
+def scan(
+    path: Path, loads: Callable[[bytes], Any] = orjson.loads, step: int = 1
+) -> Iterator[tuple[int, int, bytes, Row | Fault]]:
+    """The number, the offset, the bytes and the content of every ``step``-th line, except for empty lines.
 
+    ``loads`` parses a line; ``json.loads`` also accepts NaN and Infinity, which JSON does not know.
 
-def json_lines(path: Path) -> Iterator[Line]:
-    """One JSON object a line."""
+    Raises:
+        OSError: the file cannot be opened or read.
+    """
+    offset = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            row = parse(number, line)
-            if row is not None:
-                yield number, row
+            content = parse(number, line, loads) if number % step == 1 % step else None
+            if content is not None:
+                yield number, offset, line, content
+            offset += len(line)
 
 
-def parse(number: int, line: bytes) -> Row | Fault | None:
-    """What a line of JSONL holds; None if it is empty. The first may begin with a byte order mark."""
+def read(path: Path, step: int = 1) -> Iterator[Entry]:
+    """The number and the content of every ``step``-th line, except for empty lines."""
+    return ((number, content) for number, _, _, content in scan(path, step=step))
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a file that this program wrote; none if the file is missing.
+
+    Raises:
+        DataError: a line is not a JSON object; the message names it.
+    """
+    if not path.exists():
+        return
+    for number, content in read(path):
+        if isinstance(content, Fault):
+            raise DataError(f"{path}, line {number}: {content.detail}. Fix or remove this line; the rest is kept.")
+        yield content
+
+
+def parse(number: int, line: bytes, loads: Callable[[bytes], Any] = orjson.loads) -> Row | Fault | None:
+    """The content of a line; None if the line is empty. The first line may begin with a byte order mark."""
     if number == 1:
         line = line.removeprefix(codecs.BOM_UTF8)
     try:
-        row: Row = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        return Fault("bad_line", f"not JSON: {error}", line.decode(errors="replace")[:RAW]) if line.strip() else None
-    if row.__class__ is dict:
-        return row
-    return Fault("bad_line", "not a JSON object", line.decode(errors="replace")[:RAW])
+        row: Row = loads(line)
+    except (ValueError, RecursionError) as error:
+        return Fault("bad_line", f"not JSON: {error}", _raw(line)) if line.strip() else None
+    return row if row.__class__ is dict else Fault("bad_line", "not a JSON object", _raw(line))
 
 
-def csv_rows(path: Path) -> Iterator[Line]:
-    """Comma-separated, the first line naming the columns; a row may span several lines."""
-    # What is not UTF-8 becomes lone surrogates, which no text has.
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        rows = csv.DictReader(file, strict=True)  # or a quote left open would swallow the rest as one answer
-        if any(_is_foreign(name) for name in _header(rows, path)):
-            raise DataError(f"{path}: its first line, which names the columns, is not text in UTF-8.")
-        while True:
-            number = rows.line_num + 1
-            try:
-                row = next(rows, None)
-            except csv.Error as error:
-                yield number, Fault("bad_line", f"not CSV up to line {rows.line_num}: {error}", "")
-                continue
-            if row is None:
-                return
-            fault = _csv_fault(row)
-            yield number, Fault("bad_line", fault, str(row)[:RAW]) if fault else row
-
-
-def _header(rows: csv.DictReader[str], path: Path) -> list[str]:
+def dump(row: Row) -> bytes:
+    """A row as one line. Lone surrogates, which models write but UTF-8 cannot hold, become question marks."""
     try:
-        return list(rows.fieldnames or [])
-    except csv.Error as error:
-        raise DataError(f"{path}: its first line does not name columns: {error}.") from error
+        return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:
+        return json.dumps(row, ensure_ascii=False).encode(errors="replace") + b"\n"
 
 
-def _csv_fault(row: Row) -> str | None:
-    if None in row:
-        return "more values than columns"
-    if None in row.values():
-        return "fewer values than columns"
-    return "not text in UTF-8" if any(map(_is_foreign, row.values())) else None
+def write(path: Path, rows: Iterable[Row]) -> None:
+    """Replace a file as a whole."""
+    atomic.replace(path, map(dump, rows))
 
 
-def _is_foreign(text: str) -> bool:
-    """Whether bytes that are not UTF-8 were read in it."""
-    return not text.isascii() and any("\udc80" <= character <= "\udcff" for character in text)
+def _raw(line: bytes) -> str:
+    return line.decode(errors="replace")[:MAX_RAW]

@@ -1,8 +1,8 @@
-"""One request to an OpenAI-compatible endpoint, and what its reply, or none, means.
+"""One request to an OpenAI-compatible endpoint, and the meaning of its reply or failure.
 
-The OpenAI client is right in what it promises and too slow here: building, sending and reading a
-request costs it about six times the processor time of a plain aiohttp call. So requests are made as
-bytes (``prompts.body``), sent with aiohttp, and replies read without a type for each field.
+The OpenAI client is correct but too slow for this loop: building, sending and reading a request takes
+it about six times the CPU time of a plain aiohttp call. So requests are built as bytes
+(``prompts.body``), sent with aiohttp, and replies are read without a typed object for each.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import random
 import time
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import aiohttp
 import orjson
@@ -24,25 +24,27 @@ import yarl
 from vd100k.config.run import Model
 from vd100k.config.stages import Generate
 from vd100k.errors import ServerError
-from vd100k.llm.pool import Outcome
 
-BACKOFF_S, LONGEST_WAIT_S = 0.5, 60.0
-IDLE_S = 4.0  # uvicorn, and so vLLM, closes a connection that was idle for five
+BACKOFF_S, MAX_WAIT_S = 0.5, 60.0
+IDLE_S = 4.0  # uvicorn, and therefore vLLM, closes a connection after five idle seconds
 PROBE_S = 5.0
-WORDS = 500  # characters kept of a server's own
-ENDS_THE_RUN = {
+MAX_MESSAGE = 500  # characters kept of a server's message
+FATAL = {
     401: ("the key is not accepted", "Check the key in the variable that model.api_key_env names."),
     403: ("access is denied", "Check that this key may use the model."),
-    404: ("the model or path is not there", "Check model.served_name={name}; {url}/models lists what is served."),
+    404: ("the model or path does not exist", "Check model.served_name={name}; {url}/models lists what is served."),
 }
-AGAIN = {408, 409, 429}  # and 5xx
-OVERLOAD = {429, 503, 529}
-NO_CREDIT = "insufficient_quota"  # OpenAI says it with a 429, but waiting does not help
+RETRYABLE = {408, 409, 429}  # and 5xx
+OVERLOADED = {429, 503, 529}
+NO_CREDIT = "insufficient_quota"  # OpenAI sends it with a 429, but waiting does not help
+
+# What a reply says about its endpoint: it answered, is overloaded, failed, or nothing.
+Outcome = Literal["answered", "overloaded", "failed", "neutral"]
 
 
 @dataclass(slots=True)
-class Spent:
-    """Requests sent, and the tokens of all replies, also of those that were asked for again."""
+class Usage:
+    """The requests sent, and the tokens of all replies, including replies that were not usable."""
 
     requests: int = 0
     prompt_tokens: int = 0
@@ -51,39 +53,42 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
+    """The text of a completion; ``completion_tokens`` is 0 if the server does not report it."""
+
     text: str
     finish_reason: str | None
-    completion_tokens: int  # 0 where the server does not say
+    completion_tokens: int
 
 
-class Refused(Exception):
-    """No answer this time. ``reason`` is a word, the message the server's own; ``again`` if asking again may help.
+class RequestError(Exception):
+    """A request got no usable answer.
 
-    ``outcome`` says what it means for the endpoint, ``after_s`` how long the server wants to be left alone.
+    ``reason`` is one word, the message is the server's own. ``retryable`` says whether a retry may
+    succeed, ``outcome`` what it means for the endpoint, ``after_s`` how long the server asked to wait.
     """
 
     def __init__(
-        self, reason: str, detail: str, again: bool, outcome: Outcome = "neither", after_s: float | None = None
+        self, reason: str, detail: str, retryable: bool, outcome: Outcome = "neutral", after_s: float | None = None
     ) -> None:
         super().__init__(detail)
-        self.reason, self.again, self.outcome, self.after_s = reason, again, outcome, after_s
+        self.reason, self.retryable, self.outcome, self.after_s = reason, retryable, outcome, after_s
 
 
-class Unreachable(Refused):
-    """The request never got there: the endpoint's trouble, not the image's."""
+class Unreachable(RequestError):
+    """The request never reached the server, so it does not count as an attempt."""
 
 
 class Client:
-    """Requests for one model, with its key; ``spent`` counts them."""
+    """Sends requests for one model, with its key; ``usage`` counts them."""
 
-    def __init__(self, model: Model, served_name: str, stage: Generate, spent: Spent) -> None:
-        self.spent = spent
+    def __init__(self, model: Model, served_name: str, settings: Generate, usage: Usage) -> None:
+        self.usage = usage
         self._name = served_name
         self._key = key = _api_key(model)
         headers = {"Content-Type": "application/json", "User-Agent": "vd100k"}
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S),  # the pool limits
-            timeout=aiohttp.ClientTimeout(stage.timeout_s, sock_connect=stage.connect_timeout_s),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S),  # the pool limits them
+            timeout=aiohttp.ClientTimeout(settings.timeout_s, sock_connect=settings.connect_timeout_s),
             headers=headers | ({"Authorization": f"Bearer {key}"} if key else {}),
         )
         self._routes: dict[str, tuple[yarl.URL, str | None]] = {}
@@ -98,39 +103,37 @@ class Client:
         """The endpoint's reply to a chat request.
 
         Raises:
-            Refused: there is none to this request.
-            ServerError: there will be none to any (401, 403, 404, no credit).
+            RequestError: this request got no usable answer.
+            ServerError: no request will get one (401, 403, 404, no credit).
         """
-        self.spent.requests += 1
+        self.usage.requests += 1
         try:
             address, proxy = self._route(url)
             async with self._session.post(address, data=body, proxy=proxy) as response:
                 content = await response.read()
         except aiohttp.ClientConnectorError as error:
             raise Unreachable(
-                "connection", f"{url} cannot be reached: {error.strerror or error}", True, "broken"
+                "connection", f"{url} cannot be reached: {error.strerror or error}", True, "failed"
             ) from error
         except aiohttp.ConnectionTimeoutError as error:
-            raise Unreachable(
-                "connection", f"{url}: no connection in time (connect_timeout_s)", True, "broken"
-            ) from error
+            raise Unreachable("connection", f"{url}: no connection within connect_timeout_s", True, "failed") from error
         except TimeoutError as error:
-            raise Refused("timeout", "no answer in time (timeout_s)", True, "broken") from error
+            raise RequestError("timeout", "no answer within timeout_s", True, "failed") from error
         except aiohttp.ClientError as error:
-            raise Refused("connection", f"{url} broke off: {error}", True, "broken") from error
+            raise RequestError("connection", f"{url} closed the connection: {error}", True, "failed") from error
         if response.status != 200:
-            raise self._refusal(url, response.status, content, response.headers.get("Retry-After"))
+            raise self._error(url, response.status, content, response.headers.get("Retry-After"))
         return self._read(content)
 
     async def models(self, url: str) -> list[str] | None:
-        """The names of the models served at ``url``; None when it does not say."""
+        """The names of the models served at ``url``; None if the server does not list them."""
         with contextlib.suppress(aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError):
             _, content = await self._list_models(url)
             return [str(model["id"]) for model in orjson.loads(content)["data"]]
         return None
 
     async def is_back(self, url: str) -> bool:
-        """Whether there is somebody at ``url`` who is not in trouble."""
+        """Whether a server answers at ``url`` without a server error."""
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
             status, _ = await self._list_models(url)
             return status < 500
@@ -142,7 +145,7 @@ class Client:
             return response.status, await response.read()
 
     def _route(self, url: str) -> tuple[yarl.URL, str | None]:
-        """Where chat requests go, and by which proxy."""
+        """The URL for chat requests, and the proxy to reach it through."""
         if url not in self._routes:
             address = yarl.URL(f"{url.rstrip('/')}/chat/completions")
             self._routes[url] = address, _proxy(address)
@@ -154,89 +157,83 @@ class Client:
             choice = reply["choices"][0]
             text, finish_reason = choice["message"]["content"], choice.get("finish_reason")
         except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError) as error:
-            shown = self._hide(content[:WORDS].decode(errors="replace"))
-            raise Refused("malformed", f"not a chat completion: {shown}", True) from error
+            shown = self._without_key(content[:MAX_MESSAGE].decode(errors="replace"))
+            raise RequestError("malformed", f"not a chat completion: {shown}", True) from error
         usage = reply.get("usage")
-        self.spent.prompt_tokens += _count(usage, "prompt_tokens")  # servers leave any of it out
+        self.usage.prompt_tokens += _count(usage, "prompt_tokens")  # servers may leave out any of these
         tokens = _count(usage, "completion_tokens")
-        self.spent.completion_tokens += tokens
+        self.usage.completion_tokens += tokens
         if not isinstance(text, str) or not text.strip():
-            raise Refused("empty_answer", f"an empty answer (finish_reason {finish_reason})", True)
+            raise RequestError("empty_answer", f"an empty answer (finish_reason {finish_reason})", True)
         return Reply(text, finish_reason if isinstance(finish_reason, str) else None, tokens)
 
-    def _hide(self, words: str) -> str:
-        """Servers are known to repeat the key that they do not like."""
-        return words.replace(self._key, "[the key]") if self._key else words
+    def _without_key(self, message: str) -> str:
+        """Some servers repeat the key that they reject."""
+        return message.replace(self._key, "[the key]") if self._key else message
 
-    def _refusal(self, url: str, status: int, content: bytes, retry_after: str | None) -> Exception:
-        detail, code = _words(content)
-        detail = self._hide(detail)
-        if status in ENDS_THE_RUN:
-            meaning, remedy = ENDS_THE_RUN[status]
+    def _error(self, url: str, status: int, content: bytes, retry_after: str | None) -> Exception:
+        """The exception for a reply with an error status."""
+        detail, code = _error_message(content)
+        detail = self._without_key(detail)
+        if status in FATAL:
+            meaning, remedy = FATAL[status]
             remedy = remedy.format(name=self._name, url=url)
-            return ServerError(f"{url} says {status}, {meaning}: {detail}\n{remedy} What was answered is kept.")
+            return ServerError(f"{url} answers {status}, {meaning}: {detail}\n{remedy} All earlier answers are kept.")
         if code == NO_CREDIT:
-            return ServerError(f"{url}: {detail}\nWhat was answered is kept.")
-        again = status in AGAIN or status >= 500
-        outcome: Outcome = "overloaded" if status in OVERLOAD else "broken" if status >= 500 else "neither"
-        return Refused(f"http_{status}", detail, again, outcome, _seconds(retry_after))
-
-
-def may_pass(reason: str) -> bool:
-    """Whether a later run may get an answer where this reason was given: the server was the trouble."""
-    kind, _, code = reason.partition("_")
-    if kind == "http":
-        return int(code) in AGAIN or int(code) >= 500
-    return reason in ("timeout", "connection", "malformed", "empty_answer")
+            return ServerError(f"{url}: {detail}\nAll earlier answers are kept.")
+        outcome: Outcome = "overloaded" if status in OVERLOADED else "failed" if status >= 500 else "neutral"
+        retryable = status in RETRYABLE or status >= 500
+        return RequestError(f"http_{status}", detail, retryable, outcome, _seconds(retry_after))
 
 
 def wait_s(attempts: int, after_s: float | None) -> float:
-    """Before asking again after so many attempts: what the server wants, else exponential with full jitter.
+    """Seconds to wait before a retry: what the server asked for, else exponential backoff with full jitter.
 
     Source: M. Brooker, Exponential Backoff And Jitter (AWS Architecture Blog, 2015).
     """
     if after_s is not None:
         return after_s
-    return random.uniform(0, min(LONGEST_WAIT_S, BACKOFF_S * 2**attempts))
+    return random.uniform(0, min(MAX_WAIT_S, BACKOFF_S * 2**attempts))
 
 
-async def check(client: Client, url: str, name: str, body: bytes, attempts: int) -> None:
-    """Send one tiny request to see that the endpoint is there, takes the key, serves the model and takes images.
+async def check_endpoint(client: Client, url: str, name: str, body: bytes, attempts: int) -> None:
+    """Send one tiny request, to see that the server is up, accepts the key and images, and serves the model.
 
     Raises:
-        ServerError: it does not; with what it says, and the models it serves if it has not this one.
+        ServerError: it does not; with the server's message, and its models if ``name`` is not one of them.
     """
     for attempt in range(1, attempts + 1):
         try:
             await client.ask(url, body)
             return
-        except Refused as error:
-            refused = error
-        except ServerError as error:
-            raise ServerError(f"{error}{await _served(client, url, name)}") from None
-        if refused.reason in ("empty_answer", "malformed") or not refused.again:
+        except RequestError as raised:
+            error = raised
+        except ServerError as raised:
+            raise ServerError(f"{raised}{await _other_models(client, url, name)}") from None
+        if error.reason in ("empty_answer", "malformed") or not error.retryable:
             break
         if attempt < attempts:
-            await asyncio.sleep(wait_s(attempt, refused.after_s))
-    if refused.reason == "empty_answer":
-        return  # to a request for one token, that is an answer
-    tried = f" (tried {attempts} times)" if refused.again else ""
+            await asyncio.sleep(wait_s(attempt, error.after_s))
+    if error.reason == "empty_answer":
+        return  # for a request of one token, that is an answer
+    tried = f" (tried {attempts} times)" if error.retryable else ""
     raise ServerError(
-        f"{url} does not answer a tiny request with an image{tried}: {refused.reason}, {refused}"
-        f"{await _served(client, url, name)}\nIs it the right server, up, and for images? check=false skips this test."
+        f"{url} does not answer a tiny request with an image{tried}: {error.reason}, {error}"
+        f"{await _other_models(client, url, name)}\n"
+        "Is it the right server, is it up, and does it accept images? stage.check=false skips this test."
     )
 
 
-async def _served(client: Client, url: str, name: str) -> str:
-    """The models at ``url``, if it has others than this one."""
+async def _other_models(client: Client, url: str, name: str) -> str:
+    """A line with the models at ``url``, if ``name`` is not one of them."""
     served = await client.models(url)
-    return (
-        "" if served is None or name in served else f"\nIt serves {', '.join(served[:20]) or 'no model'}, not {name}."
-    )
+    if served is None or name in served:
+        return ""
+    return f"\nIt serves {', '.join(served[:20]) or 'no model'}, not {name}."
 
 
 def _api_key(model: Model) -> str | None:
-    """The key from the environment; local servers want none."""
+    """The key from the environment; None if the model needs none."""
     if not model.api_key_env:
         return None
     key = os.environ.get(model.api_key_env)
@@ -248,7 +245,7 @@ def _api_key(model: Model) -> str | None:
 
 
 def _proxy(address: yarl.URL) -> str | None:
-    """That of HTTPS_PROXY and its kin; aiohttp's own ``trust_env`` looks it up, and a netrc, at every request."""
+    """The proxy for an address from HTTPS_PROXY and similar; aiohttp's ``trust_env`` looks it up at every request."""
     import urllib.request
 
     host = address.host or ""
@@ -261,20 +258,20 @@ def _count(usage: Any, name: str) -> int:
     return count if isinstance(count, int) else 0
 
 
-def _words(content: bytes) -> tuple[str, str | None]:
-    """The server's own words in an error's body, and its code for it."""
+def _error_message(content: bytes) -> tuple[str, str | None]:
+    """The message in the body of an error reply, and the server's code for it."""
     try:
         body = orjson.loads(content)
     except orjson.JSONDecodeError:
-        return content[:WORDS].decode(errors="replace").strip(), None
+        return content[:MAX_MESSAGE].decode(errors="replace").strip(), None
     inner = body.get("error", body) if isinstance(body, dict) else body
     if not isinstance(inner, dict):
-        return str(inner)[:WORDS], None
-    return str(inner.get("message", inner))[:WORDS], inner.get("code")
+        return str(inner)[:MAX_MESSAGE], None
+    return str(inner.get("message", inner))[:MAX_MESSAGE], inner.get("code")
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """``Retry-After`` in seconds; it may also be a date."""
+    """The seconds in ``Retry-After``, which may also be a date."""
     if not retry_after:
         return None
     try:
@@ -284,4 +281,4 @@ def _seconds(retry_after: str | None) -> float | None:
             seconds = email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time()
         except ValueError:
             return None
-    return min(max(0.0, seconds), LONGEST_WAIT_S)
+    return min(max(0.0, seconds), MAX_WAIT_S)

@@ -1,4 +1,4 @@
-"""Which server an image goes to, how many at a time, and what happens while one does not answer."""
+"""The endpoint that an image goes to, how many are in flight there, and what happens while it does not answer."""
 
 from __future__ import annotations
 
@@ -7,68 +7,67 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Self
 
 from vd100k.console import say
 from vd100k.errors import ServerError
+from vd100k.llm.client import Outcome
 
-ASIDE_AFTER = 8  # failures in a row, of different images
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
+QUARANTINE_AFTER = 8  # consecutive failures, of different images
+FIRST_PROBE_S, MAX_PROBE_S = 0.5, 15.0
 POLL_S = 0.2
 
-# A window is as many replies as were in flight, so that each slot has had its turn; at least so many.
+# A window has as many replies as were in flight, so that every slot is represented; at least this many.
 WINDOW = 32
-OVERLOADED = 0.1  # share of 429 and 503 above which fewer are sent
-SLOWED = 2.0  # times the shortest latency, of windows, above which fewer are sent
-FORGET = 1.05  # the shortest latency grows by this with each window: work changes, and so does what is usual
-
-Outcome = Literal["answered", "overloaded", "broken", "neither"]
+OVERLOADED = 0.1  # the limit shrinks above this share of 429 and 503
+SLOWED = 2.0  # the limit shrinks above this multiple of the usual latency
+FORGET = 1.05  # the usual latency grows by this factor each window, because workloads change
 
 
 @dataclass
 class Window:
-    """What came back since an endpoint's limit was last looked at."""
+    """The replies since an endpoint's limit was last adapted."""
 
     answered: int = 0
     overloaded: int = 0
-    latency_s: float = 0.0  # of the answered, together
+    latency_s: float = 0.0  # sum over the answered requests
     most_in_flight: int = 0
 
 
 @dataclass(eq=False)
 class Endpoint:
-    """A server, and how it is doing; ``limit`` is how many images are with it at most."""
+    """A server and its state; ``limit`` is the largest number of images in flight there."""
 
     url: str
     limit: int
     in_flight: int = 0
-    aside: bool = False
-    broken: int = 0  # failures in a row
-    pause_s: float = FIRST_PAUSE_S
-    usual_s: float | None = None  # latency, once a window has shown it
+    quarantined: bool = False
+    consecutive_failures: int = 0
+    probe_s: float = FIRST_PROBE_S
+    usual_s: float | None = None  # the latency to compare with, known after two windows
     window: Window = field(default_factory=Window)
     windows: int = 0
 
-    def note(self, outcome: Outcome, latency_s: float, most: int) -> None:
-        """Learn from a reply, or from its absence; ``limit`` never grows above ``most``."""
+    def record(self, outcome: Outcome, latency_s: float, max_in_flight: int) -> None:
+        """Take account of a request; ``limit`` never exceeds ``max_in_flight``."""
         window = self.window
         window.most_in_flight = max(window.most_in_flight, self.in_flight)
-        self.broken = self.broken + 1 if outcome == "broken" else 0
+        self.consecutive_failures = self.consecutive_failures + 1 if outcome == "failed" else 0
         if outcome == "answered":
             window.answered += 1
             window.latency_s += latency_s
-            self.pause_s = FIRST_PAUSE_S
+            self.probe_s = FIRST_PROBE_S
         elif outcome == "overloaded":
             window.overloaded += 1
         if window.answered + window.overloaded >= max(WINDOW, window.most_in_flight):
-            self._adapt(most)
+            self._adapt(max_in_flight)
             self.window = Window()
 
-    def _adapt(self, most: int) -> None:
-        """Fewer at once when it says so or slows down, more again when it keeps up.
+    def _adapt(self, max_in_flight: int) -> None:
+        """Lower the limit if the endpoint is overloaded or slows down, else raise it.
 
-        A fixed share is what 429 may come to, not none as in TCP's congestion control: at a constant
-        5 % of them that would leave five in flight however many the server could take.
+        A fixed share of 429 is tolerated, unlike losses in TCP's congestion control: at a constant 5 % of
+        429, that would leave five requests in flight no matter how many the server can process.
         """
         window = self.window
         latency = window.latency_s / window.answered if window.answered else None
@@ -77,142 +76,151 @@ class Endpoint:
         elif latency and self.usual_s and latency > SLOWED * self.usual_s:
             self.limit = max(1, min(self.limit, window.most_in_flight) * 85 // 100)
         else:
-            self.limit = min(most, self.limit + max(1, most // 16))
-        # Not from the first: its replies come from a server that was idle.
+            self.limit = min(max_in_flight, self.limit + max(1, max_in_flight // 16))
+        # The first window does not count: the server was idle before it.
         if latency and self.windows:
             self.usual_s = min((self.usual_s or latency) * FORGET, latency)
         self.windows += 1
 
 
 class Stopped(Exception):
-    """Nothing more is to be begun."""
+    """The run is ending, so no new request may start."""
 
 
 @dataclass(slots=True)
-class Wish:
-    """Who waits for a place, and which."""
+class Waiter:
+    """A request for a lease that must wait; ``avoid`` and ``at`` as in ``Pool.take``."""
 
-    place: asyncio.Future[Endpoint]
+    endpoint: asyncio.Future[Endpoint]
     avoid: Endpoint | None
     at: Endpoint | None
 
 
-class Place:
-    """A place at one of the pool's endpoints, for as long as the block lasts."""
+class Lease:
+    """The right to have one image in flight at an endpoint of the pool, while the ``with`` block lasts."""
 
     def __init__(self, pool: Pool, at: Endpoint | None = None) -> None:
         self._pool, self._at = pool, at
         self._endpoint: Endpoint | None = None
+        self._last: Endpoint | None = None  # the endpoint of a released lease
 
     async def __aenter__(self) -> Self:
         self._endpoint = await self._pool.take(at=self._at)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.leave()
+        self.release()
 
     @property
     def url(self) -> str:
         assert self._endpoint
         return self._endpoint.url
 
-    def note(self, outcome: Outcome, latency_s: float) -> None:
-        """Tell what became of a request there."""
+    def record(self, outcome: Outcome, latency_s: float) -> None:
+        """Tell the pool the outcome of a request at this endpoint."""
         assert self._endpoint
-        self._pool.note(self._endpoint, outcome, latency_s)
+        self._pool.record(self._endpoint, outcome, latency_s)
 
-    def leave(self) -> None:
+    def release(self) -> None:
+        """Give the endpoint back early; calling it twice is fine."""
         if self._endpoint:
-            self._left, self._endpoint = self._endpoint, None
-            self._pool.give_back(self._left)
+            self._last, self._endpoint = self._endpoint, None
+            self._pool.give_back(self._last)
 
-    async def take_another(self) -> None:
-        """After ``leave``: a place anywhere, at another endpoint if there is one."""
-        self._endpoint = await self._pool.take(avoid=self._left)
+    async def renew(self) -> None:
+        """After ``release``: lease an endpoint again, if possible another one."""
+        self._endpoint = await self._pool.take(avoid=self._last)
 
-    def another(self) -> Place:
-        """A further place at the same endpoint, anywhere if that is set aside."""
-        return Place(self._pool, self._endpoint or self._left)
+    def sibling(self) -> Lease:
+        """Another lease of the same endpoint, or of any endpoint if that one is quarantined."""
+        return Lease(self._pool, self._endpoint or self._last)
 
 
 class Pool:
-    """Equal endpoints that share the images: each goes to the one with the fewest, ``most`` in all at a time.
+    """Equivalent endpoints that share the images: each image goes to the endpoint with the fewest in flight.
 
-    An image stays with its endpoint, which then knows it from its caches (``benchmarks/affinity.py``).
+    An image stays with its endpoint, which then has it in its caches (``benchmarks/affinity.py``).
 
-    An endpoint that breaks ``ASIDE_AFTER`` times in a row is set aside and ``is_back`` is asked about
-    it at growing intervals; the images go to the others. When all are aside, images wait ``wait_s``
-    for one, then the run ends. ``hopeless`` may end it earlier, by raising.
+    An endpoint that fails ``QUARANTINE_AFTER`` times in a row is quarantined: its images go to the
+    others, and ``is_back`` probes it at growing intervals. If all are quarantined, images wait up to
+    ``wait_s`` for one, then the run ends. ``check`` may end it earlier by raising a ServerError.
     """
 
     def __init__(
         self,
         urls: list[str],
-        most: int,
+        max_in_flight: int,
         wait_s: float,
         is_back: Callable[[str], Awaitable[bool]],
-        hopeless: Callable[[], None] = lambda: None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
-        self.endpoints = [Endpoint(url, most) for url in urls]
-        self._most, self._wait_s, self._is_back, self._hopeless = most, wait_s, is_back, hopeless
-        self._in_flight = 0
-        self._queue: deque[Wish] = deque()
-        self._watches: set[asyncio.Task[None]] = set()
+        self.endpoints = [Endpoint(url, max_in_flight) for url in urls]
+        self._max_in_flight, self._wait_s, self._is_back, self._check = max_in_flight, wait_s, is_back, check
+        self._queue: deque[Waiter] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._end: Exception | None = None
+        self._in_flight = 0
+
+    @property
+    def in_flight(self) -> int:
+        """The number of leases, over all endpoints."""
+        return self._in_flight
 
     async def take(self, avoid: Endpoint | None = None, at: Endpoint | None = None) -> Endpoint:
-        """A place until ``give_back``: ``at`` that endpoint, or at another than the one to ``avoid`` if there is one.
+        """An endpoint for one image, until ``give_back``: exactly ``at``, or if possible not ``avoid``.
 
         Raises:
-            ServerError: none has answered for ``wait_s``.
+            ServerError: no endpoint has answered for ``wait_s``.
             Stopped: after ``end``.
         """
         if self._end:
             raise self._end
-        if not self._queue and self._in_flight < self._most and (endpoint := self._choose(avoid, at)):
+        if not self._queue and self._in_flight < self._max_in_flight and (endpoint := self._choose(avoid, at)):
             return self._taken(endpoint)
-        wish = Wish(asyncio.get_running_loop().create_future(), avoid, at)
-        # What was begun goes first: its image is in memory, here and there.
-        self._queue.appendleft(wish) if avoid or at else self._queue.append(wish)
-        self._hand_out()
+        waiter = Waiter(asyncio.get_running_loop().create_future(), avoid, at)
+        # An image that was started goes first: it is in memory here, and in the caches there.
+        self._queue.appendleft(waiter) if avoid or at else self._queue.append(waiter)
+        self._serve_waiters()
         try:
-            return await wish.place
+            return await waiter.endpoint
         except asyncio.CancelledError:
-            if wish.place.done() and not wish.place.cancelled() and not wish.place.exception():
-                self.give_back(wish.place.result())
+            if waiter.endpoint.done() and not waiter.endpoint.cancelled() and not waiter.endpoint.exception():
+                self.give_back(waiter.endpoint.result())
             raise
 
     def give_back(self, endpoint: Endpoint) -> None:
+        """End what ``take`` began."""
         endpoint.in_flight -= 1
         self._in_flight -= 1
-        self._hand_out()
+        self._serve_waiters()
 
-    def note(self, endpoint: Endpoint, outcome: Outcome, latency_s: float) -> None:
-        """Tell what became of a request."""
-        endpoint.note(outcome, latency_s, self._most)
-        if endpoint.broken >= ASIDE_AFTER and not endpoint.aside:
-            endpoint.aside = True
-            self._watch(self._revive(endpoint))
-            if all(other.aside for other in self.endpoints):
-                self._watch(self._give_up())
+    def record(self, endpoint: Endpoint, outcome: Outcome, latency_s: float) -> None:
+        """Take account of a request, and quarantine its endpoint if it keeps failing."""
+        endpoint.record(outcome, latency_s, self._max_in_flight)
+        if endpoint.consecutive_failures >= QUARANTINE_AFTER and not endpoint.quarantined:
+            endpoint.quarantined = True
+            self._start(self._probe(endpoint))
+            if all(other.quarantined for other in self.endpoints):
+                self._start(self._wait_for_any())
             elif len(self.endpoints) > 1:
                 say(f"{endpoint.url} does not answer and is set aside; its images go to the others.")
 
     def end(self, error: Exception) -> None:
-        """Give out no more places: whoever waits for one, or comes to take one, gets the error."""
+        """Grant no more leases: whatever waits for one, or asks for one later, gets the error."""
         self._end = self._end or error
-        for wish in self._queue:
-            if not wish.place.done():
-                wish.place.set_exception(error)
+        for waiter in self._queue:
+            if not waiter.endpoint.done():
+                waiter.endpoint.set_exception(error)
         self._queue.clear()
 
     def close(self) -> None:
-        for watch in self._watches:
-            watch.cancel()
+        """Stop all probes."""
+        for task in self._tasks:
+            task.cancel()
 
     def _choose(self, avoid: Endpoint | None, at: Endpoint | None) -> Endpoint | None:
-        free = [e for e in self.endpoints if not e.aside and e.in_flight < e.limit]
-        if at and not at.aside:
+        free = [e for e in self.endpoints if not e.quarantined and e.in_flight < e.limit]
+        if at and not at.quarantined:
             return at if at in free else None
         return min(free, key=lambda e: (e is avoid, e.in_flight), default=None)
 
@@ -221,44 +229,44 @@ class Pool:
         self._in_flight += 1
         return endpoint
 
-    def _hand_out(self) -> None:
-        """Give the places that are free to those who can use them, in their order."""
-        passed_over: list[Wish] = []
-        while self._queue and self._in_flight < self._most:
-            wish = self._queue.popleft()
-            if wish.place.done():
+    def _serve_waiters(self) -> None:
+        """Give free endpoints to the waiters that can use them, in their order."""
+        passed_over: list[Waiter] = []
+        while self._queue and self._in_flight < self._max_in_flight:
+            waiter = self._queue.popleft()
+            if waiter.endpoint.done():
                 continue
-            endpoint = self._choose(wish.avoid, wish.at)
-            if endpoint:
-                wish.place.set_result(self._taken(endpoint))
+            if endpoint := self._choose(waiter.avoid, waiter.at):
+                waiter.endpoint.set_result(self._taken(endpoint))
             else:
-                passed_over.append(wish)
-                if not wish.at:  # if there is room nowhere, those behind need not be looked at
+                passed_over.append(waiter)
+                if not waiter.at:  # no endpoint has room, so the waiters behind it need not be tried
                     break
         self._queue.extendleft(reversed(passed_over))
 
-    def _watch(self, what: Awaitable[None]) -> None:
-        watch = asyncio.ensure_future(what)
-        self._watches.add(watch)
-        watch.add_done_callback(self._watches.discard)
+    def _start(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def _revive(self, endpoint: Endpoint) -> None:
+    async def _probe(self, endpoint: Endpoint) -> None:
+        """Wait until a quarantined endpoint answers again."""
         while True:
-            await asyncio.sleep(endpoint.pause_s)
-            endpoint.pause_s = min(2 * endpoint.pause_s, LONGEST_PAUSE_S)
+            await asyncio.sleep(endpoint.probe_s)
+            endpoint.probe_s = min(2 * endpoint.probe_s, MAX_PROBE_S)
             if await self._is_back(endpoint.url):
                 break
-        endpoint.aside, endpoint.broken = False, 0
+        endpoint.quarantined, endpoint.consecutive_failures = False, 0
         say(f"{endpoint.url} answers again.")
-        self._hand_out()
+        self._serve_waiters()
 
-    async def _give_up(self) -> None:
+    async def _wait_for_any(self) -> None:
         """End the run unless an endpoint comes back in time."""
         until = time.monotonic() + self._wait_s
         say(f"No endpoint answers: waiting up to {self._wait_s:.0f} s (endpoint_wait_s) for one to come back.")
-        while all(endpoint.aside for endpoint in self.endpoints):
+        while all(endpoint.quarantined for endpoint in self.endpoints):
             try:
-                self._hopeless()
+                self._check()
             except ServerError as error:
                 return self.end(error)
             if time.monotonic() >= until:
@@ -266,7 +274,7 @@ class Pool:
                 return self.end(
                     ServerError(
                         f"{urls} did not answer for {self._wait_s:.0f} s (endpoint_wait_s). Is the server up? "
-                        "What was answered is kept: run the same command again."
+                        "All earlier answers are kept: run the same command again."
                     )
                 )
             await asyncio.sleep(POLL_S)

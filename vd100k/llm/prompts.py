@@ -1,4 +1,4 @@
-"""(image, task) -> messages, and what was answered -> row. Pure."""
+"""An image and a task -> chat messages; a reply -> a row. Pure functions."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ Halves = tuple[bytes, bytes]
 
 
 def text(task: Task, question: str | None = None) -> str:
-    """The task's prompt; ``question`` fills the template where the task answers questions.
+    """The task's prompt; ``question`` fills the template if the task answers questions.
 
     Raises:
-        DataError: a template that Jinja cannot read, or that names something else.
+        DataError: Jinja cannot parse the template, or it uses another variable.
     """
     if "{" not in task.prompt:
         return task.prompt
-    from jinja2 import TemplateError  # only now, as most prompts are no templates
+    from jinja2 import TemplateError  # slow to import, and most prompts are not templates
 
     try:
         return _template(task.prompt).render({} if question is None else {"question": question})
     except TemplateError as error:
-        raise DataError(f"task.prompt cannot be filled in: {error}. It may name {{{{ question }}}} only.") from error
+        raise DataError(f"task.prompt cannot be rendered: {error}. The only variable is {{{{ question }}}}.") from error
 
 
 @functools.cache
@@ -43,9 +43,9 @@ def _template(source: str) -> Template:
 
 
 def messages(task: Task, image_url: str, question: str | None = None) -> list[Message]:
-    """OpenAI chat messages: the system prompt if there is one, then image before text.
+    """OpenAI chat messages: the system prompt if there is one, then the image before the text.
 
-    Image first, so that servers with a prefix cache reuse it for every prompt about the image.
+    The image comes first so that servers with a prefix cache reuse it for every prompt about the image.
     """
     user: Message = {
         "role": "user",
@@ -58,23 +58,23 @@ def messages(task: Task, image_url: str, question: str | None = None) -> list[Me
 
 
 def body(task: Task, model: str, question: str | None = None) -> Halves:
-    """The JSON of a chat request in two halves; ``data:`` URLs need no escaping, the image's goes between them.
+    """The JSON of a chat request in two halves, with the ``data:`` URL of the image to be put between them.
 
-    An image is encoded once and asked about without its megabytes going through a JSON encoder.
+    Such a URL needs no escaping, so the megabytes of an image never pass through a JSON encoder.
     """
     mark = uuid.uuid4().hex
     request = {"model": model, "messages": messages(task, mark, question), **task.sampling}
     if task.json_schema is not None:
-        described = {"name": task.name, "schema": task.json_schema, "strict": True}
-        request["response_format"] = {"type": "json_schema", "json_schema": described}
+        schema = {"name": task.name, "schema": task.json_schema, "strict": True}
+        request["response_format"] = {"type": "json_schema", "json_schema": schema}
     before, _, after = orjson.dumps(request).partition(mark.encode())
     return before, after
 
 
 def row(task: Task, model: str, id: str, image: str, question: str | None, read: Message, **facts: Any) -> Message:
-    """A row of generated data: what was ``read`` from the reply, beside what it answers.
+    """A row of generated data; ``read`` are the fields parsed from the reply.
 
-    Its ``question`` is the one answered, the task's short one, or the prompt, in that order.
+    Its ``question`` is the question that was answered, else the task's short question, else the prompt.
     """
     asked = question or task.question or text(task, question)
     return {"id": id, "image": image, "question": asked, **read, "model": model, **facts}

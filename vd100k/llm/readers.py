@@ -1,4 +1,4 @@
-"""A model's reply -> the fields of a row, repaired where that loses nothing. Pure."""
+"""A model's reply -> the fields of a row, repaired where nothing is lost by it. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 LETTERS = "ABCD"
-# B, b., (B), choiceB, option B: …, and with words before it "The answer is B" and 答案：B.
+# B, b., (B), choiceB, option B: …, and after other words: "The answer is B", 答案：B.
 LETTER = re.compile(
     r"^\W*(?:choice|option|选项|the answer is|answer|答案)?\W*([A-D])(?=\s*$|[.):：、，。])", re.IGNORECASE
 )
-# What chat models put before a question although only the question was wanted.
+# A label that chat models put before a question although the prompt asks for the question alone.
 PREFACE = re.compile(r"^\s*(?:\*\*)?(?:question|问题)(?:\*\*)?\s*[:：]\s*(?:\*\*)?", re.IGNORECASE)
 QUOTES = ('""', "''", "“”", "‘’", "「」")
 
 
-class Unread(ValueError):
+class ParseError(ValueError):
     """The reply is not what the task asked for; the message says why."""
 
 
 class Choice(BaseModel):
-    """A question with four different options and the right letter."""
+    """A question with four different options and the letter of the correct one."""
 
     model_config = ConfigDict(str_strip_whitespace=True, coerce_numbers_to_str=True, defer_build=True)
 
@@ -53,73 +53,73 @@ class Choice(BaseModel):
         return self
 
 
-def read(reader: str, reply: str, whole: bool = True, schema: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The row's fields in a reply, as the task's ``reader`` finds them; its JSON must fit the ``schema``.
+def read(reader: str, reply: str, complete: bool = True, schema: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The row's fields, parsed from a reply by the task's ``reader``; JSON is validated against ``schema``.
 
-    A reply that is not ``whole`` (cut off at max_tokens) is never repaired: closing its brackets
-    would pass off half of it as all.
+    A reply that is not ``complete`` (cut off at max_tokens) is never repaired, because closing its
+    brackets would make half an answer look complete.
 
     Raises:
-        Unread: it is not what was asked for.
+        ParseError: the reply is not what was asked for.
     """
-    fields = READERS[reader](reply, whole)
+    fields = READERS[reader](reply, complete)
     if schema is not None:
-        _refuse_unless_it_fits(fields["answer"], schema)
+        _validate(fields["answer"], schema)
     return fields
 
 
-def _refuse_unless_it_fits(answer: str, schema: dict[str, Any]) -> None:
-    import jsonschema  # only now: it takes a while, and most tasks have no schema
+def _validate(answer: str, schema: dict[str, Any]) -> None:
+    import jsonschema  # slow to import, and most tasks have no schema
 
     fault = jsonschema.exceptions.best_match(
         jsonschema.validators.validator_for(schema)(schema).iter_errors(json.loads(answer))
     )
     if fault:
-        raise Unread(f"{fault.json_path}: {fault.message[:200]}")
+        raise ParseError(f"{fault.json_path}: {fault.message[:200]}")
 
 
-def _text(reply: str, whole: bool) -> dict[str, Any]:
+def _text(reply: str, complete: bool) -> dict[str, Any]:
     return {"answer": reply}
 
 
-def _question(reply: str, whole: bool) -> dict[str, Any]:
+def _question(reply: str, complete: bool) -> dict[str, Any]:
     question = PREFACE.sub("", reply).strip().strip("*").strip()
     if len(question) > 1 and question[0] + question[-1] in QUOTES:
         question = question[1:-1].strip()
-    if not whole:
-        raise Unread("cut off at max_tokens")
+    if not complete:
+        raise ParseError("cut off at max_tokens")
     if not question:
-        raise Unread("no question in it")
+        raise ParseError("it contains no question")
     return {"question": question, "answer": ""}
 
 
-def _json(reply: str, whole: bool) -> dict[str, Any]:
-    """The reply itself where it is JSON, otherwise what could be made of it."""
+def _json(reply: str, complete: bool) -> dict[str, Any]:
+    """The reply itself if it is JSON, else the JSON that it could be repaired to."""
     try:
         json.loads(reply)
     except (ValueError, RecursionError):
-        return {"answer": json.dumps(_structure(reply, whole), ensure_ascii=False)}
+        return {"answer": json.dumps(_structure(reply, complete), ensure_ascii=False)}
     return {"answer": reply}
 
 
-def _choice(reply: str, whole: bool) -> dict[str, Any]:
-    found = _structure(reply, whole)
+def _choice(reply: str, complete: bool) -> dict[str, Any]:
+    found = _structure(reply, complete)
     try:
         return Choice.model_validate(found[0] if isinstance(found, list) else found).model_dump()
     except ValidationError as error:
         fault = error.errors()[0]
-        raise Unread(f"{'.'.join(map(str, fault['loc'])) or 'choice'}: {fault['msg']}") from error
+        raise ParseError(f"{'.'.join(map(str, fault['loc'])) or 'choice'}: {fault['msg']}") from error
 
 
-def _structure(reply: str, whole: bool) -> dict[str, Any] | list[Any]:
-    import json_repair  # only now, as most tasks read text
+def _structure(reply: str, complete: bool) -> dict[str, Any] | list[Any]:
+    import json_repair  # slow to import, and most tasks read text
 
     try:
-        found = json_repair.loads(reply) if whole else json.loads(reply)
+        found = json_repair.loads(reply) if complete else json.loads(reply)
     except (ValueError, RecursionError) as error:
-        raise Unread(f"not JSON{'' if whole else ', and cut off at max_tokens'}: {error}") from error
+        raise ParseError(f"not JSON{'' if complete else ', and cut off at max_tokens'}: {error}") from error
     if not isinstance(found, dict | list) or not found:
-        raise Unread("no JSON in it")
+        raise ParseError("it contains no JSON")
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from vd100k.config.run import Run
 from vd100k.console import say
-from vd100k.runs import wandb_session as wandb_runs
+from vd100k.runs import wandb_session
 from vd100k.runs.summary import Summary
 
 EVERY_S = 10.0  # between two looks at figures that change by themselves
@@ -81,9 +81,9 @@ class Tracker:
         with self._harmless():
             if session := self._begun():
                 session.summary.update(summary.figures() | {"status": summary.status})
-                wandb_runs.link(session, self._run, summary.inputs, summary.outputs)
+                wandb_session.link(session, self._run, summary.inputs, summary.outputs)
         if self._session is not None:
-            wandb_runs.finish(self._session, 0 if summary.status == "ok" else 1)
+            wandb_session.finish(self._session, 0 if summary.status == "ok" else 1)
             self._session = None
 
     def _begun(self) -> Any:
@@ -95,7 +95,7 @@ class Tracker:
                 return None
             known = self._id_file and self._id_file.exists()
             named = self._id_file.read_text(encoding="utf-8") if self._id_file and known else None
-            self._session = wandb_runs.begin(self._run, self._folder, named)
+            self._session = wandb_session.begin(self._run, self._folder, named)
             if self._id_file:
                 self._id_file.write_text(self._session.id, encoding="utf-8")
         return self._session if self._on else None
@@ -107,7 +107,7 @@ class Tracker:
             yield
         except Exception as error:
             if self._on:
-                say(f"W&B stopped working, the run goes on without it: {wandb_runs.first_line(error)}")
+                say(f"W&B stopped working, the run goes on without it: {wandb_session.first_line(error)}")
             self._on = False
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gc
 import importlib
 import time
 from pathlib import Path
@@ -51,10 +50,7 @@ def execute(run: Run, folder: Path, command: list[str], summary: Summary | None 
     tracker = Tracker(run, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        stage = module(run.stage.name)
-        gc.freeze()  # what is there now stays
-        gc.enable()
-        stage.run(run, run.stage, folder, summary, tracker)
+        module(run.stage.name).run(run, run.stage, folder, summary, tracker)
         summary.status = "ok"
     except KeyboardInterrupt:
         summary.status = "interrupted"
@@ -87,5 +83,5 @@ def _report(folder: Path, stage: str) -> None:
 
 def _system(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
-    remedy = "Make room" if error.errno == errno.ENOSPC else "Put that right"
-    return f"{where}{error.strerror or error}. {remedy} and run the same command again: what was made is kept."
+    remedy = "Make room" if error.errno == errno.ENOSPC else "Fix that"
+    return f"{where}{error.strerror or error}. {remedy} and run the same command again: all results so far are kept."

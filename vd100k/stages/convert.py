@@ -18,10 +18,10 @@ from vd100k.conversion import formats, joins, products
 from vd100k.conversion import run as conversion
 from vd100k.conversion.run import Job, Outcome
 from vd100k.conversion.sources import Source
-from vd100k.conversion.token_lengths import Lengths
-from vd100k.conversion.writers import Lines, Parquet, Writer
+from vd100k.conversion.token_lengths import TokenLengths
+from vd100k.conversion.writers import JsonWriter, ParquetWriter, Writer
 from vd100k.errors import DataError
-from vd100k.generation.ledger import write_json
+from vd100k.io.atomic import write_json
 from vd100k.runs.summary import Summary, file_facts
 from vd100k.runs.tracker import Tracker
 
@@ -39,7 +39,7 @@ def plan(run: Run, stage: Convert) -> list[str]:
 
 def run(run: Run, stage: Convert, folder: Path, summary: Summary, tracker: Tracker) -> None:
     system = run.task.system_prompt or run.system
-    lengths = Lengths(run.model.path, system, run.model.min_pixels, run.model.max_pixels, stage.max_length)
+    lengths = TokenLengths(run.model.path, system, run.model.min_pixels, run.model.max_pixels, stage.max_length)
     (_products if stage.products else _rows)(run, stage, lengths, summary)
     if lengths.uncounted:
         say(
@@ -48,7 +48,7 @@ def run(run: Run, stage: Convert, folder: Path, summary: Summary, tracker: Track
         )
 
 
-def _rows(run: Run, stage: Convert, lengths: Lengths, summary: Summary) -> None:
+def _rows(run: Run, stage: Convert, lengths: TokenLengths, summary: Summary) -> None:
     """The run's own rows in the run's own format."""
     asked = run.task.question or ("" if run.task.questions else run.task.prompt)
     source = Source(stage.source, stage.columns, asked, stage.folder / "images")
@@ -72,7 +72,7 @@ def _rows(run: Run, stage: Convert, lengths: Lengths, summary: Summary) -> None:
     summary.outputs = outcome.files
 
 
-def _products(run: Run, stage: Convert, lengths: Lengths, summary: Summary) -> None:
+def _products(run: Run, stage: Convert, lengths: TokenLengths, summary: Summary) -> None:
     """Every product whose answer sets are there; of the others, what makes those."""
     stage.folder.mkdir(parents=True, exist_ok=True)
     made = products.make(run, stage, lengths)
@@ -103,10 +103,10 @@ def _writers(run: Run, stage: Convert) -> dict[str, Callable[[], Writer]]:
     """What makes the writer of each side, in the run's format."""
     name = run.format.name
     if name == "parquet":
-        make = partial(Parquet, stage.folder / "data", stage.rejected is not None, run.task.reader == "choice")
+        make = partial(ParquetWriter, stage.folder / "data", stage.rejected is not None, run.task.reader == "choice")
         return {side: partial(make, side) for side in SIDES}
     suffix = SUFFIXES[name]
-    make_lines = partial(Lines, array=suffix == ".json")
+    make_lines = partial(JsonWriter, array=suffix == ".json")
     return {side: partial(make_lines, stage.folder / f"{side}{suffix}", optional=side == "test") for side in SIDES}
 
 

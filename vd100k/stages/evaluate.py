@@ -1,10 +1,10 @@
-"""The base and the tuned model, or one of them, asked about labelled images, side by side."""
+"""Ask the base model and the fine-tuned model about labelled images, and compare their answers."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,120 +15,112 @@ from vd100k.config.run import Run
 from vd100k.config.stages import Evaluate
 from vd100k.console import say, show
 from vd100k.engines import commands
-from vd100k.errors import DataError
-from vd100k.evaluation.metrics import Score, judge, mean
-from vd100k.generation import run as asking
-from vd100k.generation.ledger import read, write_lines
-from vd100k.generation.progress import Counts
-from vd100k.images.find import Selection, find
-from vd100k.io import jsonl as lines
-from vd100k.runs import charts as figures
+from vd100k.evaluation.labels import read_labels
+from vd100k.evaluation.metrics import Score, mean, score
+from vd100k.evaluation.sides import sides
+from vd100k.generation.progress import Progress
+from vd100k.generation.run import ask_all
+from vd100k.generation.work_items import unit_name
+from vd100k.images.find import find_images
+from vd100k.io import jsonl
+from vd100k.runs import charts
 from vd100k.runs.summary import Summary, file_facts, folder_facts
 from vd100k.runs.tracker import Tracker
 
-NAMES = {"exact_match": "exact match", "valid_json": "valid JSON", "field_accuracy": "fields right"}
-TABLED = 100  # images in the table for W&B
-SHOWN = 8  # images in the picture of the comparison
+TITLES = {"exact_match": "exact match", "valid_json": "valid JSON", "field_accuracy": "correct fields"}
+TABLE_ROWS = 100  # images in the table for W&B
+CHART_IMAGES = 8  # images in the picture of the comparison
 
-Answers = dict[str, str]  # by image id
+
+@dataclass(frozen=True)
+class Comparison:
+    """Labelled images with the answer of each side and its score; all keyed by image id."""
+
+    images: dict[str, str]  # paths
+    labels: dict[str, Any]
+    answers: dict[str, dict[str, str]]  # by side
+    scores: dict[str, dict[str, Score]]  # by side
 
 
 def plan(run: Run, stage: Evaluate) -> list[str]:
-    planned = []
-    for name, part in run.parts.items():
+    """The server commands and the files of each side, and the labels."""
+    lines = []
+    for name, part in sides(run, stage).items():
         if part.hardware.urls is None:
-            planned += [f"{name}: unless it runs already, for the duration:", *map(str, commands.replicas(part))]
-        planned.append(f"{name}: ask {part.served_name} about {part.images}, append rows to {part.paths.rows}")
-    return [*planned, f"compare with {stage.labels}"]
+            lines += [f"{name}: unless it is running already, start for the duration:"]
+            lines += map(str, commands.replicas(part))
+        lines.append(f"{name}: ask {part.served_name} about {part.images}, append rows to {part.paths.rows}")
+    return [*lines, f"compare with {stage.labels}"]
 
 
 def run(run: Run, stage: Evaluate, folder: Path, summary: Summary, tracker: Tracker) -> None:
-    labels = _labels(run, stage)
-    answers: dict[str, Answers] = {}
-    for name, part in run.parts.items():
-        counts = Counts()
-        try:
-            asking.ask_all(part, folder / name, counts, only=labels)
-        finally:
-            for key in ("images", "requests", "reused", "failed"):
-                summary.counts[key] = summary.counts.get(key, 0) + getattr(counts, key)
-        answers[name] = {row["id"]: row["answer"] for row in read(part.paths.rows)}
-    scores = {name: {id: judge(said.get(id), label) for id, label in labels.items()} for name, said in answers.items()}
-    summary.metrics = {name: mean(list(judged.values()))._asdict() for name, judged in scores.items()}
-    images = {picture.id: picture.path for picture in find(str(stage.images), image_folder=run.image_folder)}
-    compared = stage.folder / f"{run.full_name}.compared.jsonl"
-    write_lines(
-        compared,
-        [
-            {"id": id, "image": images[id], "label": label, **{n: said.get(id) for n, said in answers.items()}}
-            for id, label in labels.items()
-        ],
-    )
-    picture = _draw(run, stage, images, answers, scores)
-    _show(summary.metrics, len(labels))
-    say(f"answer by answer: {compared}, some of them drawn: {picture}")
+    assert stage.images is not None
     assert stage.labels is not None
+    labels = read_labels(run, stage.labels, stage.images)
+    answers = _ask(run, stage, folder, labels, summary)
+    scores = {
+        name: {id: score(given.get(id), label) for id, label in labels.items()} for name, given in answers.items()
+    }
+    images = {image.id: image.path for image in find_images(stage.images, image_folder=run.image_folder)}
+    compared = Comparison(images, labels, answers, scores)
+    rows, chart = stage.folder / f"{run.full_name}.compared.jsonl", stage.folder / f"{run.full_name}.compared.png"
+    jsonl.write(rows, _rows(compared))
+    charts.comparison(_chart_rows(compared), f"{run.model.name} on held-out images", chart)
+    summary.metrics = {name: mean(list(given.values()))._asdict() for name, given in scores.items()}
+    _show(summary.metrics, len(labels))
+    say(f"every answer: {rows}, some of them with images: {chart}")
     summary.inputs = [
         file_facts(stage.labels, len(labels)),
         *(folder_facts(run.paths.merged) if "after" in answers else []),
     ]
-    summary.outputs = [file_facts(compared, len(labels)), file_facts(picture)]
-    tracker.table("answers", ["id", "image", "label", *answers], _worst_first(images, labels, answers, scores))
+    summary.outputs = [file_facts(rows, len(labels)), file_facts(chart)]
+    tracker.table("answers", ["id", "image", "label", *answers], _worst_first(compared))
 
 
-def _worst_first(
-    images: dict[str, str], labels: dict[str, Any], answers: dict[str, Answers], scores: dict[str, dict[str, Score]]
-) -> Iterator[list[Any]]:
-    """The rows of a table: image, label and answers, those first that the tuned model got wrong."""
-    last = list(scores)[-1]
-    for id in sorted(labels, key=lambda id: scores[last][id].field_accuracy)[:TABLED]:
-        label = labels[id] if isinstance(labels[id], str) else json.dumps(labels[id], ensure_ascii=False)
-        yield [id, Path(images[id]), label, *(said.get(id) for said in answers.values())]
+def _ask(
+    run: Run, stage: Evaluate, folder: Path, labels: dict[str, Any], summary: Summary
+) -> dict[str, dict[str, str]]:
+    """The answers of each side by image id; the requests are counted in the summary."""
+    answers = {}
+    for name, part in sides(run, stage).items():
+        progress = Progress(unit_name(part))
+        try:
+            ask_all(part, stage.ask, folder / name, progress, only=labels)
+        finally:
+            for key in ("images", "requests", "reused", "failed"):
+                summary.counts[key] = summary.counts.get(key, 0) + progress.counts()[key]
+        answers[name] = {row["id"]: row["answer"] for row in jsonl.read_rows(part.paths.rows)}
+    return answers
 
 
-def _labels(run: Run, stage: Evaluate) -> dict[str, Any]:
-    """What is right, by image id; with ``limit``, for the first images alone."""
-    assert stage.labels is not None
-    assert stage.images is not None
-    asked = {picture.id for picture in find(stage.images, Selection(run.limit), run.image_folder)}
-    labels: dict[str, Any] = {}
-    for _, row in lines.read(stage.labels):
-        if isinstance(row, lines.Fault):
-            say(f"{stage.labels}: a line is passed over: {row.detail}")
-            continue
-        # Roboflow's names for them: image and suffix.
-        id, label = row.get("id", row.get("image")), row.get("answer", row.get("suffix"))
-        if isinstance(id, str) and id in asked and label is not None:
-            labels[id] = _structured(label, run.task.reader)
-    if not labels:
-        raise DataError(
-            f"{stage.labels}: no label for any image of {stage.images}. "
-            'One {"id": image, "answer": what is right} a line is expected.'
+def _rows(compared: Comparison) -> Iterator[jsonl.Row]:
+    for id, label in compared.labels.items():
+        given = {name: answers.get(id) for name, answers in compared.answers.items()}
+        yield {"id": id, "image": compared.images[id], "label": label, **given}
+
+
+def _worst_first(compared: Comparison) -> Iterator[list[Any]]:
+    """The rows of a table: image, label and answers; the worst answers of the last side first."""
+    last = list(compared.scores.values())[-1]
+    for id in sorted(compared.labels, key=lambda id: last[id].field_accuracy)[:TABLE_ROWS]:
+        label = compared.labels[id]
+        text = label if isinstance(label, str) else json.dumps(label, ensure_ascii=False)
+        yield [id, Path(compared.images[id]), text, *(answers.get(id) for answers in compared.answers.values())]
+
+
+def _chart_rows(compared: Comparison) -> list[charts.Compared]:
+    """The first labelled images that have an answer."""
+    answered = {id for answers in compared.answers.values() for id in answers} & compared.labels.keys()
+    return [
+        charts.Compared(
+            Path(compared.images[id]),
+            {
+                name: (answers.get(id), bool(compared.scores[name][id].exact_match))
+                for name, answers in compared.answers.items()
+            },
         )
-    return labels
-
-
-def _structured(label: Any, reader: str) -> Any:
-    """A label as JSON where the task answers in JSON and the label was kept as text."""
-    if reader == "json" and isinstance(label, str):
-        with contextlib.suppress(ValueError, RecursionError):
-            return json.loads(label)
-    return label
-
-
-def _draw(
-    run: Run, stage: Evaluate, images: dict[str, str], answers: dict[str, Answers], scores: dict[str, dict[str, Score]]
-) -> Path:
-    """The first images with their answers before and after, as PNG."""
-    path = stage.folder / f"{run.full_name}.compared.png"
-    answered = {id for said in answers.values() for id in said}
-    labelled = answered & next(iter(scores.values())).keys()
-    rows = [
-        figures.Compared(Path(images[id]), {n: (answers[n].get(id), bool(scores[n][id].exact_match)) for n in scores})
-        for id in islice((id for id in images if id in labelled), SHOWN)
+        for id in islice((id for id in compared.images if id in answered), CHART_IMAGES)
     ]
-    figures.comparison(rows, f"{run.model.name} on held-out images", path)
-    return path
 
 
 def _show(metrics: dict[str, dict[str, float]], images: int) -> None:
@@ -136,6 +128,6 @@ def _show(metrics: dict[str, dict[str, float]], images: int) -> None:
     table.add_column("")
     for name in metrics:
         table.add_column(name, justify="right")
-    for key, title in NAMES.items():
+    for key, title in TITLES.items():
         table.add_row(title, *(f"{100 * figures[key]:.1f} %" for figures in metrics.values()))
     show(table)

@@ -13,8 +13,8 @@ from vd100k.engines import commands
 from vd100k.engines import model_folder as weights
 from vd100k.engines.process import Child
 from vd100k.errors import DataError, TrainingError
-from vd100k.generation.ledger import write_json
 from vd100k.io import fingerprint
+from vd100k.io.atomic import write_json
 from vd100k.runs.summary import Summary, folder_facts
 from vd100k.runs.tracker import Tracker
 

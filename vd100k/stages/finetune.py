@@ -9,14 +9,13 @@ from typing import Any
 
 from vd100k.config.run import Run
 from vd100k.config.stages import Finetune
-from vd100k.console import in_terminal, progress, say
-from vd100k.engines import commands
+from vd100k.console import in_terminal, progress_bar, say
+from vd100k.engines import commands, swift_log
 from vd100k.engines import model_folder as weights
-from vd100k.engines import swift_log as training
 from vd100k.engines.process import Child
 from vd100k.errors import DataError, TrainingError
-from vd100k.generation.ledger import read
-from vd100k.io import fingerprint
+from vd100k.io import atomic, fingerprint
+from vd100k.io.jsonl import read_rows
 from vd100k.runs import charts as figures
 from vd100k.runs.summary import Summary, file_facts, folder_facts
 from vd100k.runs.tracker import Tracker
@@ -45,15 +44,15 @@ def run(run: Run, stage: Finetune, folder: Path, summary: Summary, tracker: Trac
     checkpoints = stage.folder / f"checkpoints-{_fingerprint(run, stage, files)[:8]}"
     done = checkpoints / "done"
     tracker.resume(checkpoints / "wandb-run")
-    if done.exists() and training.last_checkpoint(checkpoints):
+    if done.exists() and swift_log.last_checkpoint(checkpoints):
         tracker.leave_out()
         say(f"reusing the adapter trained on the same data with the same options: {run.paths.adapter}")
     else:
         _train(stage, checkpoints, folder, tracker)
         done.touch()
-    _link(run.paths.adapter, training.last_checkpoint(checkpoints))
-    log_lines = training.log_lines(checkpoints)
-    found = {name: training.curve(log_lines, figure) for name, figure in CURVES[stage.method].items()}
+    _link(run.paths.adapter, swift_log.last_checkpoint(checkpoints))
+    log_lines = swift_log.log_rows(checkpoints)
+    found = {name: swift_log.curve(log_lines, figure) for name, figure in CURVES[stage.method].items()}
     curves = {name: curve for name, curve in found.items() if curve}
     points = curves.get("loss")
     if points:
@@ -67,20 +66,20 @@ def run(run: Run, stage: Finetune, folder: Path, summary: Summary, tracker: Trac
 
 def _train(stage: Finetune, checkpoints: Path, folder: Path, tracker: Tracker) -> None:
     """Run swift to its end, its log lines shown and logged as they come."""
-    resume_from = training.last_checkpoint(checkpoints)
+    resume_from = swift_log.last_checkpoint(checkpoints)
     if resume_from:
         say(f"going on from {resume_from}")
     command = commands.train(stage, checkpoints, resume_from)
-    seen = len(training.log_lines(checkpoints))
-    with Child(command, folder / f"swift-{stage.method}.log") as child, progress() as bar:
+    seen = len(swift_log.log_rows(checkpoints))
+    with Child(command, folder / f"swift-{stage.method}.log") as child, progress_bar() as bar:
         task = bar.add_task(f"swift {stage.method}", total=None, note="loading")
         ended = False
         while not ended:
             ended = child.exit_code() is not None  # before the log is read: what it wrote last counts
-            for line in training.log_lines(checkpoints, skip=seen):
+            for line in swift_log.log_rows(checkpoints, skip=seen):
                 seen += 1
-                where = training.position(line)
-                tracker.log(training.figures(line), step=where[0] if where else None)
+                where = swift_log.position(line)
+                tracker.log(swift_log.metrics(line), step=where[0] if where else None)
                 if where and "loss" in line:
                     shown = {name: line[figure] for name, figure in CURVES[stage.method].items() if figure in line}
                     note = " ".join(f"{name} {value:.4f}" for name, value in shown.items())
@@ -118,7 +117,9 @@ def _as_list(value: Any) -> list[Any]:
 
 def _fingerprint(run: Run, stage: Finetune, files: list[Path]) -> str:
     """What decides the adapter: data with its images, base, options."""
-    images = {image: None for file in files if file.suffix == ".jsonl" for row in read(file) for image in _images(row)}
+    images = {
+        image: None for file in files if file.suffix == ".jsonl" for row in read_rows(file) for image in _images(row)
+    }
     data = [fingerprint.of_file(file) for file in files] + [fingerprint.of_stat(Path(image)) for image in images]
     return fingerprint.of([stage.method, stage.args, stage.env, data, fingerprint.of_model(run.model.path)])
 
@@ -131,8 +132,4 @@ def _link(link: Path, target: Path | None) -> None:
     """Point ``link`` to ``target`` in one step."""
     if target is None:
         raise TrainingError(f"swift ended well but left no checkpoint for {link}.")
-    link.parent.mkdir(parents=True, exist_ok=True)
-    fresh = link.with_name(f".{link.name}")
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(os.path.relpath(target, link.parent), target_is_directory=True)
-    fresh.replace(link)
+    atomic.link(link, Path(os.path.relpath(target, link.parent)))

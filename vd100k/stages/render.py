@@ -16,7 +16,9 @@ from vd100k.config.run import Run
 from vd100k.config.stages import Render
 from vd100k.console import say
 from vd100k.errors import DataError
-from vd100k.generation.ledger import Row, write_json, write_lines
+from vd100k.io import jsonl
+from vd100k.io.atomic import write_json
+from vd100k.io.jsonl import Row
 from vd100k.runs.summary import Summary, file_facts
 from vd100k.runs.tracker import Tracker
 
@@ -54,7 +56,7 @@ def run(run: Run, stage: Render, folder: Path, summary: Summary, tracker: Tracke
             shutil.rmtree(stage.folder / place, ignore_errors=True)
             (stage.folder / place).mkdir()
             rows = _draw(draw, counts[name], 2 * stage.seed + k, stage.folder / place)
-            write_lines(stage.folder / labels, rows if stage.what == "scenes" else list(map(_roboflow, rows)))
+            jsonl.write(stage.folder / labels, rows if stage.what == "scenes" else list(map(_roboflow, rows)))
         write_json(stage.folder / MARK, wanted)
         say(f"drew {stage.train} pictures to train on and {stage.heldout} held out: {stage.folder}")
     summary.counts = counts

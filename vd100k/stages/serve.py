@@ -19,6 +19,7 @@ from vd100k.engines.process import tail
 from vd100k.engines.serving import adapter_check as effect
 from vd100k.engines.serving import registry
 from vd100k.engines.serving.fleet import ENDS, start
+from vd100k.engines.serving.nginx import nginx_files
 from vd100k.errors import ServerError
 from vd100k.runs.summary import Summary
 from vd100k.runs.tracker import Tracker
@@ -37,7 +38,7 @@ def plan(run: Run, stage: Serve) -> list[str]:
     for name, text in engine.files.items():
         lines += ["", f"# {name}", *text.splitlines()]
     if run.hardware.balanced and not engine.steps:
-        for name, text in commands.nginx_files(run.hardware, Path("RUN_FOLDER")).items():
+        for name, text in nginx_files(run.hardware, Path("RUN_FOLDER")).items():
             lines += ["", f"# {name}", *text.splitlines()]
     return lines
 

@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from vd100k.config.stages import Rules
-from vd100k.conversion.filters import Gate, Unfit, normal
-from vd100k.conversion.token_lengths import Lengths, visual_tokens
+from vd100k.conversion.filters import RejectedRow, RowFilter, normalize
+from vd100k.conversion.token_lengths import TokenLengths, visual_tokens
 
 ALL = Rules(**dict.fromkeys(Rules.model_fields, True))
 
 
 def fault(answer: str, question: str = "What is it?", prompt: str = "Describe the picture in detail.") -> str | None:
-    gate = Gate(ALL, "text", prompt, Lengths(None, "", 3136, 1_000_000, 2048))
+    row_filter = RowFilter(ALL, "text", prompt, TokenLengths(None, "", 3136, 1_000_000, 2048))
     try:
-        gate.fits({"question": question, "answer": answer}, (100, 100))
-    except Unfit as error:
+        row_filter.check({"question": question, "answer": answer}, (100, 100))
+    except RejectedRow as error:
         return error.reason
     return None
 
@@ -59,8 +59,8 @@ def test_no_text_breaks_the_rules_themselves(text: str) -> None:
 
 
 def test_what_makes_no_difference_to_a_question() -> None:
-    assert normal("What  IS it?") == normal("what is it") == normal("Ｗhat is it？")
-    assert normal("What is it?") != normal("What was it?")
+    assert normalize("What  IS it?") == normalize("what is it") == normalize("Ｗhat is it？")
+    assert normalize("What is it?") != normalize("What was it?")
 
 
 @given(st.integers(28, 3000), st.integers(28, 3000), st.integers(3136, 2_000_000))
@@ -72,7 +72,7 @@ def test_visual_tokens_are_qwens(width: int, height: int, max_pixels: int) -> No
 
 
 def test_a_row_is_counted_only_when_its_size_leaves_it_open(tmp_path: Path) -> None:
-    lengths = Lengths(str(tmp_path), "", 3136, 100_352, 2048)
+    lengths = TokenLengths(str(tmp_path), "", 3136, 100_352, 2048)
     assert lengths.excess("q" * 100, "a" * 100, None) is None
     assert lengths.uncounted == 0
     assert lengths.excess("q", "字" * 2000, None) is None

@@ -16,7 +16,8 @@ from tests.conftest import draw_pictures
 from vd100k import stages
 from vd100k.config.run import Run
 from vd100k.errors import DataError
-from vd100k.generation.ledger import read, write_lines
+from vd100k.io import jsonl
+from vd100k.io.jsonl import read_rows
 
 Row = dict[str, Any]
 Write = Callable[..., Path]
@@ -34,7 +35,7 @@ def generated(tmp_path: Path) -> Write:
             {"id": p.name, "image": str(p), "question": "q", "answer": f"a{k}", "model": name, "finish_reason": "stop"}
             for k, p in enumerate(sorted(folder.glob("*.png")))
         ]
-        write_lines(path, [change(k, row) for k, row in enumerate(made)])
+        jsonl.write(path, [change(k, row) for k, row in enumerate(made)])
         return path
 
     return write
@@ -54,14 +55,14 @@ def convert(parsed: Callable[..., Run], tmp_path: Path, *overrides: str) -> Any:
 
 
 def rejected(folder: Path) -> dict[str, str]:
-    return {row["id"]: row["reason"] for row in read(folder / "rejected.jsonl")}
+    return {row["id"]: row["reason"] for row in read_rows(folder / "rejected.jsonl")}
 
 
 def test_a_split_is_by_image_and_loses_none(parsed: Callable[..., Run], tmp_path: Path, generated: Write) -> None:
     path = generated()
-    write_lines(path, [row | {"question": f"q{k}"} for row in read(path) for k in range(3)])
+    jsonl.write(path, [row | {"question": f"q{k}"} for row in read_rows(path) for k in range(3)])
     summary, folder = convert(parsed, tmp_path, "stage.split_dataset_ratio=0.3")
-    sides = {side: [line["images"][0] for line in read(folder / f"{side}.jsonl")] for side in ("train", "val")}
+    sides = {side: [line["images"][0] for line in read_rows(folder / f"{side}.jsonl")] for side in ("train", "val")}
     assert len(sides["train"]) + len(sides["val"]) == 120
     assert not set(sides["train"]) & set(sides["val"])
     assert sides["val"]
@@ -103,7 +104,7 @@ def test_bad_rows_are_kept_aside_with_reasons(parsed: Callable[..., Run], tmp_pa
     summary, folder = convert(parsed, tmp_path, pictures, tokenizer)
     assert list(rejected(folder).values()) == list(FAULTS)
     assert summary.metrics["rejected"] == dict.fromkeys(FAULTS, 1)
-    kept = next(read(folder / "rejected.jsonl"))
+    kept = next(read_rows(folder / "rejected.jsonl"))
     assert kept["line"] == 1
     assert kept["row"]["image"] == "odd/text.jpg"
     assert "not an image" in kept["detail"]
@@ -128,12 +129,12 @@ def test_repeated_rows_are_found_wherever_they_stand(
     parsed: Callable[..., Run], tmp_path: Path, generated: Write
 ) -> None:
     path = generated()
-    rows = list(read(path))
+    rows = list(read_rows(path))
     near = [rows[5] | {"question": " Ｑ？"}]
-    write_lines(path, [*rows, rows[0], *near, rows[0] | {"id": "copy.png", "image_sha256": "x"}, rows[0]])
+    jsonl.write(path, [*rows, rows[0], *near, rows[0] | {"id": "copy.png", "image_sha256": "x"}, rows[0]])
     summary, folder = convert(parsed, tmp_path, "stage.split_dataset_ratio=0")
     assert summary.metrics["rejected"] == {"duplicate": 2, "near_duplicate": 1}
-    assert [row["line"] for row in read(folder / "rejected.jsonl")] == [41, 42, 44]
+    assert [row["line"] for row in read_rows(folder / "rejected.jsonl")] == [41, 42, 44]
     summary, _ = convert(parsed, tmp_path, "stage.rules.near_duplicate=false")
     assert summary.metrics["rejected"] == {"duplicate": 2}
     summary, _ = convert(parsed, tmp_path, "stage.rules.near_duplicate=false", "stage.rules.duplicate=false")
@@ -149,7 +150,7 @@ def test_torn_and_foreign_lines_are_told_by_number(
     lines[3:3] = [b"\n", b'{"id": "a", "answer": "\xff"}\n', b"[1, 2]\n", outside + b"\n", b'{"question": 1}\n']
     path.write_bytes(b"\xef\xbb\xbf" + b"".join(lines) + b'{"id": "torn')
     summary, folder = convert(parsed, tmp_path)
-    kept = [(row["line"], row["reason"]) for row in read(folder / "rejected.jsonl")]
+    kept = [(row["line"], row["reason"]) for row in read_rows(folder / "rejected.jsonl")]
     assert kept == [(5, "bad_line"), (6, "bad_line"), (7, "image_outside"), (8, "incomplete"), (46, "bad_line")]
     assert summary.counts["rows"] == 45
     assert summary.counts["train"] + summary.counts["val"] == 40
@@ -172,11 +173,11 @@ def test_nothing_to_train_on_is_an_error(parsed: Callable[..., Run], tmp_path: P
 def test_pairs_are_joined_by_image_and_question(parsed: Callable[..., Run], tmp_path: Path, generated: Write) -> None:
     generated()
     other = generated(lambda k, row: row | {"answer": {0: "a0", 1: ""}.get(k, f"worse {k}")}, name="w")
-    rows = list(read(other))
-    write_lines(other, list(reversed(rows[:-1])))  # in another order, and one is not there
+    rows = list(read_rows(other))
+    jsonl.write(other, list(reversed(rows[:-1])))  # in another order, and one is not there
     summary, folder = convert(parsed, tmp_path, "rejected=w", "stage.split_dataset_ratio=0")
     assert summary.metrics["rejected"] == {"equal_answers": 1, "rejected_empty": 1, "no_rejected": 1}
-    made = list(read(folder / "train.jsonl"))
+    made = list(read_rows(folder / "train.jsonl"))
     assert len(made) == 37
     for row in made:
         chosen, worse = row["messages"][-1]["content"], row["rejected_response"]
@@ -190,7 +191,7 @@ def test_an_image_is_itself_whatever_the_row_is_called(
     """Ids that count rows, and several names for one file: split, repeats and published names go by the image."""
     names = ["00.png", "./00.png", str(pictures / "00.png"), *(f"0{k % 5 + 1}.png" for k in range(30))]
     source = pictures / "rows.jsonl"
-    write_lines(source, [{"id": k, "image": n, "question": f"q{k // 3}", "answer": "a"} for k, n in enumerate(names)])
+    jsonl.write(source, [{"id": k, "image": n, "question": f"q{k // 3}", "answer": "a"} for k, n in enumerate(names)])
     options = [f"stage.source={source}", "stage.split_dataset_ratio=0.4", "format=vd100k"]
     summary, folder = convert(parsed, tmp_path, *options)
     assert summary.metrics["rejected"] == {"duplicate": 2}
@@ -200,7 +201,7 @@ def test_an_image_is_itself_whatever_the_row_is_called(
     assert images["val"]
     assert not images["train"] & images["val"]
     same_id = [{"id": "x", "image": f"0{k}.png", "question": "q", "answer": "a"} for k in range(3)]
-    write_lines(source, same_id)
+    jsonl.write(source, same_id)
     assert convert(parsed, tmp_path, *options)[0].counts["rejected"] == 0
 
 
@@ -217,7 +218,7 @@ def test_what_is_rejected_in_a_pair_is_checked_too(
     options = ["rejected=w", "stage.split_dataset_ratio=0", tiny_tokenizer(tmp_path)]
     summary, folder = convert(parsed, tmp_path, *options)
     assert summary.metrics["rejected"] == {"image_tags": 1, "too_long": 1, "other_image": 1}
-    assert next(read(folder / "train.jsonl"))["rejected_response"] == '{"a": 1}'
+    assert next(read_rows(folder / "train.jsonl"))["rejected_response"] == '{"a": 1}'
 
 
 def test_a_rerun_leaves_plain_copies_as_they_are(parsed: Callable[..., Run], tmp_path: Path, pictures: Path) -> None:
@@ -225,11 +226,11 @@ def test_a_rerun_leaves_plain_copies_as_they_are(parsed: Callable[..., Run], tmp
 
     Image.new("RGBA", (60, 60), (255, 0, 0, 128)).save(pictures / "rgba.png")
     source = pictures / "rows.jsonl"
-    write_lines(source, [{"image": "rgba.png", "question": "q", "answer": "a"}])
+    jsonl.write(source, [{"image": "rgba.png", "question": "q", "answer": "a"}])
     copies = []
     for _ in range(2):
         _, folder = convert(parsed, tmp_path, f"stage.source={source}", "stage.split_dataset_ratio=0")
-        copies.append(Path(next(read(folder / "train.jsonl"))["images"][0]).stat().st_mtime_ns)
+        copies.append(Path(next(read_rows(folder / "train.jsonl"))["images"][0]).stat().st_mtime_ns)
     assert copies[0] == copies[1], "a training is known by its files"
 
 
@@ -314,7 +315,7 @@ def test_rows_out_and_rows_refused_are_the_rows_in(
         content = path.read_text(encoding="utf-8")
         records = [json.loads(line) for line in content.splitlines()] if target == "swift" else json.loads(content)
         written += len(records)
-    refused = list(read(folder / "rejected.jsonl"))
+    refused = list(read_rows(folder / "rejected.jsonl"))
     assert written + len(refused) == summary.counts["rows"]
     assert summary.counts["rows"] == sum(1 for line in source.read_bytes().split(b"\n") if line.strip())
     assert all(row["reason"] and row["line"] for row in refused)

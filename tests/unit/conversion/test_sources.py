@@ -13,7 +13,7 @@ from tests.conftest import draw_pictures
 from vd100k import stages
 from vd100k.config.run import Run
 from vd100k.errors import DataError
-from vd100k.generation.ledger import read
+from vd100k.io.jsonl import read_rows
 
 Convert = Callable[..., tuple[dict[str, Any], Path]]
 
@@ -38,10 +38,10 @@ def test_roboflow_keeps_its_splits(convert: Convert, tmp_path: Path) -> None:
         (folder / "annotations.jsonl").write_text(text, encoding="utf-8")
     counts, folder = convert("task=manifest", f"stage.source={tmp_path / 'labels'}")
     assert counts == {"rows": 12, "train": 4, "val": 2, "test": 3, "rejected": 3}
-    row = next(read(folder / "test.jsonl"))
+    row = next(read_rows(folder / "test.jsonl"))
     assert row["images"] == [str(tmp_path / "labels/test/00.png")]
     assert [m["content"] for m in row["messages"][1:]] == ["<image>Extract the data as JSON.", '{"dock": "D0"}']
-    assert {row["reason"] for row in read(folder / "rejected.jsonl")} == {"empty"}
+    assert {row["reason"] for row in read_rows(folder / "rejected.jsonl")} == {"empty"}
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
@@ -60,8 +60,8 @@ def test_a_table_of_image_question_answer(convert: Convert, tmp_path: Path, suff
     columns = ["stage.columns.image=picture", "stage.columns.question=query", "stage.columns.answer=reply"]
     counts, folder = convert(f"stage.source={path}", *columns)
     assert (counts["train"], counts["rejected"]) == (2, 2)
-    assert [row["messages"][-1]["content"] for row in read(folder / "train.jsonl")] == ["A", "two\nlines"]
-    assert {row["reason"] for row in read(folder / "rejected.jsonl")} == {"bad_line"}
+    assert [row["messages"][-1]["content"] for row in read_rows(folder / "train.jsonl")] == ["A", "two\nlines"]
+    assert {row["reason"] for row in read_rows(folder / "rejected.jsonl")} == {"bad_line"}
 
 
 def test_a_hugging_face_data_set_on_disk(convert: Convert, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_hugging_face_data_set_on_disk(convert: Convert, tmp_path: Path) -> No
     datasets.DatasetDict(train=embedded.select(range(3)), validation=embedded.select([3])).save_to_disk(tmp_path / "hf")
     counts, made = convert(f"stage.source={tmp_path / 'hf'}")
     assert (counts["train"], counts["val"], counts["rejected"]) == (3, 1, 0)
-    row = next(read(made / "train.jsonl"))
+    row = next(read_rows(made / "train.jsonl"))
     assert Path(row["images"][0]).read_bytes() == Path(images[0]).read_bytes()
     # Images kept as names are those beside the data.
     draw_pictures(tmp_path / "hf/photos", 4)
@@ -97,7 +97,7 @@ def test_images_outside_the_declared_folder_are_not_read(convert: Convert, tmp_p
     for checks in ([], ["stage.rules.image_unreadable=false", "stage.rules.image_small=false"]):
         counts, made = convert(f"stage.source={path}", *checks)
         assert (counts["train"], counts["rejected"]) == (2, 3)
-        assert {row["reason"] for row in read(made / "rejected.jsonl")} == {"image_outside"}
+        assert {row["reason"] for row in read_rows(made / "rejected.jsonl")} == {"image_outside"}
 
 
 def test_what_is_no_source_says_what_would_be(convert: Convert, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_column_that_is_named_wins_over_one_of_that_name(convert: Convert, tmp
     folder = draw_pictures(tmp_path / "photos", 1)
     (folder / "t.csv").write_text("image,question,reply,answer\n00.png,q,right,wrong\n", encoding="utf-8")
     _, made = convert(f"stage.source={folder / 't.csv'}", "stage.columns.answer=reply")
-    assert next(read(made / "train.jsonl"))["messages"][-1]["content"] == "right"
+    assert next(read_rows(made / "train.jsonl"))["messages"][-1]["content"] == "right"
 
 
 def test_a_table_keeps_splits_of_its_own(convert: Convert, tmp_path: Path) -> None:
@@ -130,10 +130,10 @@ def test_a_quote_left_open_swallows_no_answers(convert: Convert, tmp_path: Path)
     (folder / "t.csv").write_text('image,question,answer\n00.png,q,a\n01.png,q,"torn\n02.png,q,c\n', encoding="utf-8")
     counts, made = convert(f"stage.source={folder / 't.csv'}")
     assert (counts["train"], counts["rejected"]) == (1, 1)
-    refused = next(read(made / "rejected.jsonl"))
+    refused = next(read_rows(made / "rejected.jsonl"))
     assert (refused["line"], refused["reason"]) == (3, "bad_line")
     (folder / "t.csv").write_bytes("image,question,answer,备注\n".encode("gbk"))
-    with pytest.raises(DataError, match="its first line"):
+    with pytest.raises(DataError, match="the first line"):
         convert(f"stage.source={folder / 't.csv'}")
 
 

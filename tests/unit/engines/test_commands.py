@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from tests.conftest import ROOT
 from vd100k.config.run import Run
-from vd100k.engines.commands import flags, nginx_files, replicas
+from vd100k.engines.commands import flags, replicas
+from vd100k.engines.serving.nginx import nginx_files
 from vd100k.errors import ConfigError
 
 GOLDEN = {

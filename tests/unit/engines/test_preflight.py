@@ -219,7 +219,7 @@ IMPOSSIBLE: dict[str, tuple[list[str], list[str]]] = {
     ),
     "a door to all files": (
         ["hardware.host=0.0.0.0", "model.api_key_env=A_KEY", *LIKE_VLLM, "hardware.engine.keeps_to_media=false"],
-        ["reads whatever file", "hardware.host=127.0.0.1"],
+        ["reads any file", "hardware.host=127.0.0.1"],
     ),
     "IPv6": (["hardware.host=::1"], ["hardware.host=::1", "IPv4"]),
     "a port that cannot be": (["hardware.port=70000"], ["hardware.port=70000"]),
@@ -231,7 +231,7 @@ IMPOSSIBLE: dict[str, tuple[list[str], list[str]]] = {
     ),
     "shares for others": (
         ["hardware.replicas=2", "hardware.replica_weights=[1,2,3]"],
-        ["hardware.replica_weights", "3 shares for 2 replicas"],
+        ["hardware.replica_weights", "3 entries for 2 replicas"],
     ),
     "an engine that is only shown": (
         ["hardware.engine.steps=[[grpst,start]]"],

@@ -73,8 +73,8 @@ def test_a_child_ends_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     log = tmp_path / "child.log"
     program = (
         "import sys, time, pathlib\n"
-        "from vd100k.commands import Command\n"
-        "from vd100k.processes import Child\n"
+        "from vd100k.engines.commands import Command\n"
+        "from vd100k.engines.process import Child\n"
         "argv = [sys.executable, '-c', 'import os, time; print(os.getpid(), flush=True); time.sleep(600)']\n"
         f"with Child(Command(argv), pathlib.Path({str(log)!r})):\n"
         "    time.sleep(600)\n"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vd100k.evaluation.metrics import judge, mean
+from vd100k.evaluation.metrics import mean, score
 
 LABEL = {"count": 2, "colour": "red"}
 
@@ -27,17 +27,17 @@ LABEL = {"count": 2, "colour": "red"}
     ],
 )
 def test_structured(answer: str | None, exact: float, valid: float, fields: float) -> None:
-    assert judge(answer, LABEL) == (exact, valid, fields)
+    assert score(answer, LABEL) == (exact, valid, fields)
 
 
 def test_true_is_not_one_and_null_is_an_answer() -> None:
-    assert judge('{"n": true}', {"n": 1}).exact_match == 0
-    assert judge("null", None).exact_match == 1
-    assert judge(None, None).exact_match == 0
+    assert score('{"n": true}', {"n": 1}).exact_match == 0
+    assert score("null", None).exact_match == 1
+    assert score(None, None).exact_match == 0
 
 
 def test_text() -> None:
-    assert mean([judge(" a cat \n", "a cat"), judge("a dog", "a cat")]).exact_match == 0.5
+    assert mean([score(" a cat \n", "a cat"), score("a dog", "a cat")]).exact_match == 0.5
     assert mean([]) == (0, 0, 0)
 
 
@@ -48,9 +48,9 @@ json_values = st.recursive(
 
 @given(st.lists(st.tuples(st.none() | st.text(), st.text() | st.dictionaries(st.text(), json_values)), max_size=20))
 def test_shares_stay_within_0_and_1(pairs: list[tuple[str | None, object]]) -> None:
-    assert all(0 <= value <= 1 for value in mean([judge(*pair) for pair in pairs]))
+    assert all(0 <= value <= 1 for value in mean([score(*pair) for pair in pairs]))
 
 
 @given(st.dictionaries(st.text(), json_values, min_size=1))
 def test_the_label_itself_is_right(label: dict[str, object]) -> None:
-    assert judge(json.dumps(label), label) == (1, 1, 1)
+    assert score(json.dumps(label), label) == (1, 1, 1)

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vd100k.errors import DataError
-from vd100k.generation.ledger import Ledger, read
-from vd100k.io.key_set import Keys, key
+from vd100k.generation.ledger import Failure, Ledger
+from vd100k.io.jsonl import read_rows
+from vd100k.io.key_set import KeySet, row_key
 
 SETTINGS = {"model": "m", "prompt": "p"}
 texts = st.text(st.characters(codec=None))  # lone surrogates too: models write them
@@ -23,9 +24,9 @@ def row(id: str, answer: str = "a") -> dict[str, str]:
     return {"id": id, "answer": answer}
 
 
-def named(found: Keys, *ids: str) -> bool:
+def named(found: KeySet, *ids: str) -> bool:
     """Whether these keys are the ids', and no more."""
-    return set(found) == {key(id) for id in ids}
+    return set(found) == {row_key(id) for id in ids}
 
 
 def append_all(ledger: Ledger, ids: list[str]) -> None:
@@ -39,7 +40,7 @@ def test_what_is_appended_is_read(tmp_path_factory: pytest.TempPathFactory, pair
     with Ledger(path, SETTINGS) as ledger:
         for id, answer in pairs:
             ledger.append(row(id, answer))
-    assert list(read(path)) == [row(id, answer) for id, answer in pairs]
+    assert list(read_rows(path)) == [row(id, answer) for id, answer in pairs]
 
 
 @given(texts)
@@ -47,7 +48,7 @@ def test_any_text_a_model_writes_can_be_kept(tmp_path_factory: pytest.TempPathFa
     path = tmp_path_factory.mktemp("ledger") / "rows.jsonl"
     with Ledger(path, SETTINGS) as ledger:
         ledger.append(row("1", answer))
-    assert len(list(read(path))) == 1
+    assert len(list(read_rows(path))) == 1
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1, unique=True), st.integers(0, 10_000))
@@ -74,18 +75,18 @@ def test_a_failure_is_forgotten_once_answered(tmp_path: Path) -> None:
         ledger.append(row("1"))
     with Ledger(path, SETTINGS) as ledger:
         assert named(ledger.done, "1")
-        assert ledger.failed == {key("2"): "http_400"}
-    (failure,) = read(tmp_path / "rows.failures.jsonl")
-    assert failure == {"id": "2", "reason": "http_400", "detail": "too large", "attempts": 1}
+        assert ledger.failed == {row_key("2"): Failure("http_400", False)}
+    (failure,) = read_rows(tmp_path / "rows.failures.jsonl")
+    assert failure == {"id": "2", "reason": "http_400", "detail": "too large", "attempts": 1, "retryable": False}
 
 
 def test_other_settings_are_refused_and_named(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     with Ledger(path, SETTINGS) as ledger:
         ledger.append(row("1"))
-    with pytest.raises(DataError, match="prompt: 'p' there, 'q' now"), Ledger(path, SETTINGS | {"prompt": "q"}):
+    with pytest.raises(DataError, match="prompt was 'p', is 'q'"), Ledger(path, SETTINGS | {"prompt": "q"}):
         pass
-    assert len(list(read(path))) == 1
+    assert len(list(read_rows(path))) == 1
 
 
 def test_other_settings_can_set_the_old_rows_aside(tmp_path: Path) -> None:
@@ -95,23 +96,23 @@ def test_other_settings_can_set_the_old_rows_aside(tmp_path: Path) -> None:
     with Ledger(path, SETTINGS | {"prompt": "q"}, "set_aside") as ledger:
         assert not ledger.done
         ledger.append(row("1", "new"))
-    assert [r["answer"] for r in read(path)] == ["new"]
+    assert [r["answer"] for r in read_rows(path)] == ["new"]
     aside = list(tmp_path.glob("rows.jsonl.*"))
-    assert [r["answer"] for r in read(aside[0])] == ["old"]
+    assert [r["answer"] for r in read_rows(aside[0])] == ["old"]
     with Ledger(path, SETTINGS, "set_aside") as ledger:
         assert named(ledger.done, "1"), "what was set aside comes back with its settings"
-    assert [r["answer"] for r in read(path)] == ["old"]
+    assert [r["answer"] for r in read_rows(path)] == ["old"]
 
 
 def test_rows_of_other_images_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     with Ledger(path, SETTINGS) as ledger:
         ledger.append(row("1"))
-    another = pytest.raises(DataError, match="1 was another image then")
-    with Ledger(path, SETTINGS, current=lambda row: False) as ledger, another:
+    another = pytest.raises(DataError, match="1 has changed since it was answered")
+    with Ledger(path, SETTINGS, is_current=lambda row: False) as ledger, another:
         ledger.check_images()
     for _ in range(2):
-        with Ledger(path, SETTINGS, "set_aside", current=lambda row: False) as ledger:
+        with Ledger(path, SETTINGS, "set_aside", is_current=lambda row: False) as ledger:
             assert not ledger.done
             ledger.append(row("1"))
     assert len(list(tmp_path.glob("rows.jsonl.*"))) == 2, "none overwrites another"
@@ -139,7 +140,7 @@ def test_a_full_disk_ends_in_words_and_costs_no_row(tmp_path: Path) -> None:
         kept = len(ledger.done)
         assert 0 < kept < len(ids)
         append_all(ledger, ids[kept:])
-    assert [r["id"] for r in read(path)] == ids
+    assert [r["id"] for r in read_rows(path)] == ids
 
 
 def test_a_damaged_line_is_kept_aside_and_asked_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,14 +162,14 @@ def test_rows_of_a_preview_and_of_other_machines_are_taken_over(tmp_path: Path) 
         append_all(ledger, ["5"])
     with Ledger(tmp_path / "m.jsonl", SETTINGS) as ledger:
         assert named(ledger.done, "1", "2", "3")
-    assert [r["id"] for r in read(tmp_path / "m.jsonl")] == ["1", "2", "3"]
+    assert [r["id"] for r in read_rows(tmp_path / "m.jsonl")] == ["1", "2", "3"]
 
 
 def test_rows_count_when_they_are_on_the_disk(tmp_path: Path) -> None:
     with Ledger(tmp_path / "rows.jsonl", SETTINGS) as ledger:
         append_all(ledger, ["1", "2"])
-        assert ledger.safe == 0
-        assert ledger.sync() == ledger.safe == 2
+        assert ledger.saved == 0
+        assert ledger.sync() == ledger.saved == 2
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8")), unique=True), st.randoms())
@@ -179,5 +180,5 @@ def test_the_sorted_view_holds_all_rows_in_the_order_asked_for(
     order = random.sample(ids, len(ids))
     with Ledger(path, SETTINGS) as ledger:
         append_all(ledger, ids)
-        ledger.sort(path.with_name("sorted.jsonl"), map(key, [*order, "none such"]))
-    assert [r["id"] for r in read(path.with_name("sorted.jsonl"))] == order
+        ledger.sort(path.with_name("sorted.jsonl"), map(row_key, [*order, "none such"]))
+    assert [r["id"] for r in read_rows(path.with_name("sorted.jsonl"))] == order

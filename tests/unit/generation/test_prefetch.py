@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vd100k.generation.prefetch import Feed
+from vd100k.generation.prefetch import Prefetcher
 
 
-async def take_all(feed: Feed[int, int], takers: int) -> list[int]:
+async def take_all(feed: Prefetcher[int, int], takers: int) -> list[int]:
     taken: list[int] = []
 
     async def taker() -> None:
@@ -31,7 +31,7 @@ async def take_all(feed: Feed[int, int], takers: int) -> list[int]:
 @given(st.integers(0, 300), st.integers(2, 8), st.integers(1, 20))
 def test_each_item_is_taken_once(count: int, ahead: int, takers: int) -> None:
     async def story() -> list[int]:
-        return await take_all(Feed(iter(range(count)), lambda k: k, ahead), takers)
+        return await take_all(Prefetcher(iter(range(count)), lambda k: k, ahead), takers)
 
     assert sorted(asyncio.run(story())) == list(range(count))
 
@@ -46,7 +46,7 @@ def test_no_more_is_made_ready_than_is_asked_for() -> None:
             yield k
 
     async def story() -> None:
-        feed = Feed(items(), lambda k: k, 8)
+        feed = Prefetcher(items(), lambda k: k, 8)
         assert await feed.take() == 0
         await asyncio.sleep(0.1)
         feed.stop()
@@ -61,7 +61,7 @@ def test_an_error_reaches_the_taker() -> None:
         return 1 // (5 - k)
 
     async def story() -> None:
-        await take_all(Feed(iter(range(100)), prepare, 4), 3)
+        await take_all(Prefetcher(iter(range(100)), prepare, 4), 3)
 
     with pytest.raises(ZeroDivisionError):
         asyncio.run(story())

@@ -15,7 +15,7 @@ import pytest
 
 from tests.chat_server import Reply, chat_server
 from tests.conftest import command_line, draw_pictures
-from tests.unit.test_generate import ask, asking, rows, summary
+from tests.unit.generation.test_run import ask, asking, rows, summary
 
 Result = subprocess.CompletedProcess[str]
 SCHEMA = "{type: object, required: [colour], properties: {colour: {type: string}}, additionalProperties: false}"
@@ -41,7 +41,7 @@ def test_a_preview_shows_pictures_and_answers_and_is_not_paid_for_twice(
         assert ask(vd100k, server, "dataset=fresh", "preview=2").returncode == 0
         before = len(server.requests)
         done = ask(vd100k, server, "dataset=fresh")
-        assert "2 rows taken over from gpt-4o.preview.jsonl" in done.stdout
+        assert "2 rows joined from gpt-4o.preview.jsonl" in done.stdout
         assert len(server.requests) == before + 4
 
 

@@ -61,7 +61,7 @@ def test_every_image_once_and_a_rerun_asks_nothing(
         assert (sent["model"], sent["max_tokens"]) == ("m", 1024)
         again = ask(vd100k, server)
         assert len(server.requests) == 6
-        assert "6 answers are there already" in again.stdout
+        assert "6 answers exist already" in again.stdout
     counts = summary(tmp_path)["counts"]
     assert (counts["images"], counts["rows"], counts["reused"], counts["requests"]) == (6, 6, 6, 0)
 
@@ -121,7 +121,7 @@ def test_a_changed_image_is_not_taken_for_the_one_answered(
         draw_pictures(pictures, 1, seed=7)
         done = ask(vd100k, server)
         assert done.returncode == 1
-        assert "00.png was another image then" in done.stderr
+        assert "00.png has changed since it was answered" in done.stderr
         assert ask(vd100k, server, "stage.if_changed=set_aside").returncode == 0
         assert len(server.requests) == 12
 
@@ -256,7 +256,7 @@ def test_ctrl_c_keeps_what_was_answered(tmp_path: Path, vd100k: Callable[..., Re
             os.kill(process.pid, 2)
             _, said = process.communicate(timeout=20)
         assert process.returncode == 130
-        assert "the same command goes on" in said
+        assert "the same command continues" in said
         assert len(rows(tmp_path)) == 3, "what was in flight is finished"
         assert summary(tmp_path)["status"] == "interrupted"
         ask(vd100k, server)

@@ -9,14 +9,14 @@ from typing import Any
 
 from tests.chat_server import chat_server, completion
 from tests.conftest import draw_pictures
-from tests.unit.test_generate import Result, ask, summary
-from vd100k.generation.ledger import read, write_lines
+from tests.unit.generation.test_run import Result, ask, summary
+from vd100k.io.jsonl import read_rows, write
 
 CHOICE = {"question": "Which?", "choiceA": "a", "choiceB": "b", "choiceC": "c", "choiceD": "d", "answer": "(B) b"}
 
 
 def rows(folder: Path, task: str, name: str = "gpt-4o") -> list[dict[str, Any]]:
-    return list(read(folder / f"outputs/data/pictures/{task}/{name}.jsonl"))
+    return list(read_rows(folder / f"outputs/data/pictures/{task}/{name}.jsonl"))
 
 
 def asked(body: dict[str, Any]) -> str:
@@ -35,7 +35,7 @@ def test_one_model_asks_and_another_answers(vd100k: Callable[..., Result], tmp_p
         done = ask(vd100k, server, "task=answer", "asker=gpt-4o", "model.name=other")
         assert done.returncode == 0, done.stderr
         again = ask(vd100k, server, "task=answer", "asker=gpt-4o", "model.name=other")
-        assert "6 answers are there already" in again.stdout
+        assert "6 answers exist already" in again.stdout
         assert len(server.requests) == 6
     for row in rows(tmp_path, "answer", "other"):
         assert row["question"] == questions[row["id"]]
@@ -48,7 +48,7 @@ def test_a_question_file_of_anyones_is_answered_line_by_line(
 ) -> None:
     lines = [{"id": "00.png", "question": "{{ 1 }} 多少?"}, {"id": "00.png", "question": "Why?"}]
     lines += [{"id": "elsewhere.png", "question": "Who?"}, {"id": "01.png"}, {"id": "00.png", "question": "Why?"}]
-    write_lines(tmp_path / "q.jsonl", lines)
+    write(tmp_path / "q.jsonl", lines)
     with (tmp_path / "q.jsonl").open("ab") as file:
         file.write(b'{"id": "torn')
     with chat_server(lambda n, body: asked(body)) as server:
@@ -75,7 +75,7 @@ def test_a_question_about_another_image_of_that_name_is_not_asked_about_this(
         draw_pictures(pictures, 1, seed=7)
         ask(vd100k, server, "task=answer", "asker=gpt-4o")
         assert len(server.requests) == 6 + 5
-    failure = next(read(tmp_path / "outputs/data/pictures/answer/gpt-4o.failures.jsonl"))
+    failure = next(read_rows(tmp_path / "outputs/data/pictures/answer/gpt-4o.failures.jsonl"))
     assert (failure["id"], failure["reason"]) == ("00.png", "image_changed")
 
 
@@ -99,7 +99,7 @@ def test_odd_replies_of_a_server_end_nothing(vd100k: Callable[..., Result], tmp_
 def test_questions_about_other_images_are_an_error(
     vd100k: Callable[..., Result], tmp_path: Path, pictures: Path
 ) -> None:
-    write_lines(tmp_path / "q.jsonl", [{"id": "x.png", "question": "Who?"}])
+    write(tmp_path / "q.jsonl", [{"id": "x.png", "question": "Who?"}])
     done = ask(vd100k, "http://127.0.0.1:9/v1", "task=answer", "task.questions=q.jsonl")
     assert done.returncode == 1
     assert "no question about any image of pictures" in done.stderr
@@ -121,7 +121,7 @@ def test_a_choice_is_repaired_checked_and_asked_again(
         done = ask(vd100k, server, "task=choice", "stage.max_retries=1", "dataset=never", "limit=1")
         assert done.returncode == 1
         assert len(server.requests) == 2
-    failure = next(read(tmp_path / "outputs/data/never/choice/gpt-4o.failures.jsonl"))
+    failure = next(read_rows(tmp_path / "outputs/data/never/choice/gpt-4o.failures.jsonl"))
     assert (failure["reason"], failure["attempts"]) == ("not_as_asked", 2)
     assert "never" in failure["detail"]
 
@@ -148,7 +148,7 @@ def test_a_system_prompt_of_ones_own_is_sent_and_trained_on(
         assert server.requests[0]["messages"][0] == {"role": "system", "content": "You are a clerk."}
     done = vd100k("stage=convert", "dataset=pictures", "answers=gpt-4o", *own, "model=qwen2-vl-2b")
     assert done.returncode == 0, done.stderr
-    record = next(read(tmp_path / "outputs/data/pictures/vqa/gpt-4o.swift/train.jsonl"))
+    record = next(read_rows(tmp_path / "outputs/data/pictures/vqa/gpt-4o.swift/train.jsonl"))
     assert record["messages"][0] == {"role": "system", "content": "You are a clerk."}
 
 

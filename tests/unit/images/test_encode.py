@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vd100k.errors import DataError
-from vd100k.images import find as listing
+from vd100k.images import find
 from vd100k.images.encode import ImageError, encode, plain
-from vd100k.images.find import Picture, Selection, leads_out
+from vd100k.images.find import ALL, ImageRef, Selection, links_outside
 from vd100k.images.transform import reduced
 
 
-def find(images: Path, selection: Selection = listing.EVERY, **options: object) -> list[Picture]:
-    return list(listing.find(images, selection, **options))
+def found(images: Path, selection: Selection = ALL, **options: object) -> list[ImageRef]:
+    return list(find.find_images(images, selection, **options))
 
 
 def data_url(path: Path, max_pixels: int) -> str:
@@ -41,14 +41,14 @@ def test_a_folder_is_searched_to_any_depth_in_order(tmp_path: Path) -> None:
     for name in ("b.png", "a/x.JPG", "a/y.webp"):
         save(tmp_path / name)
     (tmp_path / "note.txt").write_text("no", encoding="utf-8")
-    assert [picture.id for picture in find(tmp_path)] == ["a/x.JPG", "a/y.webp", "b.png"]
-    assert [picture.id for picture in find(tmp_path, Selection(limit=1))] == ["a/x.JPG"]
+    assert [picture.id for picture in found(tmp_path)] == ["a/x.JPG", "a/y.webp", "b.png"]
+    assert [picture.id for picture in found(tmp_path, Selection(limit=1))] == ["a/x.JPG"]
 
 
 @pytest.mark.parametrize(("name", "text"), [("l.jsonl", '{"image": "b.png"}\n'), ("l.csv", "n,image\n1,b.png\n")])
 def test_a_list_names_images_beside_it(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
-    assert [(p.id, p.path) for p in find(tmp_path / name)] == [("b.png", str(tmp_path / "b.png"))]
+    assert [(p.id, p.path) for p in found(tmp_path / name)] == [("b.png", str(tmp_path / "b.png"))]
 
 
 @pytest.mark.parametrize(
@@ -64,10 +64,10 @@ def test_a_list_of_no_images_says_why(tmp_path: Path, content: str, message: str
     path = tmp_path / "l.jsonl"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=message):
-        find(path)
+        found(path)
 
 
-def test_a_bad_line_of_a_list_is_refused_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_a_bad_line_of_a_list_is_rejected_and_the_rest_goes_on(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     save(folder / "sub/a.png")
     save(tmp_path / "secret.png")
@@ -78,37 +78,37 @@ def test_a_bad_line_of_a_list_is_refused_and_the_rest_goes_on(tmp_path: Path) ->
     (folder / "l.jsonl").write_bytes(
         b"\xef\xbb\xbf" + b"".join(b'{"image": %s}\n' % name for name in names) + b'{"image": "to'
     )
-    refused: list[tuple[str, str, str]] = []
-    pictures = find(folder / "l.jsonl", refuse=lambda *why: refused.append(why))
+    rejected: list[tuple[str, str, str]] = []
+    pictures = found(folder / "l.jsonl", reject=lambda *why: rejected.append(why))
     assert [picture.id for picture in pictures] == ["sub/a.png", "link.png"]
-    assert [leads_out(str(folder), picture.path) for picture in pictures] == [False, True]
-    assert [reason for _, reason, _ in refused] == [
+    assert [links_outside(str(folder), picture.path) for picture in pictures] == [False, True]
+    assert [reason for _, reason, _ in rejected] == [
         "image_outside",
         "bad_line",
         "incomplete",
         "image_outside",
         "bad_line",
     ]
-    elsewhere = find(folder / "l.jsonl", image_folder=tmp_path / "photos/sub/..")
+    elsewhere = found(folder / "l.jsonl", image_folder=tmp_path / "photos/sub/..")
     assert [picture.id for picture in elsewhere] == ["sub/a.png", "link.png"]
 
 
-def test_a_link_that_leads_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+def test_a_link_that_links_outside_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     secret = save(tmp_path / "secret/a.png")
     save(tmp_path / "photos/b.png")
     (tmp_path / "photos/link.png").symlink_to(secret)
-    refused: list[str] = []
-    pictures = find(tmp_path / "photos", refuse=lambda id, reason, detail: refused.append(reason))
+    rejected: list[str] = []
+    pictures = found(tmp_path / "photos", reject=lambda id, reason, detail: rejected.append(reason))
     assert [picture.id for picture in pictures] == ["b.png"]
-    assert refused == ["image_outside"]
-    assert len(find(tmp_path / "photos", image_folder=tmp_path)) == 2
+    assert rejected == ["image_outside"]
+    assert len(found(tmp_path / "photos", image_folder=tmp_path)) == 2
 
 
 def test_nothing_there_and_nothing_in_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
-        find(tmp_path / "gone")
+        found(tmp_path / "gone")
     with pytest.raises(DataError, match="no images in it"):
-        find(tmp_path)
+        found(tmp_path)
 
 
 @pytest.mark.parametrize(("suffix", "mime"), [("png", "image/png"), ("jpg", "image/jpeg")])
@@ -174,7 +174,7 @@ def test_odd_images_look_the_same_to_servers_and_trainers(tmp_path: Path, kind: 
         assert all(abs(a - b) < 4 for a, b in zip(image.getpixel((20, 20)), wanted, strict=True))
 
 
-def test_an_image_of_two_hundred_megapixels_is_refused(tmp_path: Path) -> None:
+def test_an_image_of_two_hundred_megapixels_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "vast.png"
     Image.new("1", (20_000, 10_000)).save(path)
     with pytest.raises(ImageError, match="exceeds limit"):

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from vd100k.images import sniff as headers
+from vd100k.images import sniff
 
 
 def saved(mode: str, size: tuple[int, int], format: str, **options: Any) -> bytes:
@@ -23,10 +23,10 @@ def saved(mode: str, size: tuple[int, int], format: str, **options: Any) -> byte
 def test_plain_images_are_known_with_their_size(mode: str, width: int, height: int, jpeg: bool, special: bool) -> None:
     if jpeg:
         content = saved(mode, (width, height), "JPEG", progressive=special, icc_profile=b"profile" if special else None)
-        assert headers.plain(content) == ("image/jpeg", width, height)
+        assert sniff.plain(content) == ("image/jpeg", width, height)
     else:
         content = saved(mode, (width, height), "PNG", dpi=(72, 72) if special else None)
-        assert headers.plain(content) == ("image/png", width, height)
+        assert sniff.plain(content) == ("image/png", width, height)
 
 
 def exif() -> Image.Exif:
@@ -54,13 +54,13 @@ def exif() -> Image.Exif:
     ],
 )
 def test_all_others_are_left_to_pillow(content: bytes) -> None:
-    assert headers.plain(content) is None
+    assert sniff.plain(content) is None
 
 
 @given(st.binary(max_size=60), st.sampled_from(["JPEG", "PNG"]), st.integers(0, 40))
 @example(b"", "PNG", 30)
 def test_no_content_is_too_odd(junk: bytes, format: str, keep: int) -> None:
     whole = saved("RGB", (9, 9), format)
-    end = headers.JPEG_END if format == "JPEG" else headers.PNG_END
-    found = headers.plain(whole[:keep] + junk + end)
+    end = sniff.JPEG_END if format == "JPEG" else sniff.PNG_END
+    found = sniff.plain(whole[:keep] + junk + end)
     assert found is None or found[0] == f"image/{format.lower()}"

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from vd100k.errors import ServerError
-from vd100k.llm import pool as endpoints
-from vd100k.llm.pool import Endpoint, Place, Pool, Stopped
+from vd100k.llm import pool as pool_module
+from vd100k.llm.pool import Endpoint, Lease, Pool, Stopped
 
 
 async def never(url: str) -> bool:
@@ -27,8 +27,8 @@ def pool(
 
 
 def break_down(pool: Pool, endpoint: Endpoint) -> None:
-    for _ in range(endpoints.ASIDE_AFTER):
-        pool.note(endpoint, "broken", 0.1)
+    for _ in range(pool_module.QUARANTINE_AFTER):
+        pool.record(endpoint, "failed", 0.1)
 
 
 def test_an_image_goes_where_the_fewest_are() -> None:
@@ -48,7 +48,7 @@ def test_no_more_than_allowed_are_in_flight_and_those_that_wait_come_in_turn() -
 
         async def image(k: int) -> None:
             nonlocal busy, most
-            async with Place(places):
+            async with Lease(places):
                 busy += 1
                 most = max(most, busy)
                 order.append(k)
@@ -75,11 +75,11 @@ def test_one_that_breaks_is_set_aside_and_its_images_move() -> None:
 
 
 def test_one_that_comes_back_gets_images_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoints, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(pool_module, "FIRST_PROBE_S", 0.01)
 
     async def story() -> None:
         places = pool("a", is_back=at_once)
-        places.endpoints[0].pause_s = 0.01
+        places.endpoints[0].probe_s = 0.01
         break_down(places, places.endpoints[0])
         assert await asyncio.wait_for(places.take(), 5) is places.endpoints[0]
         places.close()
@@ -106,16 +106,16 @@ def test_when_none_comes_back_in_time_all_who_wait_are_told() -> None:
 def test_what_is_asked_again_goes_elsewhere_and_before_what_is_new() -> None:
     async def story() -> None:
         places = pool(most=2)
-        async with Place(places) as place:
+        async with Lease(places) as place:
             first = place.url
             other = await places.take()
             new = asyncio.ensure_future(places.take())
             await asyncio.sleep(0)
-            place.leave()
+            place.release()
             await asyncio.sleep(0)
             assert new.done(), "the place that was left is another's"
             newer = asyncio.ensure_future(places.take())
-            again = asyncio.ensure_future(place.take_another())
+            again = asyncio.ensure_future(place.renew())
             await asyncio.sleep(0)
             places.give_back(other)
             await asyncio.sleep(0)
@@ -142,10 +142,10 @@ def test_after_the_end_no_place_is_given() -> None:
 
 def window(endpoint: Endpoint, most: int, latency_s: float, overloaded: float = 0.0) -> int:
     """A window's worth of replies, a share of them 429; the limit after it."""
-    replies = max(endpoints.WINDOW, endpoint.limit)
+    replies = max(pool_module.WINDOW, endpoint.limit)
     endpoint.in_flight = endpoint.limit
     for k in range(replies):
-        endpoint.note("overloaded" if k < overloaded * replies else "answered", latency_s, most)
+        endpoint.record("overloaded" if k < overloaded * replies else "answered", latency_s, most)
     return endpoint.limit
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vd100k.llm.readers import Unread, read
+from vd100k.llm.readers import ParseError, read
 
 CHOICE = {"question": "Which?", "choiceA": "a", "choiceB": "b", "choiceC": "c", "choiceD": "d", "answer": "B"}
 
@@ -41,14 +41,14 @@ def test_json_is_repaired(reply: str) -> None:
 
 @pytest.mark.parametrize("reply", ["There is a cat.", "", "[]", "{}", "{"])
 def test_what_holds_no_json_is_told(reply: str) -> None:
-    with pytest.raises(Unread):
+    with pytest.raises(ParseError):
         read("choice", reply)
 
 
 def test_half_an_answer_is_never_passed_off_as_a_whole() -> None:
-    with pytest.raises(Unread, match="cut off"):
-        read("json", '{"products": [{"cases": "4"}, {"cas', whole=False)
-    assert read("json", '{"whole": 1}', whole=False) == {"answer": '{"whole": 1}'}
+    with pytest.raises(ParseError, match="cut off"):
+        read("json", '{"products": [{"cases": "4"}, {"cas', complete=False)
+    assert read("json", '{"whole": 1}', complete=False) == {"answer": '{"whole": 1}'}
 
 
 @pytest.mark.parametrize(
@@ -62,19 +62,19 @@ def test_a_choice_given_as_its_text_is_that_option() -> None:
     options = {"choiceA": "a dog", "choiceB": "a cat", "choiceC": "Blue", "choiceD": "D"}
     for said, letter in (("a cat", "B"), ("a dog", "A"), ("Blue", "C")):
         assert read("choice", json.dumps(CHOICE | options | {"answer": said}))["answer"] == letter
-    with pytest.raises(Unread):
+    with pytest.raises(ParseError):
         read("choice", json.dumps(CHOICE | options | {"answer": "A and B"}))
 
 
 @pytest.mark.parametrize("reader", ["json", "choice"])
 def test_nesting_without_end_is_told(reader: str) -> None:
-    with pytest.raises(Unread):
+    with pytest.raises(ParseError):
         read(reader, "[" * 5000)
 
 
 def test_a_question_cut_off_is_none() -> None:
-    with pytest.raises(Unread, match="cut off"):
-        read("question", "What is the colour of the", whole=False)
+    with pytest.raises(ParseError, match="cut off"):
+        read("question", "What is the colour of the", complete=False)
 
 
 def test_a_choice_is_repaired_and_taken_out_of_a_list() -> None:
@@ -93,7 +93,7 @@ def test_a_choice_is_repaired_and_taken_out_of_a_list() -> None:
     ],
 )
 def test_a_choice_that_is_none_is_told(change: dict[str, Any], why: str) -> None:
-    with pytest.raises(Unread, match=why):
+    with pytest.raises(ParseError, match=why):
         read("choice", json.dumps(CHOICE | change))
 
 

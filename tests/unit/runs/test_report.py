@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from tests.chat_server import chat_server
 from tests.conftest import draw_pictures
 from vd100k.errors import DataError
+from vd100k.io.redaction import redact_argument
 from vd100k.runs.report import page, samples
-from vd100k.runs.summary import told
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 NASTY = "<script>alert(1)</script><img src=http://192.0.2.1/x onerror=alert(1)>{{ 7*7 }}"
@@ -200,9 +200,9 @@ def test_nothing_secret_is_kept(vd100k: Call, tmp_path: Path, stage: str) -> Non
     ],
 )
 def test_secrets_on_the_command_line(text: str) -> None:
-    assert "SECRET" not in told(text)
-    assert told("model.api_key_env=OPENAI_API_KEY") == "model.api_key_env=OPENAI_API_KEY"
-    assert told("task.sampling.max_tokens=5") == "task.sampling.max_tokens=5"
+    assert "SECRET" not in redact_argument(text)
+    assert redact_argument("model.api_key_env=OPENAI_API_KEY") == "model.api_key_env=OPENAI_API_KEY"
+    assert redact_argument("task.sampling.max_tokens=5") == "task.sampling.max_tokens=5"
 
 
 def test_what_is_no_run_is_said(vd100k: Call, tmp_path: Path) -> None:

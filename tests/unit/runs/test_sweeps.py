@@ -13,6 +13,7 @@ import pytest
 
 from tests.chat_server import chat_server
 from tests.conftest import ROOT, draw_pictures, sweep_table
+from vd100k.config import sweep_job
 from vd100k.config.run import Run
 from vd100k.runs import sweeps
 
@@ -29,7 +30,7 @@ def test_a_sweep_ends_with_a_table(vd100k: Call, tmp_path: Path) -> None:
         ("0", "failed", ""),
     ]
     assert "greater than 0" in rows[2]["reason"]
-    assert "2 of 3 jobs ended well" in done.stdout
+    assert "2 of 3 jobs finished" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     for row in rows:
         assert Path(tmp_path, row["folder"], "summary.json").exists()
@@ -57,7 +58,7 @@ def test_models_are_compared_on_one_set(vd100k: Call, tmp_path: Path) -> None:
 
 def test_a_metric_that_nobody_has_is_said(vd100k: Call) -> None:
     done = vd100k("-m", "stage=render", "stage.heldout=2", "stage.train=3", "sweep.metric=nothing")
-    assert "sweep.metric=nothing is none of train, heldout" in done.stdout
+    assert "sweep.metric=nothing is not one of train, heldout" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def test_a_loss_is_better_when_it_is_lower(tmp_path: Path, capsys: pytest.Captur
     job(tmp_path, 2, {"rank": "16"}, "ok", loss=float("nan"))
     job(tmp_path, 10, {"rank": "32"}, "ok")
     job(tmp_path, 3, {"rank": "[bold]"}, "failed", loss=0.1)
-    sweeps.table(tmp_path)
+    sweeps.write_table(tmp_path)
     with (tmp_path / "sweep.csv").open(encoding="utf-8", newline="") as file:
         assert [row["rank"] for row in csv.DictReader(file)] == ["8", "4", "16", "32", "[bold]"]
     assert "[bold]" in capsys.readouterr().out
@@ -137,7 +138,7 @@ def test_a_loss_is_better_when_it_is_lower(tmp_path: Path, capsys: pytest.Captur
 
 def test_outside_a_sweep_there_is_none(parsed: Callable[..., Run]) -> None:
     assert parsed("stage=finetune", "images=p").variant is None
-    assert sweeps.group() is None
+    assert sweep_job.group() is None
 
 
 def test_completion_knows_the_groups() -> None:

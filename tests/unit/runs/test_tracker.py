@@ -141,7 +141,7 @@ def test_a_key_refused_half_way_is_said_once(tmp_path: Path) -> None:
     assert "401" in second
     assert "wandb sync" in second
     assert len(last) == 1
-    assert "ended well" in last[0]
+    assert "finished in" in last[0]
     assert not done.stderr
 
 

@@ -13,8 +13,8 @@ from vd100k.engines import hub as hubs
 from vd100k.engines import safetensors_header as tensors
 from vd100k.engines.serving.fleet import key_of, said_at
 from vd100k.errors import DataError
-from vd100k.generation.ledger import read
 from vd100k.images import encode as images
+from vd100k.io.jsonl import read_rows
 from vd100k.llm import prompts
 
 ASKED = 4
@@ -64,7 +64,7 @@ def _of_adapter(run: Run, url: str) -> str | None:
 def _requests(run: Run) -> Iterator[tuple[bytes, str | None]]:
     """Images that it learnt from, with their questions; a grey one where there are none."""
     found = False
-    for row in read(run.paths.rows):
+    for row in read_rows(run.paths.rows):
         with contextlib.suppress(images.ImageError):
             image = images.encode(str(row["image"]), run.model.max_pixels).url
             found = True

@@ -16,6 +16,7 @@ from vd100k.console import say, waiting
 from vd100k.engines import commands
 from vd100k.engines import model_folder as weights
 from vd100k.engines.commands import Command
+from vd100k.engines.serving.nginx import nginx_files
 from vd100k.errors import ServerError
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def _nginx(run: Run, logs: Path) -> Program:
     from vd100k.engines.serving.supervisor import Program
 
     folder, port = logs.absolute(), run.hardware.port or 0
-    for name, text in commands.nginx_files(run.hardware, folder).items():
+    for name, text in nginx_files(run.hardware, folder).items():
         (folder / name).write_text(text, encoding="utf-8")
     url = _url(run.hardware.host, port)
     command = Command(["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")])

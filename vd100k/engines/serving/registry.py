@@ -20,7 +20,7 @@ from vd100k.config.run import Run
 from vd100k.console import say
 from vd100k.engines.serving.fleet import Fleet
 from vd100k.errors import ServerError
-from vd100k.generation.ledger import write_json
+from vd100k.io.atomic import write_json
 
 GRACE_S = 20.0
 CLOCK_S = 3600.0

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import orjson
-
-Row = dict[str, Any]
+from vd100k.io import jsonl
+from vd100k.io.jsonl import Row
 
 PARSED = 5000  # rows of a file that are looked at: enough for a histogram, and quick
 SIDE = 320  # pixels, of a picture on the page
@@ -37,29 +33,25 @@ def sample(path: Path, most: int = PARSED) -> Sample:
     """Of a JSONL file, ``most`` rows at the most; none if there is no such file."""
     if not path.is_file():
         return Sample([], 0)
-    with path.open("rb") as lines:
-        total = sum(1 for _ in lines)
-    with path.open("rb") as lines:
-        return Sample(list(_parsed(islice(lines, 0, None, -(-total // most) or 1))), total)
+    with path.open("rb") as file:
+        total = sum(1 for _ in file)
+    step = -(-total // most) or 1
+    return Sample(list(_rows(path, step)), total)
 
 
 def by_reason(path: Path, most: int) -> dict[str, tuple[int, list[Row]]]:
     """How many rows of a JSONL file have each ``reason``, and the first ``most`` of them; often ones first."""
     found: dict[str, tuple[int, list[Row]]] = {}
     if path.is_file():
-        with path.open("rb") as lines:
-            for row in _parsed(lines):
-                count, first = found.get(str(row.get("reason")), (0, []))
-                found[str(row.get("reason"))] = count + 1, [*first, row] if len(first) < most else first
+        for row in _rows(path):
+            count, first = found.get(str(row.get("reason")), (0, []))
+            found[str(row.get("reason"))] = count + 1, [*first, row] if len(first) < most else first
     return dict(sorted(found.items(), key=lambda pair: -pair[1][0]))
 
 
-def _parsed(lines: Iterable[bytes]) -> Iterator[Row]:
-    for line in lines:
-        with contextlib.suppress(orjson.JSONDecodeError):
-            row = orjson.loads(line)
-            if isinstance(row, dict):
-                yield row
+def _rows(path: Path, step: int = 1) -> Iterator[Row]:
+    """Every ``step``-th line of a file, as far as it holds a row."""
+    return (row for _, row in jsonl.read(path, step) if isinstance(row, dict))
 
 
 def spread(of: list[Row], most: int) -> list[Row]:
@@ -84,12 +76,12 @@ def thumbnail(path: object) -> str | None:
     """The image, small, as a ``data:`` URL; None if it cannot be shown."""
     from PIL import Image
 
-    from vd100k.images import transform as pixels
+    from vd100k.images import transform
 
     try:
         with Image.open(str(path)) as image:
             image.draft("RGB", (2 * SIDE, 2 * SIDE))
-            small = pixels.rgb(image)
+            small = transform.rgb(image)
     except Exception:  # whatever Pillow's decoders stumble over: the page goes without
         return None
     small.thumbnail((SIDE, SIDE))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vd100k.evaluation.metrics import judge
+from vd100k.evaluation.metrics import score
 from vd100k.runs.report.blocks import Bars, Card, Figure, Gallery, Section, Table, Text
 from vd100k.runs.report.samples import by_reason, data_url, histogram, sample, spread, thumbnail
 from vd100k.runs.summary import figures
@@ -91,7 +91,7 @@ def _evaluate(summary: Summary) -> Blocks:
     blocks: Blocks = [Table("Held-out images", ["", *sides], percent)]
     if path := _first(summary, ".jsonl"):
         judged = [
-            (row, {side: judge(row.get(side), row["label"]) for side in sides})
+            (row, {side: score(row.get(side), row["label"]) for side in sides})
             for row in sample(path).rows
             if "label" in row
         ]
@@ -100,8 +100,8 @@ def _evaluate(summary: Summary) -> Blocks:
         cards = []
         for row, scores in judged[:WORST]:
             texts = [Text("label", _clip(row["label"]))]
-            for side, score in scores.items():
-                texts.append(Text(side, _clip(row.get(side)), "right" if score.exact_match else "wrong"))
+            for side, result in scores.items():
+                texts.append(Text(side, _clip(row.get(side)), "right" if result.exact_match else "wrong"))
             cards.append(Card(str(row["id"]), thumbnail(row.get("image")), texts))
         blocks.append(Gallery(f"{' and '.join(sides).capitalize()}, the worst first", cards))
     return blocks

@@ -1,0 +1,238 @@
+"""Combinations of values that make no run, one function a stage. Each problem comes with its remedy."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from vd100k.config.run import LOOPBACK, Run
+from vd100k.config.stages import Chat, Compare, Convert, Evaluate, Finetune, Generate, Pipeline, Serve
+
+TOKEN_PIXELS = 28 * 28  # a visual token of Qwen2-VL and Qwen2.5-VL
+CHAT_TOKENS = 256  # of one image in Qwen-VL-Chat
+ASKS_FOR_QUESTION = re.compile(r"\{\{-?\s*question\b")
+WITHOUT_DATASET = ("render", "serve", "chat", "report", "compare", "pipeline")  # a pipeline's steps are checked
+NEEDS_WEIGHTS = ("finetune", "export", "serve")
+
+Problems = Iterator[str]
+
+
+def check(run: Run, teacher: set[str]) -> Problems:
+    """Every impossible combination of a run; ``teacher`` says what was chosen for it: model, hardware."""
+    yield from _check_selection(run)
+    yield from _check_urls(run)
+    if run.task.json_schema is not None:
+        yield from _check_schema(run)
+    needs_dataset = run.stage.name not in WITHOUT_DATASET or (run.weights != "base" and run.stage.name != "pipeline")
+    if needs_dataset and not run.dataset:
+        yield "no data set is set: set images=FOLDER (or dataset=NAME for an existing one)"
+    if run.stage.name in NEEDS_WEIGHTS or run.weights != "base":
+        yield from _check_weights(run)
+    if run.stage.name in STAGES:
+        yield from STAGES[run.stage.name](run, run.stage, teacher)
+
+
+def check_asking(run: Run) -> Problems:
+    """Every impossible combination of a run that asks about images for an evaluation."""
+    yield from _check_urls(run)
+    yield from _check_server(run)
+    if run.weights == "base":
+        yield from _check_answering(run, set())
+    else:
+        yield from _check_weights(run)
+
+
+def _check_generate(run: Run, stage: Generate, teacher: set[str]) -> Problems:
+    if run.task.questions is None and ASKS_FOR_QUESTION.search(run.task.prompt):
+        yield "no source of questions is set: set asker=MODEL, or task.questions=FILE"
+    if not run.images:
+        yield "no images are set: set images=FOLDER, or a .jsonl or .csv list"
+    yield from _check_server(run)
+    if run.weights == "base":
+        yield from _check_answering(run, teacher)
+
+
+def _check_convert(run: Run, stage: Convert, teacher: set[str]) -> Problems:
+    for key in {"id", "image", "question", "answer"} ^ stage.columns.keys():
+        yield f"{run.key}.columns.{key}: columns names the source's columns for id, image, question and answer"
+    roles = {role for product in stage.products for role in (product.answers, product.rejected, product.asker)}
+    for role in sorted(role for role in roles if role and role not in stage.models):
+        yield f"{run.key}.products uses the name {role}, which is missing in {run.key}.models"
+
+
+def _check_finetune(run: Run, stage: Finetune, teacher: set[str]) -> Problems:
+    if stage.method == "dpo" and not run.rejected:
+        yield f"{run.key}.method=dpo trains on preference pairs: set rejected=MODEL, whose answers are the worse ones"
+    elif stage.method == "sft" and run.rejected:
+        yield f"rejected={run.rejected} makes preference pairs: set {run.key}.method=dpo to train on them"
+
+
+def _check_serve(run: Run, stage: Serve, teacher: set[str]) -> Problems:
+    if stage.action == "start":
+        yield from _check_server(run)
+
+
+def _check_chat(run: Run, stage: Chat, teacher: set[str]) -> Problems:
+    if stage.host not in LOOPBACK and not stage.password_env:
+        yield (
+            f"stage.host={stage.host} lets in anyone who can reach this machine: set stage.password_env=VARIABLE, "
+            "the environment variable with the password of the page"
+        )
+    yield from _check_server(run)
+    if run.weights == "base":
+        yield from _check_answering(run, teacher)
+
+
+def _check_evaluate(run: Run, stage: Evaluate, teacher: set[str]) -> Problems:
+    for key in ("images", "labels"):
+        if not getattr(stage, key):
+            yield f"{run.key}.{key} is missing: an evaluation compares answers with the labels of held-out images"
+    if run.task.questions or ASKS_FOR_QUESTION.search(run.task.question or run.task.prompt):
+        yield f"task={run.task.name} asks a different question about each image: an evaluation needs one for all images"
+
+
+def _check_pipeline(run: Run, stage: Pipeline, teacher: set[str]) -> Problems:
+    if len(set(stage.steps)) < len(stage.steps):
+        yield f"{run.key}.steps contains a step twice"
+    if "finetune" in stage.steps and run.format.name != "swift":
+        yield f"finetune cannot read format={run.format.name}: choose format=swift"
+
+
+def _check_compare(run: Run, stage: Compare, teacher: set[str]) -> Problems:
+    if len(run.runs) < 2:
+        yield "runs is missing: set 'runs=[FOLDER,FOLDER]' to the run folders to compare"
+
+
+STAGES: dict[str, Callable[[Run, Any, set[str]], Problems]] = {
+    "generate": _check_generate,
+    "convert": _check_convert,
+    "finetune": _check_finetune,
+    "serve": _check_serve,
+    "chat": _check_chat,
+    "evaluate": _check_evaluate,
+    "pipeline": _check_pipeline,
+    "compare": _check_compare,
+}
+
+
+def _check_selection(run: Run) -> Problems:
+    for key in ("preview", "shard"):
+        if getattr(run, key) and run.stage.name != "generate":
+            yield f"{key}={getattr(run, key)} is for stage=generate only: remove it, or run that stage first"
+    if run.shard:
+        part, parts = map(int, run.shard.split("/"))
+        if not 1 <= part <= parts:
+            yield f"shard={run.shard}: the first number is the part, from 1 to {parts}"
+
+
+def _check_urls(run: Run) -> Problems:
+    if run.hardware.urls == []:
+        yield "hardware.urls=[] is empty: set 'hardware.urls=[http://HOST:PORT/v1]'"
+    for url in run.hardware.urls or []:
+        if url and not url.startswith(("http://", "https://")):
+            yield f"hardware.urls contains {url}, which is not a URL such as http://HOST:PORT/v1"
+
+
+def _check_schema(run: Run) -> Problems:
+    import jsonschema  # slow to import, and most tasks have no schema
+
+    schema = run.task.json_schema or {}
+    if run.task.reader != "json":
+        yield f"task.schema is for JSON answers, and task.reader={run.task.reader}: set task.reader=json"
+    try:
+        jsonschema.validators.validator_for(schema).check_schema(schema)
+    except jsonschema.exceptions.SchemaError as error:
+        yield f"task.schema is not a valid JSON schema: {error.json_path}: {error.message}"
+
+
+def _check_weights(run: Run) -> Problems:
+    """A stage that loads weights needs them, and a machine."""
+    if not run.model.path:
+        yield f"model={run.model.name} has no weights to {run.stage.name}: choose another, such as qwen2-vl-2b"
+    if run.hardware.engine is None:
+        yield f"hardware={run.hardware.name} has no machine to {run.stage.name} on: choose another, such as single-gpu"
+
+
+def _check_answering(run: Run, teacher: set[str]) -> Problems:
+    """A model that answers needs a machine that can start it, or a URL."""
+    model, hardware = run.model, run.hardware
+    if hardware.urls is None and not model.path:
+        group = "hardware@teacher.hardware" if "model" in teacher else "hardware"
+        yield f"model={model.name} cannot be started here: choose {group}=api"
+    elif hardware.gpus_per_replica and "model" in teacher and "hardware" not in teacher:
+        # conf/fit/ has arranged the machine for the model that learns, which may be much smaller.
+        yield (
+            f"model@teacher.model={model.name} would get the GPUs as arranged for the model that learns: set "
+            f"hardware@teacher.hardware={hardware.name} if they suit it, or run "
+            f"stage=generate model={model.name} first and continue with answers={model.name}"
+        )
+    elif hardware.urls is not None and None in hardware.urls:
+        yield f"model={model.name} has no URL of its own: set 'hardware.urls=[http://HOST:PORT/v1]'"
+
+
+def _check_server(run: Run) -> Problems:
+    """A server that would not start, could not answer, or would be open to others."""
+    hardware, engine, model = run.hardware, run.hardware.engine, run.model
+    if engine is None:
+        return
+    yield from _check_host(run)
+    if run.weights == "adapter" and engine.adapter_args is None:
+        yield f"{engine.name} cannot serve an adapter beside its base: choose weights=merged"
+    tokens = math.ceil(model.max_pixels / TOKEN_PIXELS)
+    if hardware.max_model_len in engine.args.values() and hardware.max_model_len and tokens >= hardware.max_model_len:
+        yield (
+            f"model.max_pixels={model.max_pixels} makes up to {tokens} tokens of an image, so hardware.max_model_len="
+            f"{hardware.max_model_len} leaves no room for an answer: set model.max_pixels="
+            f"{hardware.max_model_len * 3 // 4 * TOKEN_PIXELS}, or a longer context"
+        )
+    if "max_multimodal_len" in engine.args:
+        yield from _check_engine_lengths(engine.args, model.images_per_prompt)
+    if hardware.replica_weights and len(hardware.replica_weights) != hardware.replicas:
+        yield (
+            f"hardware.replica_weights has {len(hardware.replica_weights)} entries for {hardware.replicas} replicas: "
+            "set one for each replica"
+        )
+
+
+def _check_host(run: Run) -> Problems:
+    """A server that other machines can reach needs a key, and nginx in front."""
+    hardware, engine = run.hardware, run.hardware.engine
+    if ":" in str(hardware.host):
+        yield f"hardware.host={hardware.host}: IPv6 is not supported, set an IPv4 address or a host name"
+    elif engine is None or hardware.host in LOOPBACK:
+        return
+    elif engine.key_env and engine.keeps_to_media:
+        problem = f"hardware.host={hardware.host} lets anyone who can reach this machine send requests"
+        if not run.model.api_key_env:
+            yield f"{problem}: set model.api_key_env=VARIABLE, the environment variable with the key they must send"
+        if hardware.balancer != "nginx":
+            yield f"{problem} to paths that need no key: set hardware.balancer=nginx, which blocks those paths"
+    elif engine.host_option:
+        reason = (
+            "reads any file or URL that a request names"
+            if engine.key_env
+            else "takes a key only on its command line, where every user of the machine can see it"
+        )
+        yield f"{engine.name} {reason}: keep hardware.host=127.0.0.1"
+
+
+def _check_engine_lengths(args: Mapping[str, Any], images: int) -> Problems:
+    """A TensorRT engine is built for a fixed number of tokens."""
+    key = "hardware.engine.args"
+    needed = args["max_batch_size"] * images * CHAT_TOKENS
+    if args["max_multimodal_len"] < needed:
+        yield (
+            f"{key}.max_multimodal_len={args['max_multimodal_len']} is less than max_batch_size x "
+            f"model.images_per_prompt x {CHAT_TOKENS} = {needed}"
+        )
+    if images * CHAT_TOKENS >= args["max_input_len"]:
+        yield (
+            f"model.images_per_prompt={images} takes {images * CHAT_TOKENS} tokens, so {key}.max_input_len="
+            f"{args['max_input_len']} leaves no room for a question: set fewer images, or a longer input"
+        )
+    if args["max_input_len"] >= args["max_seq_len"]:
+        yield f"{key}.max_seq_len={args['max_seq_len']} leaves no room for an answer: set more than max_input_len"
+    if args["max_num_tokens"] < args["max_input_len"]:
+        yield f"{key}.max_num_tokens={args['max_num_tokens']} is less than max_input_len={args['max_input_len']}"

@@ -1,0 +1,39 @@
+"""Functions that configuration files call, such as ``${or_else:…}`` and ``${joined:…}``."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+
+def or_else(value: Any, default: Any) -> Any:
+    """``value``, or ``default`` if it is null, false or empty."""
+    return value or (OmegaConf.create(default) if isinstance(default, list) else default)
+
+
+def when(condition: Any, value: Any) -> Any:
+    """``value`` if ``condition`` is set, else null."""
+    return None if condition is None else value
+
+
+def joined(*names: object) -> str:
+    """Those of the names that are set, with dashes between them."""
+    return "-".join(str(name) for name in names if name is not None)
+
+
+def pick(key: str, mapping: DictConfig) -> Any:
+    """The value of a key of a mapping; null if it has none."""
+    return mapping.get(key)
+
+
+def product(*numbers: float) -> int:
+    """The product of numbers, at least 1, without a fraction."""
+    return max(1, math.floor(math.prod(numbers)))
+
+
+def register() -> None:
+    """Make all of them known to OmegaConf."""
+    for resolver in (or_else, when, joined, pick, product):
+        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)

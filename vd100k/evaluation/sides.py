@@ -1,0 +1,20 @@
+"""What an evaluation asks: each side asks other weights the same question about the same held-out images."""
+
+from __future__ import annotations
+
+from vd100k.config.run import Run
+from vd100k.config.stages import Evaluate
+
+
+def sides(run: Run, stage: Evaluate) -> dict[str, Run]:
+    """The runs that ask, by side: ``before`` (the base model) and ``after`` (the merged model)."""
+    return {name: _asking(run, part, stage) for name, part in run.parts.items()}
+
+
+def _asking(run: Run, part: Run, stage: Evaluate) -> Run:
+    """A part of the run, asking the question that training taught, with its answers in a file of their own."""
+    # Training rows have the task's short question if there is one. Replies are compared as they are.
+    task = part.task.model_copy(update={"prompt": run.task.question or run.task.prompt, "reader": "text"})
+    name = run.full_name if part.weights == "merged" else run.model.name
+    paths = part.paths.model_copy(update={"rows": stage.folder / f"{name}.{part.weights}.jsonl"})
+    return part.model_copy(update={"images": stage.images, "task": task, "paths": paths})

@@ -1,0 +1,40 @@
+"""Files and links that are replaced as a whole: a reader, or a crash, sees the old content or the new one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def replace(path: Path, lines: Iterable[bytes]) -> int:
+    """Replace a file with these lines and return their number; the content is on the disk before it gets the name."""
+    scratch, count = path.with_name(f"{path.name}.tmp"), 0
+    with scratch.open("wb") as file:
+        for line in lines:
+            file.write(line)
+            count += 1
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(path)
+    return count
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace a small JSON file."""
+    replace(path, [json.dumps(content, ensure_ascii=False, indent=2).encode(errors="replace"), b"\n"])
+
+
+def link(path: Path, target: Path) -> None:
+    """Make ``path`` a symbolic link to the folder ``target``, instead of whatever link it was.
+
+    Raises:
+        OSError: the link cannot be made, or ``path`` is a folder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.unlink(missing_ok=True)
+    scratch.symlink_to(target, target_is_directory=True)
+    scratch.replace(path)
