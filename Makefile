@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ENGINE := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),,engine@hardware.engine=swift)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test unit engine check format lock
+.PHONY: help env demo test stories unit engine docs check format lock
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,15 +28,20 @@ demo: env  ## the whole loop in miniature: generate, fine-tune, serve, compare
 	@$(if $(ENGINE),echo "vLLM has no CPU build for this machine: the demo serves with ms-swift instead.")
 	$(BIN)/python run.py experiment=demo $(ENGINE)
 
-test: env  ## all tests, the engines' too
-	$(BIN)/python -m pytest -n 2 -m "not engine"
-	$(BIN)/python -m pytest -m engine
+test: env  ## every part with every real engine, without the long stories (20 minutes at most on two cores)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not story"
 
-unit: env  ## the quick tests, a minute
+stories: env  ## the long stories: the whole demo, documents, a replica that dies under load, a sweep
+	$(BIN)/python -m pytest -m story
+
+unit: env  ## the quick tests, a few minutes
 	$(BIN)/python -m pytest -n 2 -m "not engine and not slow"
 
-engine: env  ## the tests on real vLLM, ms-swift and nginx
-	$(BIN)/python -m pytest -m engine
+engine: env  ## the tests on real vLLM, ms-swift, MLX, nginx and Chromium, without the long stories
+	$(BIN)/python -m pytest -m "engine and not story"
+
+docs: env  ## docs/configuration.md, from the schema and the comments in conf/
+	$(BIN)/python -m vd100k.config.reference docs/configuration.md
 
 check: env  ## lint, format, types, quick tests
 	$(BIN)/ruff check .

@@ -1,17 +1,18 @@
-"""Two real vLLM servers and four prompts an image: each image to one server, beside requests in turn.
+"""Compare image affinity (all prompts of an image go to one server) with round robin, on two real vLLM servers.
 
-    python -m benchmarks.affinity            # 5 rounds; some minutes
+    python -m benchmarks.affinity            # 5 rounds; takes some minutes
     python -m benchmarks.affinity --images 40 --rounds 10
 
-Two replicas of the tiny teacher (vLLM's CPU build), images of 672 x 672, answers of 4 tokens, 8 in flight. The cache
-of each server has room for 8,192 tokens, a dozen of these images: as with a hundred thousand images on a real machine,
-it cannot keep them all. In each round everybody asks about new ones, so that nobody finds another's there:
+The servers are two replicas of the tiny teacher (vLLM's CPU build). There are four prompts per image, images of
+672 x 672, answers of 4 tokens and 8 requests in flight. Each server's cache has room for 8,192 tokens, a dozen of
+these images, so that it cannot hold all of them, like that of a real server with a hundred thousand images. Each
+client uses new images in each round, so that none benefits from images that another client left in the cache:
 
 - vd100k: ``stage=generate``
-- in turn: round robin over the same servers, image by image
-- in turn, task by task: the same, the first prompt about all images before the second
+- in turn: round robin, that is, requests alternate between the servers, image by image
+- in turn, task by task: the same, with the first prompt for all images before the second prompt
 
-Prints a table and writes ``benchmarks/results/affinity.json``.
+The benchmark prints a table and writes ``benchmarks/results/affinity.json``.
 """
 
 from __future__ import annotations
@@ -36,17 +37,18 @@ ROOT = HERE.parent
 SIDE = 672
 IN_FLIGHT = 8
 PROMPTS = ["What colour is it?", "Which shape is it?", "How many are there?", "Describe the picture."]
-ASKERS = ["vd100k", "in turn", "in turn, task by task"]
+# The names in the command line and in the JSON file -> those in the table.
+ASKERS = {"vd100k": "vd100k", "in turn": "round robin", "in turn, task by task": "round robin, task by task"}
 WARM_UP = 4  # images
-BLOCKS = 64  # of 128 tokens, vLLM's size on a CPU
+BLOCKS = 64  # cache blocks of 128 tokens, vLLM's block size on a CPU
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--max-tokens", type=int, default=4, help="of an answer")
-    parser.add_argument("--askers", nargs="+", default=ASKERS, choices=ASKERS)
+    parser.add_argument("--max-tokens", type=int, default=4, help="limit of each answer")
+    parser.add_argument("--askers", nargs="+", default=list(ASKERS), choices=list(ASKERS), help="clients")
     parser.add_argument("--port", type=int, default=8700)
     parser.add_argument("--output", type=Path, default=HERE / "results" / "affinity.json")
     args = parser.parse_args()
@@ -64,18 +66,18 @@ def main() -> None:
                     if number:
                         rates[name].append(images * len(PROMPTS) / seconds)
                         print(f"{name}: {rates[name][-1]:.2f} requests/s", file=sys.stderr)
-    table = Table("", "requests/s, median", "lowest", "highest", "vd100k beside it, median", "lowest")
+    table = Table(*("client", "requests/s, median", "lowest", "highest", "vd100k relative to it, median", "lowest"))
     for name, found in rates.items():
         ratios = [ours / other for ours, other in zip(rates["vd100k"], found, strict=True)]
         figures = [statistics.median(found), min(found), max(found), statistics.median(ratios), min(ratios)]
-        table.add_row(name, *(f"{figure:.2f}" for figure in figures))
+        table.add_row(ASKERS[name], *(f"{figure:.2f}" for figure in figures))
     Console().print(table)
     args.output.parent.mkdir(exist_ok=True)
     args.output.write_text(json.dumps(rates, indent=2) + "\n", encoding="utf-8")
 
 
 def draw(folder: Path, count: int, seed: int) -> Path:
-    """Images, and the prompts about them, image by image and task by task."""
+    """Write the images and two lists of their prompts, image by image and task by task. Return the folder."""
     (folder / "images").mkdir(parents=True)
     random = numpy.random.default_rng(seed)
     names = [f"{k:03d}.png" for k in range(count)]
@@ -92,7 +94,7 @@ def draw(folder: Path, count: int, seed: int) -> Path:
 
 
 def ask(name: str, folder: Path, urls: list[str], max_tokens: int) -> float:
-    """Seconds that it took."""
+    """Send all prompts with one client and return the seconds it took."""
     if name != "vd100k":
         order = "tasks" if "task" in name else "images"
         script = HERE / "contestants" / "round_robin.py"
@@ -114,7 +116,8 @@ def ask(name: str, folder: Path, urls: list[str], max_tokens: int) -> float:
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     rows = folder / "outputs/data/images/answer/tiny-teacher.jsonl"
     assert rows.read_bytes().count(b"\n") == len((folder / "tasks.jsonl").read_text(encoding="utf-8").splitlines())
-    # The settings are written when the asking begins; the loops' time is without their start, too.
+    # The settings file is written just before the first request, so the start of the process is excluded, as it is
+    # for the round-robin client.
     return rows.stat().st_mtime - rows.with_name("tiny-teacher.settings.json").stat().st_mtime
 
 

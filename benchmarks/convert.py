@@ -1,10 +1,10 @@
-"""Convert beside a plain read and write of the same rows: rate, and peak memory at two sizes.
+"""Compare ``stage=convert`` with a plain loop that reads and writes the same rows: throughput and peak memory.
 
     python -m benchmarks.convert                    # 10,000 and 1,000,000 rows, image checks off
     python -m benchmarks.convert --rows 10000 100000
 
-Each measurement is a process of its own; reading and writing alternate, so that a busy machine slows both. Prints a
-table and writes ``benchmarks/results/convert.json``.
+Each measurement runs in a new process. The two alternate, so that other load on the machine slows both. The benchmark
+prints a table and writes ``benchmarks/results/convert.json``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def write_rows(path: Path, count: int) -> Path:
-    """Rows as generate leaves them: four questions an image, answers of some hundred characters."""
+    """Write rows like those of ``stage=generate``: four questions per image, answers of about a hundred characters."""
     with path.open("wb") as file:
         for k in range(count):
             row = {
@@ -69,7 +69,7 @@ def write_rows(path: Path, count: int) -> Path:
 
 
 def plain(source: Path, target: Path) -> dict[str, float]:
-    """The tightest loop: each line read, parsed, and written again."""
+    """The fastest possible loop: read, parse and write each line."""
     began = time.perf_counter()
     with source.open("rb") as read, target.open("wb", buffering=1 << 20) as write:
         for line in read:
@@ -86,7 +86,7 @@ def measure_plain(source: Path) -> dict[str, float]:
 
 
 def measure_convert(source: Path) -> dict[str, float]:
-    """``stage=convert`` through the command line; its own seconds, and the peak of its process."""
+    """Run ``stage=convert`` from the command line: the seconds in its summary and the peak memory of the process."""
     folder = source.with_suffix("")
     command = [
         sys.executable,
@@ -115,11 +115,12 @@ def measure_convert(source: Path) -> dict[str, float]:
 
 
 def peak() -> float:
+    """The peak resident memory of this process in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def report(results: list[dict[str, float | str]], sizes: list[int]) -> None:
-    table = Table("rows", "plain rows/s", "convert rows/s", "convert / plain", "convert peak MiB")
+    table = Table("rows", "plain loop rows/s", "convert rows/s", "convert relative to plain loop", "convert peak MiB")
     for rows in sizes:
 
         def median(what: str, figure: str, rows: int = rows) -> float:

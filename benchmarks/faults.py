@@ -1,18 +1,22 @@
-"""What is left of a generation that everything happens to: every image answered once, or failed with its reason.
+"""Run ``stage=generate`` under faults and check that every image ends with one answer or one failure.
 
-    python -m benchmarks.faults                       # 10,000 images, 20 kills; some minutes
+    python -m benchmarks.faults                       # 10,000 images, 20 kills; takes some minutes
     python -m benchmarks.faults --images 500 --kills 3 --scenarios storm killed
 
-Scenarios, each with 5 % 500, 5 % 429, 2 % malformed, 1 % dropped and 1 % hanging replies:
+In all scenarios, the server replies to 5 % of the requests with status 500, to 5 % with 429 and to 2 % with malformed
+JSON; it drops 1 % of the connections and never answers 1 % of the requests. The scenarios are:
 
-- storm: nothing else
-- killed: ``kill -9`` at random moments, and the same command again, to the end
-- outage: two servers, one of them killed when half is done and restarted
-- disk: the disk is full when half is done; room is made, and the same command run again
-- interrupted: SIGINT when half is done, and the same command again
+- storm: no other faults
+- killed: ``kill -9`` at random moments; the same command is run again each time
+- outage: two servers, one of which is killed and restarted at half of the images
+- disk: the disk is full at half of the images; space is freed, and the same command is run again
+- interrupted: SIGINT at half of the images; the same command is run again
 
-``twice`` are rows about an image that has one; ``again`` are requests about images whose answer had been sent before,
-and ``bound`` what was in flight when things happened. Prints a table, writes ``benchmarks/results/faults.json``.
+The benchmark prints a table and writes ``benchmarks/results/faults.json``. Some of its columns:
+
+- duplicate rows (``twice``): rows for images that already have one
+- repeated requests (``again``): requests for images whose answer had been sent before
+- allowed (``bound``): the number of repeated requests that the kills or the outage can explain, from those in flight
 """
 
 from __future__ import annotations
@@ -42,12 +46,13 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 SHARES = {"http-500": 0.05, "http-429": 0.05, "malformed": 0.02, "drop": 0.01, "hang": 0.01}
 IN_FLIGHT = 64
+HEADINGS = {"twice": "duplicate rows", "again": "repeated requests", "bound": "allowed", "failed": "failures by reason"}
 LATENCY_S = 0.1
 
 
 @dataclass
 class Stage:
-    """A folder of images, servers, and the command that asks them."""
+    """A folder of images, the servers, and the ``stage=generate`` command that uses them."""
 
     folder: Path
     images: int
@@ -65,14 +70,14 @@ class Stage:
         return server
 
     def start(self) -> subprocess.Popen[bytes]:
-        """The command, in the background."""
+        """Start the command in the background."""
         command = [
             *(sys.executable, str(ROOT / "run.py"), "stage=generate", "images=images", "hardware=api", "tracking=none"),
             *(f"hardware.urls=[{','.join(dict.fromkeys(self.urls))}]", "model=gpt-4o", "model.served_name=m"),
             *("model.api_key_env=null", f"stage.max_in_flight={IN_FLIGHT}", "stage.timeout_s=2", "stage.check=false"),
             *("stage.endpoint_wait_s=60", "stage.min_free_disk_mb=0"),
         ]
-        if self.limit_kb:  # the largest file allowed stands for the room on the disk
+        if self.limit_kb:  # a limit on the file size simulates a full disk
             command = ["bash", "-c", f'ulimit -f {self.limit_kb}; exec "$@"', "bash", *command]
         with (self.folder / "log.txt").open("ab") as log:
             return subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
@@ -124,7 +129,7 @@ def outage(stage: Stage, kills: int) -> int:
 
 
 def disk(stage: Stage, kills: int) -> int:
-    stage.limit_kb = stage.images * 380 // 2048  # about half of the rows
+    stage.limit_kb = stage.images * 380 // 2048  # enough for about half of the rows
     assert stage.finish() == 1
     assert "could not be written" in (stage.folder / "log.txt").read_text(encoding="utf-8")
     stage.limit_kb = None
@@ -149,7 +154,7 @@ SCENARIOS: dict[str, Callable[[Stage, int], int]] = {
 
 
 def play(scenario: str, folder: Path, images: int, kills: int) -> dict[str, Any]:
-    """One scenario; what is there at its end."""
+    """Run one scenario and return its results."""
     draw(folder / "images", images)
     stage = Stage(folder, images)
     stage.start_server()
@@ -162,7 +167,7 @@ def play(scenario: str, folder: Path, images: int, kills: int) -> dict[str, Any]
 
 
 def draw(folder: Path, count: int) -> None:
-    """Small pictures, no two the same."""
+    """Write ``count`` small images, all different."""
     folder.mkdir(parents=True)
     for k in range(count):
         Image.new("RGB", (28, 28), (k % 256, k // 256 % 256, k // 65536)).save(folder / f"{k:06d}.png")
@@ -199,7 +204,7 @@ def main() -> None:
     for scenario in args.scenarios:
         with tempfile.TemporaryDirectory() as folder:
             results.append(play(scenario, Path(folder), args.images, args.kills))
-    table = Table(*(key for key in results[0] if key != "failed"), "failed")
+    table = Table(*(HEADINGS.get(key, key) for key in results[0] if key != "failed"), HEADINGS["failed"])
     for result in results:
         table.add_row(*(str(value) for key, value in result.items() if key != "failed"), str(result["failed"]))
     Console(width=160).print(table)

@@ -1,19 +1,20 @@
-"""``stage=generate`` beside other ways to ask a server about a folder of images: speed, processor, memory, losses.
+"""Compare ``stage=generate`` with other clients on a folder of images: throughput, CPU time, memory, lost images.
 
-    python -m benchmarks.generate                                   # the loop and vd100k, 64 and 256 in flight, 3 times
+    python -m benchmarks.generate                                   # loop and vd100k, 64 and 256 in flight, 3 repeats
     python -m benchmarks.generate --contestants loop vd100k sdk requests curator distilabel --repeats 1
     python -m benchmarks.generate --faults --kill --contestants vd100k sdk requests curator distilabel --in-flight 64
 
-All ask the same local server (``benchmarks/server.py``, 200 ms, any number at a time) about the same JPEGs of
-448 x 448 and 60 to 80 KB, one after another in one run, so that a busy machine slows all. curator and distilabel want
-environments of their own: bespokelabs-curator; distilabel[openai] and requests (``--python curator=PATH``).
-Prints tables, writes ``benchmarks/results/generate.json``.
+All clients use the same local server (``benchmarks/server.py``, 200 ms latency, no limit on parallel requests) and the
+same JPEGs (448 x 448, 60 to 80 KB). They take turns within one run, so that other load on the machine slows all of
+them. curator and distilabel need separate environments with bespokelabs-curator, or distilabel[openai] and requests
+(``--python curator=PATH``). The benchmark prints tables and writes ``benchmarks/results/generate.json``.
 
-- steady: requests a second between the first tenth that the server saw and the last
-- first: seconds from the start of the process to the first request
-- CPU: seconds of processor time for 1,000 requests, of the whole process, and (run) without what it takes to start
-- peak: resident memory; of vd100k and the loops that is one process, of others the largest
-- lost: images without an answer at the end; again: requests about images that had been answered (``--kill``)
+- steady requests/s: the rate without the first and the last tenth of the requests
+- first request s: seconds from the start of the process to the first request
+- CPU s per 1,000: CPU seconds per 1,000 requests, for the whole process, and without the CPU time of the start
+- peak MB: resident memory; for clients with several processes, that of the largest
+- lost: images without an answer at the end
+- repeated: requests for images that already had an answer (with ``--kill``)
 """
 
 from __future__ import annotations
@@ -58,9 +59,15 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--faults", action="store_true", help="5 %% 500, 5 %% 429, 2 %% malformed replies")
-    parser.add_argument("--kill", action="store_true", help="kill -9 half-way, then run the same command again")
-    parser.add_argument("--python", nargs="+", default=[], metavar="NAME=PATH", help="a contestant's interpreter")
+    parser.add_argument(
+        "--faults", action="store_true", help="5 %% status 500, 5 %% status 429, 2 %% malformed replies"
+    )
+    parser.add_argument(
+        "--kill", action="store_true", help="kill -9 at half of the images, then run the same command again"
+    )
+    parser.add_argument(
+        "--python", nargs="+", default=[], metavar="NAME=PATH", help="the Python interpreter for a client"
+    )
     parser.add_argument("--output", type=Path, default=HERE / "results" / "generate.json")
     args = parser.parse_args()
     pythons = dict(pair.split("=", 1) for pair in args.python)
@@ -74,7 +81,7 @@ def main() -> None:
                     place = folder / f"{name}-{in_flight}-{repeat}"
                     command = [name, pythons.get(name, sys.executable), in_flight]
                     measured = contest(*command, images, place, args.faults, args.kill)
-                    if not args.kill:  # what it takes to start
+                    if not args.kill:  # measure the CPU time of the start with a single image
                         start = contest(*command, one, folder / f"{place.name}-start", False, False)
                         spent = (measured["cpu_s"] - start["cpu_s"]) / (args.images - 1) * 1000
                         measured |= {"start_cpu_s": start["cpu_s"], "cpu_s_per_1000_run": spent}
@@ -86,7 +93,7 @@ def main() -> None:
 
 
 def draw(folder: Path, count: int) -> Path:
-    """JPEGs of 448 x 448 and 60 to 80 KB: soft colours with noise."""
+    """Write ``count`` JPEGs of 448 x 448 pixels and 60 to 80 KB: soft colours with noise. Return the folder."""
     folder.mkdir()
     random = numpy.random.default_rng(0)
     for k in range(count):
@@ -101,7 +108,7 @@ def draw(folder: Path, count: int) -> Path:
 def contest(
     name: str, python: str, in_flight: int, images: Path, place: Path, faults: bool, kill: bool
 ) -> dict[str, Any]:
-    """One run of one contestant against a server of its own."""
+    """Run one client against a new server and return its measurements."""
     place.mkdir()
     total = len(list(images.iterdir()))
     with running("--latency", "0.2", *(FAULTS if faults else [])) as url:
@@ -140,7 +147,7 @@ def command_line(name: str, python: str, in_flight: int, images: Path, place: Pa
 
 
 def run(command: list[str], place: Path) -> tuple[int, Any]:
-    """To its end, or to its killing after five minutes; its exit status and what it used, children included."""
+    """Run a command, killed after five minutes. Return its exit status and resource usage, including children."""
     with (place / "log.txt").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=environment())
     until = time.time() + LONGEST_S
@@ -156,7 +163,7 @@ def run(command: list[str], place: Path) -> tuple[int, Any]:
 
 
 def killed_half_way(command: list[str], place: Path, url: str, total: int) -> None:
-    """Start the contestant and kill it when the server has seen half of the images."""
+    """Start the client and kill it when the server has received requests for half of the images."""
     with (place / "log.txt").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=environment())
     until = time.time() + LONGEST_S
@@ -167,12 +174,12 @@ def killed_half_way(command: list[str], place: Path, url: str, total: int) -> No
 
 
 def environment() -> dict[str, str]:
-    """As a user has it: compiled modules are kept."""
+    """The environment without PYTHONDONTWRITEBYTECODE, so that compiled modules are cached, as for a user."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def rows(place: Path) -> int:
-    """Images answered, each counted once."""
+    """The number of images with an answer."""
     found: set[str] = set()
     for path in place.rglob("*.jsonl"):
         if path.name in ("rows.jsonl", "gpt-4o.jsonl"):
@@ -183,8 +190,9 @@ def rows(place: Path) -> int:
 def report(results: list[dict[str, Any]], names: list[str], in_flights: list[int]) -> None:
     for in_flight in in_flights:
         table = Table(
-            *("", "steady /s", "of the loop", "first s", "CPU s per 1000", "(run)", "peak MB", "lost", "again", "exit"),
-            title=f"{in_flight} in flight",
+            *("client", "steady requests/s", "relative to loop", "first request s", "CPU s per 1,000"),
+            *("CPU s per 1,000 without start", "peak MB", "lost", "repeated", "exit"),
+            title=f"{in_flight} requests in flight",
         )
         loop = median(results, "loop", in_flight, "steady")
         for name in names:

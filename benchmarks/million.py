@@ -1,9 +1,9 @@
-"""A million images: how soon the first request goes out, how much memory it takes, how soon a resumed run goes on.
+"""A million images: time to the first request, peak memory, and the same for a resumed run.
 
-    python -m benchmarks.million                 # a folder of a million and one of 10,000; some minutes
-    python -m benchmarks.million --seconds 3600  # to the end, not the first two minutes of it
+    python -m benchmarks.million                 # 10,000 and 1,000,000 images; takes some minutes
+    python -m benchmarks.million --seconds 3600  # run for up to an hour instead of two minutes
 
-The images are hard links to a few small files, asked about on a local server without latency. Prints a table and
+The images are hard links to a few small files. The local server has no latency. The benchmark prints a table and
 writes ``benchmarks/results/million.json``.
 """
 
@@ -29,13 +29,13 @@ from benchmarks.server import running, seen
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-LINKS = 50_000  # to one file; ext4 allows 65,000
+LINKS = 50_000  # hard links per file; ext4 allows 65,000
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="+", default=[10_000, 1_000_000])
-    parser.add_argument("--seconds", type=float, default=120, help="of asking, after which it is interrupted")
+    parser.add_argument("--seconds", type=float, default=120, help="interrupt each run after this many seconds")
     parser.add_argument("--output", type=Path, default=HERE / "results" / "million.json")
     args = parser.parse_args()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -48,7 +48,7 @@ def main() -> None:
                 results.append(measure(place, source, count, args.seconds))
             answer(place, count, count * 9 // 10)
             results.append(measure(place, "images", count, args.seconds, "resumed") | {"done": count * 9 // 10})
-    table = Table("images", "of", "done before", "first request s", "requests", "peak MB", "exit")
+    table = Table("images", "source", "answered before", "first request s", "requests", "peak MB", "exit")
     for r in results:
         first = f"{r['first_s']:.1f}"
         table.add_row(
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def draw(folder: Path, count: int) -> Path:
-    """The images, and a list of them beside the folder."""
+    """Create the images, and beside their folder a list of them. Return the path of the list."""
     folder.mkdir(parents=True)
     for k in range(count):
         path = folder / f"{k:07d}.png"
@@ -116,7 +116,7 @@ def measure(place: Path, source: str, count: int, seconds: float, dataset: str =
 
 
 def answer(place: Path, count: int, done: int) -> None:
-    """A ledger in which all but the last tenth is answered."""
+    """Write a ledger with answers for the first ``done`` images."""
     with running() as url:
         subprocess.run([*command("images", "resumed", url), "limit=1"], cwd=place, check=True, capture_output=True)
     path = place / "outputs/data/resumed/details/gpt-4o.jsonl"

@@ -1,10 +1,10 @@
-"""A local OpenAI-compatible server with latency, slots and faults, light enough not to be the bottleneck.
+"""A local OpenAI-compatible server with configurable latency, slots and faults, fast enough not to be the bottleneck.
 
     python -m benchmarks.server --port 8000 --latency 0.2 --slots 64 --http-500 0.05 --http-429 0.05 --seed 7
 
-It answers ``POST /v1/chat/completions`` and ``GET /v1/models``, and ``GET /requests`` gives what it was asked so far:
-for each request the second it came (since the epoch), the hash of its body, and what became of it. Faults are drawn
-from ``--seed``, request by request. It listens on 127.0.0.1 alone.
+It answers ``POST /v1/chat/completions`` and ``GET /v1/models``. ``GET /requests`` returns the log of all chat requests:
+for each, its time (seconds since the epoch), the hash of its body, and its outcome. The fault of each request is drawn
+at random from ``--seed``. The server listens on 127.0.0.1 only.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WORDS = {200: "OK", 404: "Not Found", 429: "Too Many Requests", 500: "Internal S
 
 @dataclass
 class Behaviour:
-    """How the server answers; ``faults`` are shares of the requests, ``latency`` seconds."""
+    """How the server answers: ``latency`` in seconds, and ``faults`` as shares of the requests."""
 
     name: str = "m"
     latency: float = 0.0
@@ -46,7 +46,7 @@ class Behaviour:
         self.models = json.dumps({"object": "list", "data": [{"id": self.name, "object": "model"}]}).encode()
 
     def fault(self) -> str:
-        """The fault of the next request; "" for none."""
+        """The fault of the next request; empty for none."""
         drawn = self._random.random()
         for name, share in self.faults.items():
             if drawn < share:
@@ -56,7 +56,7 @@ class Behaviour:
 
 
 class Connection(asyncio.Protocol):
-    """One keep-alive connection; requests come one after another, each with a Content-Length."""
+    """A keep-alive connection. It expects one request after another, each with a Content-Length."""
 
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
@@ -136,7 +136,7 @@ class Connection(asyncio.Protocol):
 
 @contextlib.contextmanager
 def running(*options: str) -> Iterator[str]:
-    """A server with these options, in a process of its own; its URL."""
+    """Run a server with these options in its own process while the block runs; yields its URL."""
     with subprocess.Popen([sys.executable, __file__, *options], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         try:
@@ -146,13 +146,13 @@ def running(*options: str) -> Iterator[str]:
 
 
 def seen(url: str) -> list[tuple[float, str, str]]:
-    """What a server was asked: when, the body's hash, what became of it."""
+    """The log of a server: the time, body hash and outcome of each chat request."""
     with urllib.request.urlopen(f"{url.removesuffix('/v1')}/requests") as log:
         return [tuple(entry) for entry in json.load(log)]
 
 
 def completion(model: str, text: str) -> bytes:
-    """A chat completion as OpenAI's API returns it."""
+    """A chat completion in the format of OpenAI's API."""
     message = {"role": "assistant", "content": text}
     return json.dumps(
         {
@@ -167,7 +167,7 @@ def completion(model: str, text: str) -> bytes:
 
 
 async def serve(behaviour: Behaviour, port: int) -> None:
-    """Until SIGTERM; prints its address once it listens."""
+    """Serve until SIGTERM or SIGINT. Print the URL as soon as the server listens."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -180,10 +180,10 @@ async def serve(behaviour: Behaviour, port: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
-    parser.add_argument("--name", default="m", help="of the model")
+    parser.add_argument("--port", type=int, default=0, help="0 selects a free port")
+    parser.add_argument("--name", default="m", help="the name of the model")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds")
-    parser.add_argument("--slots", type=int, help="requests worked on at a time; the rest waits")
+    parser.add_argument("--slots", type=int, help="requests processed in parallel; others wait")
     parser.add_argument("--seed", type=int, default=0)
     for fault in FAULTS:
         parser.add_argument(f"--{fault}", type=float, default=0.0, metavar="SHARE")

@@ -1,4 +1,4 @@
-"""``stage=serve`` of the tiny teacher for as long as a block lasts."""
+"""Runs ``stage=serve`` with the tiny teacher while a block runs."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ START_S = 400
 
 @contextlib.contextmanager
 def serving(place: Path, *overrides: str) -> Iterator[Path]:
-    """Two replicas on this machine, started in the folder ``place`` and ready; what they said, ended at the end."""
+    """Start two replicas in the folder ``place``, yield the path of their output once they are ready, and stop them."""
     command = [
         *(sys.executable, str(ROOT / "run.py"), "stage=serve", "hardware=cpu", "model=tiny-teacher", "tracking=none"),
         *("hardware.replicas=2", "hardware.start_timeout_s=600", *overrides),
     ]
-    said = place / "serve.txt"
-    with said.open("ab") as log:
+    output = place / "serve.txt"
+    with output.open("ab") as log:
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         process = subprocess.Popen(command, cwd=place, stdout=log, stderr=log, env=environment)
     until = time.monotonic() + START_S
     try:
-        while "Ctrl-C stops it" not in said.read_text(encoding="utf-8"):
+        while "Ctrl-C stops it" not in output.read_text(encoding="utf-8"):
             if process.poll() is not None or time.monotonic() > until:
-                raise SystemExit(said.read_text(encoding="utf-8")[-3000:])
+                raise SystemExit(output.read_text(encoding="utf-8")[-3000:])
             time.sleep(1)
-        yield said
+        yield output
     finally:
         process.terminate()
         process.wait()

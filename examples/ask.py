@@ -1,4 +1,4 @@
-"""Ask any OpenAI-compatible server about one or more images, with the OpenAI client; the answer is streamed.
+"""Ask an OpenAI-compatible server about one or more images with the OpenAI client, and stream the answer.
 
 python examples/ask.py http://127.0.0.1:8000/v1 "What is it?" photo.jpg
 python examples/ask.py https://api.openai.com/v1 "What differs?" one.jpg two.jpg --model gpt-4o  # OPENAI_API_KEY=…
@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("url")
     parser.add_argument("question")
     parser.add_argument("images", nargs="*", type=Path)
-    parser.add_argument("--model", help="the first one that is served, if left out")
+    parser.add_argument("--model", help="default: the first model of the server")
     parser.add_argument("--max-tokens", type=int, default=512)
     args = parser.parse_args()
     client = OpenAI(base_url=args.url, api_key=os.environ.get("OPENAI_API_KEY", "none"))

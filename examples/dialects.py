@@ -1,10 +1,10 @@
-"""Requests as clients of earlier Qwen-VL servers send them, sent to yours: which of them does it understand?
+"""Check which request formats of clients of earlier Qwen-VL servers a server understands.
 
     python examples/dialects.py http://127.0.0.1:8000/v1 photo.jpg other.jpg
 
-Two families: the API demo of Qwen-VL (parts of type ``image``, an empty ``functions``, ``stop``, ``top_p``,
-``temperature``, ``stream``) and TensorRT-LLM servers with OpenAI's parts of type ``image_url`` (several turns with a
-question for a box, ``file://`` images, the OpenAI client, streaming). Prints what became of each.
+There are two families: the API demo of Qwen-VL (parts of type ``image``, an empty ``functions``, ``stop``, ``top_p``,
+``temperature``, ``stream``), and TensorRT-LLM servers with OpenAI's parts of type ``image_url`` (several turns with a
+question for a box, ``file://`` images, the OpenAI client, streaming). The outcome of each request is printed.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url")
     parser.add_argument("images", nargs=2, type=Path)
-    parser.add_argument("--model", help="the first one that is served, if left out")
+    parser.add_argument("--model", help="default: the first model of the server")
     args = parser.parse_args()
     for name, outcome in tried(args.url, args.images[0], args.images[1], args.model).items():
         print(f"{name}: {outcome}")
 
 
 def tried(url: str, first: Path, second: Path, model: str | None = None) -> dict[str, str]:
-    """What became of each request: ``answered: …``, or ``refused: …`` with the server's words."""
+    """The outcome of each request: ``answered: …``, or ``refused: …`` with the server's message."""
     server = Server(url, model)
     one, two = data_url(first), data_url(second)
     turns: list[Message] = [
@@ -66,14 +66,14 @@ DEMO = {"functions": [], "stop": [], "top_p": 0.9, "temperature": 0.7, "stream":
 
 
 def user(text: str, *, image: str | None = None, url: str | None = None, other: str | None = None) -> Message:
-    """A turn with images, as parts of type ``image`` or of type ``image_url``."""
+    """A user message with images, as parts of type ``image`` or ``image_url``."""
     parts: list[Message] = [{"type": "image", "image": image}] if image else []
     parts += [{"type": "image_url", "image_url": {"url": address}} for address in (url, other) if address]
     return {"role": "user", "content": [*parts, {"type": "text", "text": text}]}
 
 
 class Server:
-    """The address, the key from OPENAI_API_KEY, and the model that is asked."""
+    """A server: its address, the key from OPENAI_API_KEY, and the model to use."""
 
     def __init__(self, url: str, model: str | None) -> None:
         self.url, self.key = url.rstrip("/"), os.environ.get("OPENAI_API_KEY", "none")
@@ -83,7 +83,7 @@ class Server:
         return [model["id"] for model in json.loads(self._send("/models", None))["data"]]
 
     def ask(self, messages: list[Message], **options: Any) -> str:
-        """With plain JSON, as curl would."""
+        """Send a plain JSON request, as curl does."""
         body = {"model": self.model, "messages": messages, "max_tokens": 32, **options}
         reply = self._send("/chat/completions", json.dumps(body).encode())
         if not options.get("stream"):

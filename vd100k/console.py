@@ -1,6 +1,6 @@
-"""What a person sees: plain lines, and a moving one where there is a terminal.
+"""Console output: plain lines, tables, and in a terminal a spinner or a progress bar.
 
-rich is imported where something moves or a table is drawn: a run in the background starts without.
+rich is imported only where it is used, so that a run in the background starts faster.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-WIDE = 130  # columns that a bar and its note want
+WIDE = 130  # columns needed for a progress bar with its note
 
 
 def in_terminal() -> bool:
-    """Whether a person may be looking on."""
+    """Whether the output goes to a terminal."""
     return sys.stdout.isatty()
 
 
 def say(text: str = "") -> None:
-    """One plain line, above whatever moves; a run goes on when nobody listens any more."""
+    """Print one line at once. A closed pipe is not an error: later output is discarded and the run continues."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -34,13 +34,13 @@ def say(text: str = "") -> None:
 
 
 def show(table: Table) -> None:
-    """A table, as wide as it needs to be where nobody's window limits it."""
+    """Print a table, without a limit on its width."""
     _console().print(table)
 
 
 @contextlib.contextmanager
 def waiting(text: str) -> Iterator[None]:
-    """A spinner beside ``text`` in a terminal, one line in a log."""
+    """Show a spinner with ``text`` while the block runs; outside a terminal, print one line."""
     if in_terminal():
         with _console().status(text):
             yield
@@ -50,7 +50,7 @@ def waiting(text: str) -> Iterator[None]:
 
 
 def progress_bar() -> Progress:
-    """A bar with count and time left, and a ``note`` beside it, or below where the window is narrow."""
+    """A progress bar with count and remaining time. The ``note`` is to its right, or below in a narrow window."""
     from rich.console import RenderableType
     from rich.progress import (
         BarColumn,

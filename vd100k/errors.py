@@ -1,4 +1,4 @@
-"""Errors a user can act on: what, where, and the remedy. Hydra prints them without a stack trace."""
+"""Errors that a user can fix. The message says what failed, where, and the remedy; Hydra prints no stack trace."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from hydra.errors import CompactHydraException
 
 
 class Vd100kError(CompactHydraException):
-    """Anything that ends a run with a readable message."""
+    """The base class of all errors that end a run with a readable message."""
 
 
 class ConfigError(Vd100kError):
-    """The configuration cannot mean a run; the message lists every problem found."""
+    """The configuration is invalid. The message lists all problems."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
@@ -22,17 +22,17 @@ class ConfigError(Vd100kError):
         super().__init__("\n".join([heading, *(f"  - {problem}" for problem in problems)]))
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[list[str]]]:
-        """A launcher that runs jobs in other processes brings it back pickled."""
+        """Support pickling, because launchers return the error from another process."""
         return ConfigError, (self.problems,)
 
 
 class DataError(Vd100kError):
-    """A file or folder is missing, unreadable or not what it should be."""
+    """A file or folder is missing, unreadable or has the wrong content."""
 
 
 class ServerError(Vd100kError):
-    """A model server did not start, died, or refuses us."""
+    """A model server did not start, exited, cannot be reached or refuses requests."""
 
 
 class TrainingError(Vd100kError):
-    """The trainer or exporter ended with an error; the message ends with its own last lines."""
+    """The trainer or exporter failed. The message ends with the last lines of its output."""

@@ -58,9 +58,12 @@ def text(conf: Path) -> str:
 def unknown_option(argv: list[str], conf: Path) -> str | None:
     """A message about the first argument that chooses an option without a file in ``conf``; None if all exist.
 
-    Options may also come from other folders (``--config-dir``, ``hydra.searchpath``); then Hydra looks for them.
+    Options may also come from other folders (``--config-dir``, ``--config-path``, ``hydra.searchpath``);
+    then Hydra looks for them.
     """
-    if any(argument.startswith(("--config-dir", "-cd", "hydra.searchpath=")) for argument in argv):
+    if any(
+        argument.startswith(("--config-dir", "-cd", "--config-path", "-cp", "hydra.searchpath=")) for argument in argv
+    ):
         return None
     for argument in argv:
         key, _, value = argument.partition("=")

@@ -40,7 +40,6 @@ def main(task: Callable[[], object]) -> int:
         return 1
     sys.argv[1:] = with_demo(sys.argv[1:])
     startup.skip_hydra_mode_lookup(sys.argv)
-    startup.preload_client(sys.argv)
     startup.pause_gc()
     # Also if a shell started this in the background with interrupts ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)

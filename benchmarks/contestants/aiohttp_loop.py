@@ -1,6 +1,6 @@
-"""The practical ceiling: the tightest asyncio and aiohttp loop that does the same work, with no care for failures.
+"""The practical upper limit: a minimal asyncio and aiohttp loop that does the same work without handling failures.
 
-Each file is read and encoded where it is needed, the body is put together as bytes, the answer written as it comes.
+It reads and encodes each file just before its request, assembles the body as bytes, and writes each answer at once.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Bespoke Curator, tuned for throughput: an ``LLM`` subclass on the online OpenAI backend.
 
-``curator.LLM``'s docstring and ``OnlineRequestProcessorConfig`` give the settings. ``max_concurrent_requests`` is the
-semaphore that bounds what is in flight; the limits of requests and tokens per minute, which otherwise fall back to
-guesses of ``_default_rate_limits.json``, are set so high that ``OnlineStatusTracker.has_capacity`` never waits. Images
-are given by local path (``types.Image(url=...)``), which the processor reads and encodes as it sends, not by content,
-which would pass through the file of requests as well. ``batch`` stays off: it is for providers' batch APIs. Retries
-(10) and ``require_all_responses`` are the defaults. The plain display replaces the rich one, telemetry is off, and
-litellm uses its own cost map. ``working_dir`` lies beside OUTPUT, and the same command resumes from it.
+The settings are documented in ``curator.LLM`` and ``OnlineRequestProcessorConfig``. ``max_concurrent_requests`` is the
+semaphore that limits the requests in flight. The limits of requests and tokens per minute, which default to guesses
+from ``_default_rate_limits.json``, are set so high that ``OnlineStatusTracker.has_capacity`` never waits. Images are
+given by local path (``types.Image(url=...)``), which the processor reads and encodes just before sending; image
+content would also be written to the file of requests. ``batch`` stays off, because it is for providers' batch APIs.
+Retries (10) and ``require_all_responses`` have their defaults. The plain display replaces the rich one, telemetry is
+off, and litellm uses its local cost map. ``working_dir`` is beside OUTPUT, and the same command resumes from it.
 
     python curator_loop.py URL FOLDER OUTPUT IN_FLIGHT
 """
@@ -21,11 +21,11 @@ from pathlib import Path
 os.environ |= {"TELEMETRY_ENABLED": "false", "CURATOR_DISABLE_RICH_DISPLAY": "1"}
 os.environ |= {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "HF_HUB_OFFLINE": "1"}
 
-import litellm.litellm_core_utils.default_encoding  # noqa: F401 - points tiktoken to the encodings litellm brings
+import litellm.litellm_core_utils.default_encoding  # noqa: F401 - points tiktoken to the encodings in litellm
 from bespokelabs import curator
 from datasets import Dataset
 
-UNLIMITED = 10**9  # a minute
+UNLIMITED = 10**9  # per minute
 
 
 class Describe(curator.LLM):

@@ -1,12 +1,13 @@
 """distilabel, tuned for throughput: ``TextGenerationWithImage`` over ``OpenAILLM`` in a local ``Pipeline``.
 
-``AsyncLLM._agenerate`` gathers one batch at a time, so ``input_batch_size`` bounds the requests in flight: it is
-IN_FLIGHT, and the loader's ``batch_size`` (50 otherwise) the same, so that a batch of one makes a batch of the other.
-The step has one replica: two and four, with IN_FLIGHT divided among them and this loader, were slower. ``Describe``
-reads an image as it is asked about, as ``Task.format_input`` allows, so that paths and not images pass through the
-queues and the cache, and ``add_raw_input`` of ``Task`` is off, which would store every request with its image. The log,
-which has a line for every request, begins at WARNING (``envs.py``). Retries (6) and the timeout (120 s) are the
-defaults of ``OpenAILLM``. ``cache_dir`` lies beside OUTPUT and ``use_cache`` is on, which is how a rerun should resume.
+``AsyncLLM._agenerate`` processes one batch at a time, so ``input_batch_size`` limits the requests in flight. It is set
+to IN_FLIGHT. So is the loader's ``batch_size`` (default 50), so that one batch of the loader is one batch of the step.
+The step has one replica: two and four, with IN_FLIGHT divided among them and the same loader, were slower.
+``Describe`` reads each image just before its request, as ``Task.format_input`` allows, so that paths instead of images
+pass through the queues and the cache. ``add_raw_input`` of ``Task`` is off, because it stores each request with its
+image. The log level is WARNING (``envs.py``), because lower levels log each request. Retries (6) and the timeout
+(120 s) are the defaults of ``OpenAILLM``. ``cache_dir`` is beside OUTPUT and ``use_cache`` is on, so that a rerun
+should resume.
 
     python distilabel_loop.py URL FOLDER OUTPUT IN_FLIGHT
 """
@@ -28,7 +29,7 @@ from distilabel.steps.tasks import TextGenerationWithImage
 
 
 class Describe(TextGenerationWithImage):
-    """Reads an image as it is asked about, so that only paths go from one process to the other."""
+    """Reads an image just before its request, so that only paths are passed between the processes."""
 
     def _transform_image(self, image: str) -> str:
         return f"data:image/jpeg;base64,{base64.b64encode(Path(image).read_bytes()).decode()}"

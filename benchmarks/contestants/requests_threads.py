@@ -1,4 +1,4 @@
-"""What scripts do today: threads with ``requests``, a failed image printed and passed over."""
+"""A typical script: threads with ``requests``; a failed image is printed and skipped."""
 
 from __future__ import annotations
 

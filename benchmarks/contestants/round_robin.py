@@ -1,7 +1,7 @@
-"""The tight loop with requests going to the servers in turn, as a balancer that knows no images sends them.
+"""The minimal loop with requests sent to the servers in turn, like a load balancer without image affinity.
 
-``python round_robin.py URL,URL FOLDER QUESTIONS IN_FLIGHT MAX_TOKENS``: QUESTIONS is JSONL of ``id`` and
-``question``, asked in the order of the file. Prints how many seconds that took.
+``python round_robin.py URL,URL FOLDER QUESTIONS IN_FLIGHT MAX_TOKENS``: QUESTIONS is a JSONL file with ``id`` and
+``question``, sent in the order of the file. Prints the seconds it took.
 """
 
 from __future__ import annotations

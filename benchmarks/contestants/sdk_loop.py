@@ -1,4 +1,4 @@
-"""The same loop with the OpenAI client as it comes: its types, its conventions, its two retries."""
+"""The asyncio loop with the OpenAI client and its defaults, such as two retries."""
 
 from __future__ import annotations
 

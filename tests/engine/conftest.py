@@ -33,6 +33,14 @@ REFUSED = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep all engine tests on one xdist worker: they share the engines of the session fixtures."""
+    for item in items:
+        if item.get_closest_marker("engine"):
+            item.add_marker(pytest.mark.xdist_group("engine"))
+
+
 @dataclass
 class Running:
     """A command line at work: what it has said so far, and how to end it."""

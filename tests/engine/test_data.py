@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,35 +17,59 @@ from tests.engine.test_finetune import call
 
 pytestmark = pytest.mark.engine
 
-# Loads a file as training does, encodes every row, and prints what it found.
+# One process for all tests, because importing swift takes ten seconds. For each line on stdin it loads a file as
+# training does, encodes every row, and prints what it found.
 LOADER = """
 import json, sys
 from swift.dataset import load_dataset
 from swift.model import get_processor
 from swift.template import get_template
-path, model, mode, max_length = sys.argv[1:]
-processor = get_processor(model, model_type="qwen2_vl")
-template = get_template(processor, default_system="You are a helpful assistant.", max_length=int(max_length),
-                        template_type="qwen2_vl")
-template.set_mode(mode)
-dataset, _ = load_dataset(path, load_from_cache_file=False)
-found = []
-for row in dataset:
-    encoded = template.encode(dict(row))
-    ids = encoded.get("input_ids") or encoded["chosen_input_ids"]
-    pixels = encoded.get("pixel_values", encoded.get("chosen_pixel_values", encoded.get("rejected_pixel_values")))
-    found.append({"tokens": len(ids), "pixels": list(pixels.shape), "text": processor.tokenizer.decode(ids)})
-print("FOUND" + json.dumps(found))
+processor = get_processor(sys.argv[1], model_type="qwen2_vl")
+for line in sys.stdin:
+    path, mode, max_length = json.loads(line)
+    template = get_template(processor, default_system="You are a helpful assistant.", max_length=max_length,
+                            template_type="qwen2_vl")
+    template.set_mode(mode)
+    dataset, _ = load_dataset(path, load_from_cache_file=False)
+    found = []
+    for row in dataset:
+        encoded = template.encode(dict(row))
+        ids = encoded.get("input_ids") or encoded["chosen_input_ids"]
+        pixels = encoded.get("pixel_values", encoded.get("chosen_pixel_values", encoded.get("rejected_pixel_values")))
+        found.append({"tokens": len(ids), "pixels": list(pixels.shape), "text": processor.tokenizer.decode(ids)})
+    print("FOUND" + json.dumps(found), flush=True)
 """
+Load = Callable[..., list[dict[str, Any]]]
 
 
-def loaded(path: Path, model: Path, mode: str = "train", max_length: int = 2048) -> list[dict[str, Any]]:
-    done = subprocess.run(
-        [sys.executable, "-c", LOADER, path, model, mode, str(max_length)], capture_output=True, text=True, check=False
-    )
-    assert "FOUND" in done.stdout, done.stderr[-3000:]
-    found: list[dict[str, Any]] = json.loads(done.stdout.split("FOUND")[1])
-    return found
+@pytest.fixture(scope="module")
+def load(folder: Path) -> Iterator[Load]:
+    """Load a file with swift: the token count, image shape and decoded text of each row."""
+    log = folder / "loader.log"
+    with log.open("w", encoding="utf-8") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-c", LOADER, folder / "outputs/models/tiny-student"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    assert process.stdin
+    assert process.stdout
+
+    def call(path: Path, mode: str = "train", max_length: int = 2048) -> list[dict[str, Any]]:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(json.dumps([str(path), mode, max_length]) + "\n")
+        process.stdin.flush()
+        line = next((line for line in process.stdout if "FOUND" in line), None)
+        assert line, log.read_text(encoding="utf-8")[-3000:]
+        found: list[dict[str, Any]] = json.loads(line.split("FOUND")[1])
+        return found
+
+    yield call
+    process.stdin.close()
+    assert process.wait(30) == 0
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +94,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 PAIRS = ["experiment=demo", "answers=truth", "rejected=worse", "task.reader=text"]
 
 
-def test_swift_loads_every_row_with_its_image(folder: Path) -> None:
+def test_swift_loads_every_row_with_its_image(folder: Path, load: Load) -> None:
     system = ["experiment=demo", "answers=truth", "task.system_prompt='Be terse.'"]
     done = call(folder, "stage=convert", *system, "stage.split_dataset_ratio=0.2")
     assert done.returncode == 0, done.stderr
     counts, made = summary(folder)["counts"], folder / "outputs/data/scenes-42/scene/truth.swift"
     for side in ("train", "val"):
-        found = loaded(made / f"{side}.jsonl", folder / "outputs/models/tiny-student")
+        found = load(made / f"{side}.jsonl")
         assert len(found) == counts[side] > 0, "swift drops what it cannot take"
         for row in found:
             assert row["pixels"] == [64, 1176], "8 x 8 patches of 2 x 3 x 14 x 14 values"
@@ -83,16 +108,16 @@ def test_swift_loads_every_row_with_its_image(folder: Path) -> None:
             assert row["text"].count("<|image_pad|>") == 16
 
 
-def test_swift_loads_every_pair_with_its_image_and_both_answers(folder: Path) -> None:
+def test_swift_loads_every_pair_with_its_image_and_both_answers(folder: Path, load: Load) -> None:
     done = call(folder, "stage=convert", *PAIRS, "stage.split_dataset_ratio=0")
     assert done.returncode == 0, done.stderr
     path = folder / "outputs/data/scenes-42/scene/truth-worse.swift/train.jsonl"
-    found = loaded(path, folder / "outputs/models/tiny-student", "rlhf")
+    found = load(path, "rlhf")
     assert len(found) == 48
     assert all(row["pixels"] == [64, 1176] for row in found)
 
 
-def test_what_convert_counts_is_what_swift_counts(folder: Path) -> None:
+def test_what_convert_counts_is_what_swift_counts(folder: Path, load: Load) -> None:
     """The longest row that passes is one that swift takes; one token more is one that swift would drop."""
     rows_path = folder / "outputs/data/scenes-42/scene/lengths.jsonl"
     shutil.copy(rows_path.with_name("truth.jsonl"), rows_path)
@@ -103,15 +128,12 @@ def test_what_convert_counts_is_what_swift_counts(folder: Path) -> None:
     limit = ["experiment=demo", "answers=lengths", "task.reader=text", "stage.split_dataset_ratio=0"]
     assert call(folder, "stage=convert", *limit).returncode == 0
     path = folder / "outputs/data/scenes-42/scene/lengths.swift/train.jsonl"
-    tokens = [row["tokens"] for row in loaded(path, folder / "outputs/models/tiny-student")]
+    tokens = [row["tokens"] for row in load(path)]
     assert len(tokens) == 10
     middle = tokens[5]
     assert call(folder, "stage=convert", *limit, f"max_length={middle}").returncode == 0
     assert summary(folder)["counts"]["train"] == sum(count <= middle for count in tokens)
-    assert (
-        len(loaded(path, folder / "outputs/models/tiny-student", max_length=middle))
-        == summary(folder)["counts"]["train"]
-    )
+    assert len(load(path, max_length=middle)) == summary(folder)["counts"]["train"]
 
 
 def test_preference_training_widens_the_margin(folder: Path) -> None:

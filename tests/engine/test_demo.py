@@ -16,7 +16,7 @@ from tests.conftest import free_ports
 from tests.engine.browser import CHROMIUM
 from tests.engine.conftest import START_S, Running, rows, summary
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.engine, pytest.mark.story, pytest.mark.timeout(1200)]
 
 
 def test_the_demo(launch: Callable[..., Running], tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_the_demo(launch: Callable[..., Running], tmp_path: Path) -> None:
     # The adapter on its base, both by name, and heard to make a difference.
     served = launch(tmp_path, "stage=serve", "experiment=demo", "weights=adapter", demo[0])
     served.wait_for("Ctrl-C stops it", START_S)
-    assert "tiny-student-tuned answers 4 of 4 questions otherwise than tiny-student." in "".join(served.lines)
+    assert "tiny-student-tuned answers 4 of 4 questions differently from tiny-student." in "".join(served.lines)
     assert served.interrupt() < 10
 
 
@@ -85,13 +85,12 @@ def look_at_page(folder: Path) -> None:
             page.on("request", lambda request, asked=asked: asked.append(request.url))  # type: ignore[misc]
             page.goto(address)
             assert page.locator("section h2").all_inner_texts()[1:-1] == [
-                f"{stage} ok its own page"
-                for stage in ("render", "generate", "convert", "finetune", "export", "evaluate")
+                f"{stage} ok details" for stage in ("render", "generate", "convert", "finetune", "export", "evaluate")
             ]
             assert page.locator("article img").count() >= 50
             assert page.evaluate("document.documentElement.scrollWidth") <= width, "nothing sticks out"
             assert page.evaluate("[...document.images].every(i => i.naturalWidth > 0)")
-            page.get_by_role("link", name="its own page").nth(1).click()
+            page.get_by_role("link", name="details").nth(1).click()
             expect(page.locator("h1")).to_contain_text("generate")
             assert all(url.startswith(("file:", "data:")) for url in asked)
         browser.close()

@@ -13,6 +13,7 @@ from tests.engine.test_finetune import call
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 
+@pytest.mark.story
 def test_manifest_ocr_learns_the_fields(tmp_path: Path) -> None:
     shortened = ["stage.render.train=320", "stage.render.heldout=40", "+stage.finetune.args.max_steps=90"]
     batch = ["per_device_train_batch_size=4", "gradient_accumulation_steps=1", "save_steps=90"]
@@ -27,7 +28,7 @@ def test_manifest_ocr_learns_the_fields(tmp_path: Path) -> None:
     assert all("/train/" in row["images"][0] for row in trained_on), "none of the documents it is judged by"
     (tmp_path / "outputs/images/manifests-42/render.json").unlink()
     own = call(tmp_path, "experiment=manifest-ocr", "stage.steps=[render]")
-    assert "holds images of your own: nothing is drawn" in own.stdout
+    assert "contains your own images: nothing is drawn" in own.stdout
 
 
 def test_gpt_distill_with_a_teacher_behind_an_address(fleet: Fleet, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(launch: Callable[..
     assert summary(tmp_path)["status"] == "interrupted"
     done = call(tmp_path, "stage=finetune", *COMMON, *SHORT, "tracking=wandb")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "going on from" in done.stdout
+    assert "resuming from" in done.stdout
     assert "checkpoint-8" in done.stdout
     assert len(losses(tmp_path)) == 16
     # Two files, since W&B was offline, of one run: the second goes on where the checkpoint was.
@@ -107,6 +107,7 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(launch: Callable[..
     assert steps[1] == list(range(9, 17))
 
 
+@pytest.mark.story
 def test_a_sweep_trains_each_setting_once(trained: Path) -> None:
     """Four settings, one of which swift refuses; then the same again."""
     ranks = ["2", "4", "8", "0"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.conftest import needs_nginx
-from tests.unit.test_config import impossible, options
+from tests.unit.config.test_parse import impossible, options
 from vd100k.config.run import Run
 from vd100k.engines import commands
 

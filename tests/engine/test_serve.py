@@ -47,7 +47,7 @@ def test_generate_uses_both_replicas_and_asks_once(fleet: Fleet) -> None:
     )
     first = subprocess.run(command, cwd=fleet.folder, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr
-    assert "using the server already at" in first.stdout
+    assert "using the server that already runs at" in first.stdout
     counts = summary(fleet.folder)["counts"]
     assert (counts["images"], counts["rows"], counts["requests"], counts["failed"]) == (48, 48, 48 + 2, 0)
     served = [requests_served(port) - n for port, n in zip(fleet.replicas, before, strict=True)]
@@ -141,7 +141,7 @@ def test_a_replica_given_up_ends_it_with_its_log(launch: Callable[..., Running],
     os.kill(running.family()[0].pid, signal.SIGKILL)
     assert running.process.wait(30) == 1
     running_text = "".join(running.lines)
-    assert "ended with exit code -9" in running_text
+    assert "exited with code -9" in running_text
     assert "replica-0.log" in running_text
 
 
@@ -169,6 +169,7 @@ def test_media_come_from_requests_alone(fleet: Fleet, tmp_path: Path) -> None:
             assert "allowed" in answer.text
 
 
+@pytest.mark.story
 @needs_nginx
 def test_one_killed_costs_no_answer_and_comes_back(fleet: Fleet) -> None:
     state = json.loads((fleet.folder / f"outputs/servers/{fleet.port}.json").read_text(encoding="utf-8"))

@@ -1,10 +1,12 @@
-"""The rules of ARCHITECTURE.md, checked: imports run one way, help is quick, files are short."""
+"""The rules of ARCHITECTURE.md: imports run one way, help is quick, modules are short, JSONL has one reader."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import json
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -75,9 +77,60 @@ def test_no_machine_is_named_in_code() -> None:
                 assert not set(names) & set(constants), f"{path}:{node.lineno}"
 
 
-def test_files_are_short() -> None:
-    long = {path.name: n for path in modules() if (n := len(path.read_text(encoding="utf-8").splitlines())) > 300}
-    assert not long
+def lines(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+def test_no_module_is_longer_than_300_lines() -> None:
+    assert not {path.name: n for path in modules() if (n := lines(path)) > 300}
+
+
+def test_the_median_module_is_shorter_than_150_lines() -> None:
+    assert statistics.median(lines(path) for path in modules()) < 150
+
+
+def test_no_package_is_longer_than_1700_lines() -> None:
+    packages = [path for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"]
+    assert not {path.name: n for path in packages if (n := sum(map(lines, path.rglob("*.py")))) > 1700}
+
+
+def test_the_top_level_has_packages_and_four_modules() -> None:
+    assert {path.stem for path in PACKAGE.glob("*.py")} == {"__init__", "launch", "help", "console", "errors"}
+    found = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert found == set(MAY_IMPORT) - {"launch", "help", "console", "errors"}
+    assert all((PACKAGE / name / "__init__.py").exists() for name in found)
+
+
+def test_the_rule_itself_has_no_cycle() -> None:
+    graphlib.TopologicalSorter(MAY_IMPORT).prepare()
+
+
+def test_stages_get_their_settings_typed() -> None:
+    for path in modules():
+        assert "isinstance(run.stage" not in path.read_text(encoding="utf-8"), path
+
+
+COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+
+
+def parses_lines(tree: ast.AST) -> bool:
+    """Whether some loop, or comprehension, parses its own variable as JSON (and not a file that the variable names)."""
+    for loop in ast.walk(tree):
+        targets = [loop.target] if isinstance(loop, ast.For) else []
+        targets += [one.target for one in loop.generators] if isinstance(loop, COMPREHENSIONS) else []
+        names = {node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)}
+        for call in ast.walk(loop) if names else ():
+            if isinstance(call, ast.Call) and ast.unparse(call.func).endswith(".loads"):
+                used = {node.id for node in ast.walk(call) if isinstance(node, ast.Name)}
+                if used & names and "read_text" not in ast.unparse(call):
+                    return True
+    return False
+
+
+def test_jsonl_has_one_reader() -> None:
+    assert parses_lines(ast.parse("for line in file:\n    rows.append(json.loads(line))"))
+    assert parses_lines(ast.parse("rows = [orjson.loads(line) for line in file]"))
+    assert [path.name for path in modules() if parses_lines(ast.parse(path.read_text(encoding="utf-8")))] == []
 
 
 def test_help_is_quick_and_light() -> None:

@@ -1,1 +1,1 @@
-"""The page of stage=chat: what was said on it, the boxes in answers, and Gradio's part."""
+"""The web page of stage=chat: the conversation, the boxes in answers, and the Gradio page itself."""

@@ -1,4 +1,4 @@
-"""What was said on the page, as a server wants to hear it, and what becomes of the answer."""
+"""Converts the chat history of the page to the messages of a request, and a reply to the content of the page."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from vd100k.chat import grounding
-from vd100k.images import encode as images
-from vd100k.images import transform as pixels
+from vd100k.images import encode, transform
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
 Message = dict[str, Any]
-Part = dict[str, Any]  # of a message: {"type": "text", "text": …} or {"type": "file", "file": {"path": …}}
+Part = dict[str, Any]  # a part of a message: {"type": "text", "text": …} or {"type": "file", "file": {"path": …}}
 
 
 def messages(turns: Iterable[Message], system: str, max_pixels: int) -> list[Message]:
-    """OpenAI chat messages of all turns; in each, images (of ``max_pixels`` at most) come before text.
+    """The turns as OpenAI chat messages. In each, images (of at most ``max_pixels``) come before text.
 
-    Neighbours of one role are one message, since chat templates want roles to take turns. What we
-    put beside a model's answers, pictures with boxes and errors, is left out, and a question that
-    got no answer too: what was wrong with it would be wrong for ever.
+    Successive user turns become one message, because chat templates require roles to alternate. Images with boxes
+    and error messages, which the page adds to the history, are left out. So is a question whose request failed:
+    it would make all later requests fail too.
 
     Raises:
-        ImageError: a file that is no image.
+        ImageError: a file is not an image.
     """
     said: list[Message] = [{"role": "system", "content": system}] if system else []
     for turn in answered_turns(turns):
@@ -47,7 +46,7 @@ def messages(turns: Iterable[Message], system: str, max_pixels: int) -> list[Mes
 
 
 def answered_turns(turns: Iterable[Message]) -> list[Message]:
-    """The turns without those that only say why there is no answer, and the questions before them."""
+    """The turns without error messages and the questions that they answer."""
     kept: list[Message] = []
     for turn in turns:
         if not (turn.get("metadata") or {}).get("title"):
@@ -61,15 +60,18 @@ def answered_turns(turns: Iterable[Message]) -> list[Message]:
 
 
 def as_shown(answer: str) -> Message:
-    """An answer as the page takes it: of a plain text it would show HTML, fetch what that names, and cut indents."""
+    """An answer as a message for the page, with HTML escaped.
+
+    Otherwise the page would render the HTML, load what it links to, and strip indentation.
+    """
     return {"role": "assistant", "content": [{"type": "text", "text": html.escape(answer, quote=False)}]}
 
 
 def stream(client: OpenAI, request: dict[str, Any]) -> Iterator[str]:
-    """The answer so far, whenever there is more of it.
+    """Yield the answer so far, each time the server sends more of it.
 
     Raises:
-        openai.OpenAIError: the server refuses, or breaks off.
+        openai.OpenAIError: the server refuses the request or ends the stream early.
     """
     text = ""
     with client.chat.completions.create(**request, stream=True) as chunks:
@@ -80,14 +82,14 @@ def stream(client: OpenAI, request: dict[str, Any]) -> Iterator[str]:
 
 
 def drawn(answer: str, turns: Iterable[Message], max_pixels: int) -> Image.Image | None:
-    """The picture sent last with the boxes that the answer names; None if it names none."""
+    """The last image of the conversation with the boxes in the answer; None if there is no image or no box."""
     paths = [path for turn in answered_turns(turns) if turn["role"] == "user" for path in _files(turn)]
     if not paths:
         return None
     with Image.open(paths[-1]) as image:
-        picture = pixels.rgb(image)
-    boxes = grounding.find(answer, picture.size, max_pixels)
-    return grounding.draw(picture, boxes) if boxes else None
+        last = transform.rgb(image)
+    boxes = grounding.find(answer, last.size, max_pixels)
+    return grounding.draw(last, boxes) if boxes else None
 
 
 def _text(turn: Message) -> str:
@@ -100,7 +102,7 @@ def _files(turn: Message) -> list[Path]:
 
 def _image(path: Path, max_pixels: int) -> Part:
     try:
-        url = images.encode(str(path), max_pixels).url.decode()
-    except images.ImageError as error:  # by its own name: where the page keeps it says nothing
-        raise images.ImageError(str(error).replace(str(path), path.name)) from error
+        url = encode.encode(str(path), max_pixels).url.decode()
+    except encode.ImageError as error:  # by file name only: the folder is Gradio's upload cache
+        raise encode.ImageError(str(error).replace(str(path), path.name)) from error
     return {"type": "image_url", "image_url": {"url": url}}

@@ -1,8 +1,8 @@
-"""Boxes that a model names in its answer, and drawing them on the picture.
+"""Finds bounding boxes in a model's answer and draws them on the image.
 
-Qwen-VL and Qwen2-VL say ``<ref>a dog</ref><box>(x1,y1),(x2,y2)</box>`` in thousandths of the picture's sides
-(https://github.com/QwenLM/Qwen-VL), the latter with special tokens that servers leave out of the text. Qwen2.5-VL says
-``[{"bbox_2d": [x1, y1, x2, y2], "label": "a dog"}]`` in pixels of the picture as it saw it, reduced.
+Qwen-VL and Qwen2-VL write ``<ref>a dog</ref><box>(x1,y1),(x2,y2)</box>`` in thousandths of the image's sides
+(https://github.com/QwenLM/Qwen-VL). Qwen2-VL uses special tokens for the tags, which servers leave out of the text.
+Qwen2.5-VL writes ``[{"bbox_2d": [x1, y1, x2, y2], "label": "a dog"}]`` in pixels of the resized image that it saw.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ CORNERS = r"\(\s*(\d{1,4})\s*,\s*(\d{1,4})\s*\)\s*,\s*\(\s*(\d{1,4})\s*,\s*(\d{1
 BOX = re.compile(rf"(?:<box>|<\|box_start\|>)?{CORNERS}(?:</box>|<\|box_end\|>)?")
 LABEL = re.compile(r"(?:<ref>|<\|object_ref_start\|>)(.*?)(?:</ref>|<\|object_ref_end\|>)", re.DOTALL)
 THOUSANDTHS = 1000
-FAR = 1e6  # pixels, or thousandths: outside any picture
+FAR = 1e6  # pixels or thousandths: outside any image
 COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080")
-# On Linux, macOS and Windows.
+# Fonts with Chinese characters on Linux, macOS and Windows.
 CHINESE = (
     *("NotoSansCJK-Regular.ttc", "SourceHanSansSC-Regular.otf", "wqy-zenhei.ttc", "wqy-microhei.ttc"),
     *("PingFang.ttc", "Hiragino Sans GB.ttc", "STHeiti Medium.ttc", "msyh.ttc", "simhei.ttf"),
@@ -36,24 +36,24 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Box:
-    """Corners in pixels of the picture, top left first."""
+    """A labelled box: left, top, right and bottom in pixels of the image."""
 
     label: str
     corners: tuple[int, int, int, int]
 
 
 def find(answer: str, size: Size, max_pixels: int) -> list[Box]:
-    """The boxes in an answer about a picture of ``size``, which the model saw under ``max_pixels``."""
+    """The boxes in an answer about an image of ``size``, which the model saw reduced to ``max_pixels``."""
     try:
         found = list(_in_json(answer, size, max_pixels)) if "bbox" in answer else list(_in_text(answer, size))
-    except (ValueError, RecursionError):  # small models repeat a digit, or a bracket, without end
+    except (ValueError, RecursionError):  # small models sometimes repeat a digit or a bracket endlessly
         return []
     return [box for box in found if box.corners[0] < box.corners[2] and box.corners[1] < box.corners[3]]
 
 
-def draw(picture: Image.Image, boxes: list[Box]) -> Image.Image:
-    """A copy with the boxes on it, each label in a colour of its own."""
-    drawn = picture.convert("RGB")
+def draw(image: Image.Image, boxes: list[Box]) -> Image.Image:
+    """A copy of the image with the boxes drawn on it, one colour per label."""
+    drawn = image.convert("RGB")
     pen = ImageDraw.Draw(drawn)
     width = max(2, min(drawn.size) // 150)
     labels = list(dict.fromkeys(box.label for box in boxes))
@@ -70,15 +70,15 @@ def draw(picture: Image.Image, boxes: list[Box]) -> Image.Image:
 
 
 def _font(text: str, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own, or one of this machine's that has Chinese where ``text`` wants it."""
+    """Pillow's default font or, if the text is not ASCII, an installed font with Chinese characters."""
     path = None if text.isascii() else _chinese()
     return ImageFont.truetype(path, size) if path else ImageFont.load_default(size)
 
 
 @functools.cache
 def _chinese() -> str | None:
-    """The path of a font that has Chinese; all of the machine's are looked through."""
-    from matplotlib import font_manager  # only now: it takes a while
+    """The path of an installed font with Chinese characters; None if there is none."""
+    from matplotlib import font_manager  # slow to import
 
     paths = {Path(path).name: path for path in font_manager.findSystemFonts()}
     return next((paths[name] for name in CHINESE if name in paths), None)
@@ -101,7 +101,7 @@ def _in_json(answer: str, size: Size, max_pixels: int) -> Iterator[Box]:
 
 
 def _objects(read: Any) -> Iterator[dict[str, Any]]:
-    """All objects of a JSON value, however deep."""
+    """All objects in a JSON value, at any depth."""
     if isinstance(read, dict):
         yield read
     for inner in read.values() if isinstance(read, dict) else read if isinstance(read, list) else []:
@@ -109,11 +109,11 @@ def _objects(read: Any) -> Iterator[dict[str, Any]]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and -FAR < value < FAR  # which NaN is not, either
+    return isinstance(value, int | float) and -FAR < value < FAR  # also excludes NaN
 
 
 def _scaled(corners: list[int] | list[float], size: Size, seen: Size) -> tuple[int, int, int, int]:
-    """From the sides that the model speaks of to those of the picture, and within it."""
+    """Corners scaled from an image of size ``seen`` to one of ``size``, and clipped to it."""
     x1, y1, x2, y2 = (
         min(max(round(corner * size[k % 2] / seen[k % 2]), 0), size[k % 2] - 1) for k, corner in enumerate(corners)
     )

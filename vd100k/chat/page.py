@@ -1,4 +1,4 @@
-"""The page of stage=chat, made with Gradio: images, questions and sampling in, a streamed answer and boxes out."""
+"""The Gradio page of stage=chat: takes images, questions and sampling options, shows a streamed answer and boxes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from vd100k.config.run import Run
 from vd100k.config.stages import Chat
 from vd100k.images.encode import ImageError
 
-CSS = 'button[aria-label="Share"] { display: none }'  # it would send the picture to a site
+CSS = 'button[aria-label="Share"] { display: none }'  # it would upload the image to a website
 
-LARGEST = "64mb"  # of an image, as of a request's body
-# Gradio's own theme, with the fonts that every machine has: the page asks nobody else for anything.
+LARGEST = "64mb"  # an uploaded image; the same limit as for a request's body
+# Gradio's default theme with system fonts, so that the page loads nothing from other sites.
 THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 
 
 @contextlib.contextmanager
 def opened(stage: Chat, page: gr.Blocks) -> Iterator[None]:
-    """Serve the page for as long as the block lasts; whoever knows the password may enter, if there is one."""
+    """Serve the page while the block runs, behind a password if ``stage.password_env`` is set."""
     secret = os.environ[stage.password_env] if stage.password_env else None
 
     def may_enter(user: str, password: str) -> bool:
@@ -35,7 +35,7 @@ def opened(stage: Chat, page: gr.Blocks) -> Iterator[None]:
         server_name=stage.host,
         server_port=stage.port,
         auth=may_enter if secret else None,
-        auth_message="Any user name, and the password.",
+        auth_message="Enter any user name and the password.",
         share=False,
         max_file_size=LARGEST,
         theme=THEME,
@@ -52,9 +52,9 @@ def opened(stage: Chat, page: gr.Blocks) -> Iterator[None]:
 
 
 def build(run: Run, client: OpenAI, models: list[str]) -> gr.Blocks:
-    """The page for those of a server's ``models``, its settings those of the run's task."""
+    """The page for a server with these ``models``. The task of the run sets the defaults."""
     sampling = dict(run.task.sampling)
-    # Null is for models that do not take an option.
+    # A null option is one that the model does not accept.
     sliders = {name: slider for name, slider in _sliders(sampling).items() if sampling.get(name, 0) is not None}
     fixed = {name: value for name, value in sampling.items() if name not in sliders and value is not None}
 
@@ -65,16 +65,16 @@ def build(run: Run, client: OpenAI, models: list[str]) -> gr.Blocks:
         text = ""
         try:
             said = conversation.messages(turns, system, run.model.max_pixels)
-            # Any option of any server, the client's own or not.
+            # As extra_body, because servers also accept options that the client does not know.
             options = fixed | dict(zip(sliders, chosen, strict=True))
             for text in conversation.stream(client, {"model": model, "messages": said, "extra_body": options}):
                 yield [conversation.as_shown(text)]
-            picture = conversation.drawn(text, turns, run.model.max_pixels)
+            drawn = conversation.drawn(text, turns, run.model.max_pixels)
         except (ImageError, OpenAIError) as error:
             yield [conversation.as_shown(text), _failed(error)]
         else:
-            if picture:
-                below = gr.Image(picture, format="png", show_label=False, interactive=False)
+            if drawn:
+                below = gr.Image(drawn, format="png", show_label=False, interactive=False)
                 yield [conversation.as_shown(text), below]
 
     settings = [
@@ -88,7 +88,7 @@ def build(run: Run, client: OpenAI, models: list[str]) -> gr.Blocks:
         title=run.served_name,
         chatbot=gr.Chatbot(show_label=False, render_markdown=False, scale=1, buttons=[], reasoning_tags=[]),
         textbox=gr.MultimodalTextbox(
-            file_types=["image"], file_count="multiple", placeholder="Images, and a question", show_label=False
+            file_types=["image"], file_count="multiple", placeholder="Add images and ask a question", show_label=False
         ),
         additional_inputs=settings,
         additional_inputs_accordion=gr.Accordion("Settings", open=False),
@@ -100,7 +100,7 @@ def build(run: Run, client: OpenAI, models: list[str]) -> gr.Blocks:
 
 
 def _sliders(sampling: dict[str, Any]) -> dict[str, gr.Slider]:
-    """For what may be set on the page, by its name in a request."""
+    """The sliders of the sampling options that the page offers, by the option's name in a request."""
     most = "max_completion_tokens" if "max_completion_tokens" in sampling else "max_tokens"
     tokens = sampling.get(most) or 1024
     return {
@@ -111,11 +111,11 @@ def _sliders(sampling: dict[str, Any]) -> dict[str, gr.Slider]:
 
 
 def _failed(error: Exception) -> conversation.Message:
-    """Beside the talk, not in it: ``conversation`` leaves out what has a title."""
+    """An error message for the page. Its title makes ``conversation`` leave it out of later requests."""
     return conversation.as_shown(str(error)) | {"metadata": {"title": "No answer"}}
 
 
 def _turn(message: dict[str, Any]) -> conversation.Message:
-    """What was typed and dropped just now, in the form of a turn that is over."""
+    """The new text and files, in the form of a turn of the history."""
     files = [{"type": "file", "file": {"path": path}} for path in message["files"]]
     return {"role": "user", "content": [*files, {"type": "text", "text": message["text"]}]}

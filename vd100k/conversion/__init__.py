@@ -1,4 +1,6 @@
-"""What convert is made of: sources of rows, the gate they pass, and the writers they go to.
+"""Converting rows into training files: read a source, check and deduplicate its rows, write the target's files.
 
-``conversion`` brings one job through, ``products`` a data set's files made from several models.
+Start with ``run``, which converts one source; ``products`` converts every file of a published data set.
+``sources`` and ``joins`` yield rows, ``filters``, ``token_lengths`` and ``dedup`` decide which of them are
+rejected, ``formats`` turns a row into a trainer's record, and ``writers`` write the records.
 """

@@ -1,4 +1,4 @@
-"""Which of very many rows repeat an earlier one, found on disk: memory does not grow with their number."""
+"""Find repeated rows among very many, with constant memory: the keys of the rows are kept in temporary files."""
 
 from __future__ import annotations
 
@@ -17,79 +17,84 @@ CHUNK = 1 << 15  # rows sorted at a time
 
 
 class DuplicateFinder:
-    """Rows' (image, question) as they come, 16 bytes each in a temporary file; then which repeat an earlier one.
+    """Takes the (image, question) of every row, then says which rows repeat an earlier one.
 
-    Two rows are taken for the same when 64 bits of a hash agree: one in ten million sets of a million rows.
+    A row takes 16 bytes in a temporary file: a hash of the image with the normalized question, and one of the
+    image with the exact question. Rows with equal 64-bit hashes count as equal; among a million different rows,
+    the probability that any two have the same hash is about 3e-8.
     """
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed on leaving)
-        self._marks = tempfile.TemporaryFile()  # noqa: SIM115
-        self._kept = array("q")
-        self._question = self._normal = ""
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
+        self._kinds = tempfile.TemporaryFile()  # noqa: SIM115
+        self._buffer = array("q")
+        self._question = self._normalized = ""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._file.close()
-        self._marks.close()
+        self._kinds.close()
 
     def add(self, image: str, question: str) -> None:
-        """Note the next row."""
-        if question != self._question:  # often it is the same for all
-            self._question, self._normal = question, normalize(question)
-        kept = self._kept
-        kept.append(hash((image, self._normal)))
-        kept.append(hash((image, question)))
-        if len(kept) >= 2 * CHUNK:
+        """Add the next row."""
+        if question != self._question:  # often, all rows have the same question
+            self._question, self._normalized = question, normalize(question)
+        buffer = self._buffer
+        buffer.append(hash((image, self._normalized)))
+        buffer.append(hash((image, question)))
+        if len(buffer) >= 2 * CHUNK:
             self._flush()
 
-    def found(self, exact: bool, near: bool) -> IO[bytes] | None:
-        """A file of one byte a row (NEW, EXACT or NEAR, as far as asked for), or None where all are new."""
+    def find(self, exact: bool, near: bool) -> IO[bytes] | None:
+        """A file with one byte per row, NEW, EXACT or NEAR, or None if no row repeats another.
+
+        ``exact`` and ``near`` select the kinds to look for; a row of the other kind counts as NEW.
+        """
         self._flush()
         rows = self._file.tell() // 16
-        marks = self._marks
-        marks.truncate(rows)
+        kinds = self._kinds
+        kinds.truncate(rows)
         any_found = False
         parts = rows // CHUNK + 1
         with tempfile.TemporaryDirectory() as folder:
-            self._scatter(Path(folder), parts)
+            self._partition(Path(folder), parts)
             for part in range(parts):
                 path = Path(folder) / str(part)
-                for row, kind in _repeated(path, exact, near) if path.exists() else ():
-                    marks.seek(row)
-                    marks.write(bytes([kind]))
+                for row, kind in _duplicates(path, exact, near) if path.exists() else ():
+                    kinds.seek(row)
+                    kinds.write(bytes([kind]))
                     any_found = True
-        marks.seek(0)
-        return marks if any_found else None
+        kinds.seek(0)
+        return kinds if any_found else None
 
     def _flush(self) -> None:
-        self._kept.tofile(self._file)
-        self._kept = array("q")
+        self._buffer.tofile(self._file)
+        self._buffer = array("q")
 
-    def _scatter(self, folder: Path, parts: int) -> None:
-        """(near, exact, row) of each row into one of ``parts`` files, repeats into the same."""
+    def _partition(self, folder: Path, parts: int) -> None:
+        """Distribute (near hash, exact hash, row number) over files, so that equal rows meet in the same file."""
         self._file.seek(0)
         start = 0
         while content := self._file.read(16 * CHUNK):
             keys = np.frombuffer(content, np.int64).reshape(-1, 2)
             rows = np.arange(start, start + len(keys), dtype=np.int64)
             start += len(keys)
-            belongs = keys[:, 0] % parts
-            order = np.argsort(belongs, kind="stable")
+            part_of_row = keys[:, 0] % parts
+            order = np.argsort(part_of_row, kind="stable")
             table = np.column_stack([keys, rows])[order]
-            ends = np.searchsorted(belongs[order], np.arange(1, parts + 1))
+            ends = np.searchsorted(part_of_row[order], np.arange(1, parts + 1))
             for part, (begin, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
                 if end > begin:
                     with (folder / str(part)).open("ab") as file:
                         table[begin:end].tofile(file)
 
 
-def _repeated(path: Path, exact: bool, near: bool) -> list[tuple[int, int]]:
-    """(row, kind) of the rows in a part that repeat an earlier one."""
+def _duplicates(path: Path, exact: bool, near: bool) -> list[tuple[int, int]]:
+    """(row number, kind) of each row in the file that repeats an earlier one."""
     table = np.fromfile(path, np.int64).reshape(-1, 3)
-    table = table[np.argsort(table[:, 0], kind="stable")]  # equal keys together, in the order of rows
+    table = table[np.argsort(table[:, 0], kind="stable")]  # groups equal keys and keeps the order of the rows
     same = np.flatnonzero(table[1:, 0] == table[:-1, 0]) + 1
     found, seen, group = [], set[int](), None
     for k in same.tolist():

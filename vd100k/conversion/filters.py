@@ -1,4 +1,4 @@
-"""What makes a row unfit to train on. Pure but for looking at images."""
+"""The rules that reject a row as unfit for training. Pure functions, except for the checks that open images."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from vd100k.images.find import outside_detail, within
 from vd100k.images.transform import FACTOR
 from vd100k.io.jsonl import Row
 
-NEEDED = ("image", "id", "question")
-REPEATED = re.compile(r"((?!\d).{1,40}?)\1{7,}\Z", re.DOTALL)  # the same eight times, to the end; digits may be
+REQUIRED = ("image", "id", "question")
+# The answer ends with the same text eight times. Repeated digits are allowed: they are often a number.
+REPETITION = re.compile(r"((?!\d).{1,40}?)\1{7,}\Z", re.DOTALL)
 REFUSAL = re.compile(
     r"\W*(?:i['’]?m sorry|i am sorry|sorry,|i['’]?m (?:unable|not able)|i am (?:unable|not able)|i can(?:['’]t|not)"
     r"|as an ai|抱歉|对不起|很抱歉|非常抱歉|我(?:无法|不能|没有办法)|作为(?:一个|一名)?(?:AI|人工智能))",
     re.IGNORECASE,
 )
-REFUSALS_ARE_SHORT = 400  # characters: a long answer that begins so goes on to say something
-MARKS = " \t\r\n.,;:!?…。，；：！？、\"'“”‘’()（）"
-LONGEST_SHAPE = 200  # Qwen-VL refuses pictures this many times longer than wide
-ECHOED = 16  # characters of a prompt that nobody begins an answer with by chance
+LONGEST_REFUSAL = 400  # characters; a longer answer that starts like a refusal usually goes on to answer
+PUNCTUATION = " \t\r\n.,;:!?…。，；：！？、\"'“”‘’()（）"
+MAX_ASPECT_RATIO = 200  # Qwen-VL refuses longer and narrower images
+SHORTEST_ECHOED_PROMPT = 16  # characters; an answer may start with a shorter prompt by chance
 
 
 class RejectedRow(ValueError):
-    """This row cannot be trained on: the reason in a word, and what there is to say of it."""
+    """A row is unfit for training: ``reason`` is one word, the message is the detail."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(detail)
@@ -40,39 +41,42 @@ class RejectedRow(ValueError):
 
 
 class RowFilter:
-    """The rules that are on, for a task's rows; ``fits`` raises ``RejectedRow`` with the first that a row breaks."""
+    """Applies the rules that are turned on to the rows of a task."""
 
-    def __init__(self, rules: Rules, reader: str, prompt: str, lengths: TokenLengths) -> None:
+    def __init__(self, rules: Rules, reader: str, prompt: str, token_lengths: TokenLengths) -> None:
         self._rules = rules
         self._json = rules.not_json and reader == "json"
-        self._prompt = prompt if rules.echo and len(prompt) >= ECHOED else None
-        self._lengths = lengths
+        self._prompt = prompt if rules.echo and len(prompt) >= SHORTEST_ECHOED_PROMPT else None
+        self._token_lengths = token_lengths
 
     def check(self, row: Row, size: tuple[int, int] | None) -> None:
-        """Raise RejectedRow if the row, whose image has that size in pixels, is not one to train on."""
+        """Check a row with complete fields; ``size`` is the size of its image in pixels, or None if unknown.
+
+        Raises:
+            RejectedRow: the row breaks a rule; the error names the first one.
+        """
         rules, answer, rejected = self._rules, row["answer"], row.get("rejected", "")
         asked = row["question"] if OPTIONS[0] not in row else question(row)
         if rules.image_tags and (TAG in answer or TAG in rejected or asked.count(TAG) > 1):
-            raise RejectedRow("image_tags", "another number of <image> tags than of images")
+            raise RejectedRow("image_tags", "the number of <image> tags differs from the number of images")
         if rules.truncated and row.get("finish_reason") == "length":
-            raise RejectedRow("truncated", "cut off at max_tokens")
-        self._says_something(row["question"], answer)
+            raise RejectedRow("truncated", "the answer was cut off at max_tokens")
+        self._check_answer(row["question"], answer)
         if rules.too_long:
-            tokens = self._lengths.excess(asked, max(answer, rejected, key=len), size)
+            tokens = self._token_lengths.excess(asked, max(answer, rejected, key=len), size)
             if tokens:
-                raise RejectedRow("too_long", f"{tokens} tokens for {self._lengths.model}")
+                raise RejectedRow("too_long", f"{tokens} tokens for {self._token_lengths.model}")
 
-    def _says_something(self, question: str, answer: str) -> None:
-        """Raise RejectedRow if an answer is none."""
+    def _check_answer(self, question: str, answer: str) -> None:
         rules = self._rules
         if rules.empty and not answer.strip():
             raise RejectedRow("empty", "no answer")
-        # The pattern is slow and the trouble rare: look for the last characters elsewhere first.
-        if rules.repetition and answer.count((end := answer.rstrip())[-3:]) > 1 and REPEATED.search(end[-400:]):
-            raise RejectedRow("repetition", "the same over and over")
+        # The regular expression is slow and repetition is rare, so first test whether the last characters recur.
+        if rules.repetition and answer.count((end := answer.rstrip())[-3:]) > 1 and REPETITION.search(end[-400:]):
+            raise RejectedRow("repetition", "the answer ends by repeating the same text")
         if rules.echo and (_echoes(answer, question) or (self._prompt and answer.startswith(self._prompt))):
-            raise RejectedRow("echo", "the question given back")
-        if rules.refusal and len(answer) < REFUSALS_ARE_SHORT and REFUSAL.match(answer):
+            raise RejectedRow("echo", "the answer repeats the question")
+        if rules.refusal and len(answer) < LONGEST_REFUSAL and REFUSAL.match(answer):
             raise RejectedRow("refusal", answer[:100])
         if self._json:
             try:
@@ -82,28 +86,32 @@ class RowFilter:
 
 
 def normalize(text: str) -> str:
-    """The text without what makes no difference: case, spaces, full width, marks around it."""
+    """The text without differences that do not matter: case, spaces, full-width forms, punctuation at the ends."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
-    return "".join(text.casefold().split()).strip(MARKS)
+    return "".join(text.casefold().split()).strip(PUNCTUATION)
 
 
 def _echoes(answer: str, question: str) -> bool:
-    alike = len(answer) < 2 * len(question) + 8  # or there is more in it than spaces and marks
-    return alike and normalize(answer) == normalize(question)
+    similar_length = len(answer) < 2 * len(question) + 8  # a longer answer differs in more than spaces and punctuation
+    return similar_length and normalize(answer) == normalize(question)
 
 
 def complete_fields(row: Row) -> None:
-    """Raise RejectedRow unless the row has text for image, id, question and all of a choice's options, and an answer.
+    """Check that the row has the required fields, and turn number ids and structured answers into text, in place.
 
-    Numbers as ids and structured answers are common, and become text.
+    Required are ``image``, ``id`` and ``question``, and for a multiple-choice question all options, each as
+    text that is not empty; and an answer.
+
+    Raises:
+        RejectedRow: a field is missing, or its type cannot be used.
     """
     if row.get("id").__class__ is int:
         row["id"] = str(row["id"])
-    for key in (*NEEDED, *OPTIONS) if OPTIONS[0] in row else NEEDED:
+    for key in (*REQUIRED, *OPTIONS) if OPTIONS[0] in row else REQUIRED:
         value = row.get(key)
         if value.__class__ is not str or not value:
-            raise RejectedRow("incomplete", f'no "{key}"')
+            raise RejectedRow("incomplete", f'"{key}" is missing, empty or not text')
     if row.get("answer") is None:
         raise RejectedRow("empty", "no answer")
     for key in ("answer", "rejected"):
@@ -115,11 +123,11 @@ def _as_text(answer: Any) -> str:
     try:
         return json.dumps(answer, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
-        raise RejectedRow("incomplete", f"an answer of type {type(answer).__name__}") from None
+        raise RejectedRow("incomplete", f"an answer of type {type(answer).__name__} cannot be used") from None
 
 
 class TrainingImage(NamedTuple):
-    """An image of rows: the path to train on, its name in the image folder, its size in pixels if it was opened."""
+    """An image as rows use it: the path to train on, its name in the image folder, its size in pixels if known."""
 
     path: str
     name: str
@@ -127,27 +135,28 @@ class TrainingImage(NamedTuple):
 
 
 class ImageChecker:
-    """The images of rows, each looked at once in a while, none outside ``folders``; odd ones are copied plain.
+    """Checks the images that rows name, and makes plain copies of those that programs decode differently.
 
-    ``reads`` says that whoever writes the rows will read the images.
+    No image outside ``folders`` is used. Copies go to the folder ``copies``. Results are cached, because several
+    rows often share an image. ``reads`` says whether the writer will read the images.
     """
 
     def __init__(self, folders: tuple[Path, ...], copies: Path, rules: Rules, min_pixels: int, reads: bool) -> None:
         self._folders = [Path(os.path.normpath(folder.absolute())) for folder in folders]
         self._copies, self._rules, self._min_pixels, self._reads = copies, rules, min_pixels, reads
         self._opens = rules.image_unreadable or rules.image_small
-        self.looks = self._opens or rules.image_missing or reads
-        self.at = functools.lru_cache(maxsize=8192)(self._at)
+        self.accesses_files = self._opens or rules.image_missing or reads
+        self.check = functools.lru_cache(maxsize=8192)(self._check)
 
-    def _at(self, name: str) -> TrainingImage:
-        """The image that a row names.
+    def _check(self, name: str) -> TrainingImage:
+        """The image that a row names by its path, absolute or relative to the first folder.
 
         Raises:
-            RejectedRow: outside the folder, or what the rules on images say.
+            RejectedRow: the image is outside the folders, or breaks a rule.
         """
-        path, folder = self._inside(name)
+        path, folder = self._locate(name)
         short = path.removeprefix(f"{folder}{os.sep}")
-        if not self.looks:
+        if not self.accesses_files:
             return TrainingImage(path, short, None)
         if not _is_file(path):
             if self._rules.image_missing or self._reads:
@@ -162,28 +171,28 @@ class ImageChecker:
                 raise RejectedRow("image_unreadable", str(error)) from None
             return TrainingImage(path, short, None)
         if self._rules.image_small:
-            self._large_enough(*size)
+            self._check_size(*size)
         return TrainingImage(str(used), short, size)
 
-    def _inside(self, name: str) -> tuple[str, Path]:
-        """The path of the image (a relative name is in the first folder) and the folder it lies in."""
+    def _locate(self, name: str) -> tuple[str, Path]:
+        """The path of the image, and the folder that contains it."""
         path = os.path.normpath(name if name[:1] == "/" else f"{self._folders[0]}{os.sep}{name}")
         for folder in self._folders:
-            if path.startswith(f"{folder}{os.sep}") and (not self.looks or within(folder, path)):
+            if path.startswith(f"{folder}{os.sep}") and (not self.accesses_files or within(folder, path)):
                 return path, folder
         raise RejectedRow("image_outside", outside_detail(self._folders[0]))
 
-    def _large_enough(self, width: int, height: int) -> None:
+    def _check_size(self, width: int, height: int) -> None:
         if width * height < self._min_pixels or min(width, height) < FACTOR:
             raise RejectedRow("image_small", f"{width} x {height} pixels")
-        if max(width, height) > LONGEST_SHAPE * min(width, height):
+        if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
             raise RejectedRow(
-                "image_small", f"{width} x {height} pixels: more than {LONGEST_SHAPE} times longer than wide"
+                "image_small", f"{width} x {height} pixels: more than {MAX_ASPECT_RATIO} times longer than wide"
             )
 
 
 def _is_file(path: str) -> bool:
     try:
         return Path(path).is_file()
-    except OSError:  # a name too long, a folder that may not be entered
+    except OSError:  # the name is too long, or a folder is not accessible
         return False

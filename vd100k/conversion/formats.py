@@ -1,7 +1,7 @@
-"""Rows -> the records that trainers read. Pure.
+"""Turn rows into the records that trainers read. Pure functions.
 
-Sources: ms-swift's custom data set page (messages, images, rejected_response); LLaMA-Factory's
-data/README (ShareGPT, ranking, dataset_info.json); VisualDataset100K's published files.
+Sources: ms-swift's documentation on custom data sets (messages, images, rejected_response); LLaMA-Factory's
+data/README (ShareGPT, ranking, dataset_info.json); the published files of VisualDataset100K.
 """
 
 from __future__ import annotations
@@ -10,22 +10,23 @@ from collections.abc import Callable
 
 from vd100k.io.jsonl import Row
 
+# A function of a row and the system prompt that returns the record.
 Layout = Callable[[Row, str | None], Row]
 
 TAG = "<image>"
 OPTIONS = ("choiceA", "choiceB", "choiceC", "choiceD")
 
 
-def question(row: Row, between: str = "") -> str:
-    """What the trainer's user says: the image's place, marked by ``<image>``, and the question with its options."""
+def question(row: Row, separator: str = "") -> str:
+    """The user's turn: the ``<image>`` tag, the question, and the options if it is multiple-choice."""
     text: str = row["question"]
     if OPTIONS[0] in row:
         text = "\n".join([text, *(f"{option[-1]}. {row[option]}" for option in OPTIONS)])
-    return text if TAG in text else f"{TAG}{between}{text}"
+    return text if TAG in text else f"{TAG}{separator}{text}"
 
 
 def swift(row: Row, system: str | None) -> Row:
-    """ms-swift: chat messages and images; a pair's other answer is ``rejected_response``."""
+    """ms-swift: chat messages and images; the rejected answer of a pair is ``rejected_response``."""
     messages = [
         {"role": "user", "content": question(row)},
         {"role": "assistant", "content": row["answer"]},
@@ -39,23 +40,23 @@ def swift(row: Row, system: str | None) -> Row:
 
 
 def sharegpt(row: Row, system: str | None) -> Row:
-    """LLaMA-Factory: human and gpt turns; a pair ends with the human's, its answers beside."""
+    """LLaMA-Factory: human and gpt turns; for a pair, the human turn alone, with both answers in their own fields."""
     return {**_turns(row), "images": [row["image"]], "system": system or ""}
 
 
 def rows(row: Row, system: str | None) -> Row:
-    """VisualDataset100K's answer sets: id, question, answer, and a choice's options."""
+    """The answer sets of VisualDataset100K: id, question, answer, and the options of a multiple-choice question."""
     options = {option: row[option] for option in OPTIONS if option in row}
     return {"id": row["id"], "question": row["question"], **options, "answer": row["answer"]}
 
 
 def published(row: Row, system: str | None) -> Row:
-    """VisualDataset100K as published, for SFT and DPO: the image by its ``name`` in the image folder."""
+    """VisualDataset100K as published, for SFT and DPO; ``image`` is relative to the image folder."""
     return {"id": row["id"], "image": row["name"], **_turns(row, "\n"), **({"system": system} if system else {})}
 
 
 def parquet(row: Row, system: str | None) -> Row:
-    """What a reader of the data set sees; ``image`` is a path here, the bytes come with writing."""
+    """The columns of a Parquet data set; ``image`` is a path here, and the writer replaces it by the file's bytes."""
     kept = ("id", "image", "question", *OPTIONS, "answer", "rejected", "model")
     return {key: row[key] for key in kept if key in row} | {"system": system or ""}
 
@@ -63,8 +64,8 @@ def parquet(row: Row, system: str | None) -> Row:
 LAYOUTS: dict[str, Layout] = {"swift": swift, "sharegpt": sharegpt, "vd100k": published, "parquet": parquet}
 
 
-def _turns(row: Row, between: str = "") -> Row:
-    asked = {"from": "human", "value": question(row, between)}
+def _turns(row: Row, separator: str = "") -> Row:
+    asked = {"from": "human", "value": question(row, separator)}
     answered = {"from": "gpt", "value": row["answer"]}
     if "rejected" not in row:
         return {"conversations": [asked, answered]}
@@ -72,7 +73,7 @@ def _turns(row: Row, between: str = "") -> Row:
 
 
 def dataset_info(name: str, file_name: str, images: str, system: bool, ranking: bool) -> Row:
-    """The entry that registers a ShareGPT file; a column left out of it would be lost, so none is."""
+    """The entry that registers a ShareGPT file; it names every column, because LLaMA-Factory ignores the others."""
     columns = {"messages": "conversations", "images": images}
     if system:
         columns["system"] = "system"

@@ -1,7 +1,6 @@
-"""Answer sets brought together: preference pairs, and answers in the order of their questions.
+"""Join two answer sets: into preference pairs, or to sort answers in the order of their questions.
 
-The rows of one file are looked up on disk while those of the other stream by, so memory does not
-grow with their number.
+One file is streamed while the rows of the other are looked up on disk, so memory use is constant.
 """
 
 from __future__ import annotations
@@ -20,40 +19,44 @@ from vd100k.io.jsonl import Entry, Fault, Row
 
 
 class Lookup:
-    """Rows of a JSONL file by (image, question)."""
+    """Finds the rows of a JSONL file by image id and question."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")
-        # Without a name it is a temporary file, gone with the connection.
-        self._places = sqlite3.connect("", isolation_level=None)
-        self._places.execute("CREATE TABLE places (key BLOB, number INTEGER, offset INTEGER, taken INTEGER DEFAULT 0)")
-        self._places.execute("BEGIN")
-        self._places.executemany("INSERT INTO places (key, number, offset) VALUES (?, ?, ?)", self._keys(path))
-        self._places.execute("CREATE INDEX keys ON places (key)")
+        # An empty name means a temporary file, which SQLite deletes when the connection closes.
+        self._index = sqlite3.connect("", isolation_level=None)
+        self._index.execute(
+            "CREATE TABLE rows_by_key (key BLOB, number INTEGER, offset INTEGER, taken INTEGER DEFAULT 0)"
+        )
+        self._index.execute("BEGIN")
+        self._index.executemany("INSERT INTO rows_by_key (key, number, offset) VALUES (?, ?, ?)", self._keys(path))
+        self._index.execute("CREATE INDEX keys ON rows_by_key (key)")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self._places.close()
+        self._index.close()
         self._file.close()
 
     def first(self, row: Row) -> Row | None:
-        """The first row about the same image and question."""
-        where = "SELECT offset FROM places WHERE key = ? ORDER BY number LIMIT 1"
-        place = self._places.execute(where, (_key(row),)).fetchone()
-        return None if place is None else self._at(place[0])
+        """The first row with the same image id and question, or None."""
+        query = "SELECT offset FROM rows_by_key WHERE key = ? ORDER BY number LIMIT 1"
+        found = self._index.execute(query, (_key(row),)).fetchone()
+        return None if found is None else self._read_at(found[0])
 
     def take(self, row: Row) -> Iterator[tuple[int, Row]]:
-        """The lines about the same image and question that were not taken yet."""
-        taken = "UPDATE places SET taken = 1 WHERE key = ? AND taken = 0 RETURNING number, offset"
-        for number, offset in sorted(self._places.execute(taken, (_key(row),)).fetchall()):
-            yield number, self._at(offset)
+        """The numbered rows with the same image id and question that have not been taken yet; takes them."""
+        query = "UPDATE rows_by_key SET taken = 1 WHERE key = ? AND taken = 0 RETURNING number, offset"
+        for number, offset in sorted(self._index.execute(query, (_key(row),)).fetchall()):
+            yield number, self._read_at(offset)
 
     def rest(self) -> Iterator[tuple[int, Row]]:
-        """The lines that nobody took, in order."""
-        for number, offset in self._places.execute("SELECT number, offset FROM places WHERE taken = 0 ORDER BY number"):
-            yield number, self._at(offset)
+        """The numbered rows that have not been taken, in their order."""
+        for number, offset in self._index.execute(
+            "SELECT number, offset FROM rows_by_key WHERE taken = 0 ORDER BY number"
+        ):
+            yield number, self._read_at(offset)
 
     @staticmethod
     def _keys(path: Path) -> Iterator[tuple[bytes, int, int]]:
@@ -61,7 +64,7 @@ class Lookup:
             if isinstance(row, dict):
                 yield _key(row), number, offset
 
-    def _at(self, offset: int) -> Row:
+    def _read_at(self, offset: int) -> Row:
         self._file.seek(offset)
         row = jsonl.parse(1, self._file.readline())
         assert isinstance(row, dict)
@@ -73,7 +76,7 @@ def _key(row: Row) -> bytes:
 
 
 def pairs(chosen: Callable[[], Iterable[Entry]], rejected: Path) -> Iterator[Entry]:
-    """Each chosen row with the other model's answer to the same question in ``rejected``."""
+    """Each chosen row with the answer to the same question in ``rejected``, or a fault if it has no usable one."""
     with Lookup(rejected) as others:
         for number, row in chosen():
             if isinstance(row, Fault):
@@ -81,13 +84,13 @@ def pairs(chosen: Callable[[], Iterable[Entry]], rejected: Path) -> Iterator[Ent
                 continue
             other = others.first(row)
             if other is None:
-                yield number, Fault("no_rejected", f"no answer to it in {rejected}", _raw(row))
+                yield number, Fault("no_rejected", f"{rejected} has no answer to this question", _raw(row))
             elif _differ(row.get("image_sha256"), other.get("image_sha256")):
-                yield number, Fault("other_image", f"in {rejected} it is about another image", _raw(row))
+                yield number, Fault("other_image", f"{rejected} answers this question about another image", _raw(row))
             elif other.get("answer") == row.get("answer"):
-                yield number, Fault("equal_answers", "both models say the same", _raw(row))
+                yield number, Fault("equal_answers", "both models gave the same answer", _raw(row))
             elif not str(other.get("answer") or "").strip():
-                yield number, Fault("rejected_empty", f"an empty answer in {rejected}", _raw(row))
+                yield number, Fault("rejected_empty", f"the answer in {rejected} is empty", _raw(row))
             else:
                 yield number, row | {"rejected": other["answer"]}
 
@@ -97,14 +100,14 @@ def _differ(one: object, other: object) -> bool:
 
 
 def in_order(answers: Path, questions: Path) -> Iterator[Entry]:
-    """The rows of ``answers`` in the order that their questions were asked in."""
+    """The rows of ``answers`` in the order of their questions; those without a question come last, as faults."""
     yield from ((number, row) for number, row in jsonl.read(answers) if isinstance(row, Fault))
     with Lookup(answers) as found:
         for _, question in jsonl.read(questions):
             if not isinstance(question, Fault):
                 yield from found.take(question)
         for number, row in found.rest():
-            yield number, Fault("not_asked", f"no such question in {questions}", _raw(row))
+            yield number, Fault("not_asked", f"{questions} does not contain this question", _raw(row))
 
 
 def _raw(row: Row) -> str:

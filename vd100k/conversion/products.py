@@ -1,4 +1,4 @@
-"""A data set's products: files made from several models' answers, as far as those are there."""
+"""The products of a data set: files made from the answers of several models."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from vd100k.io.jsonl import Entry
 LAYOUTS: dict[str, Layout] = {"rows": formats.rows, "sft": formats.published, "dpo": formats.published}
 
 
-def make(run: Run, stage: Convert, lengths: TokenLengths) -> dict[str, Outcome]:
-    """Every product whose answer sets are there, by file name, and the entries that register them."""
+def make(run: Run, stage: Convert, token_lengths: TokenLengths) -> dict[str, Outcome]:
+    """Make every product whose inputs exist, and ``dataset_info.json``; the outcomes by file name."""
     made: dict[str, Outcome] = {}
     info: dict[str, Any] = {}
     for product in stage.products:
         if not all(path.exists() for path in _inputs(run, stage, product).values()):
             continue
-        made[product.file] = convert(run, stage, _job(run, stage, product), lengths)
+        made[product.file] = convert(run, stage, _job(run, stage, product), token_lengths)
         if product.layout != "rows":
             name, system = Path(product.file).stem, bool(run.task.system_prompt)
             info |= formats.dataset_info(name, product.file, "image", system, product.layout == "dpo")
@@ -38,21 +38,21 @@ def make(run: Run, stage: Convert, lengths: TokenLengths) -> dict[str, Outcome]:
 
 
 def missing(run: Run, stage: Convert) -> list[str]:
-    """In lines, the commands that make what is not there yet, questions first, and what waits for each."""
-    waiting: dict[str, list[str]] = {}
+    """The commands that make the missing inputs, questions first, each below the products that need it."""
+    needed_by: dict[str, list[str]] = {}
     for kind in ("asker", "answers", "rejected"):
         for product in stage.products:
             path = _inputs(run, stage, product).get(kind)
             if path is not None and not path.exists():
-                waiting.setdefault(_command(run, stage, product, kind), []).append(product.file)
+                needed_by.setdefault(_command(run, stage, product, kind), []).append(product.file)
     lines = []
-    for command, files in waiting.items():
+    for command, files in needed_by.items():
         lines += ["", f"for {', '.join(dict.fromkeys(files))}:", f"  {command}"]
     return lines
 
 
 def generated_from(rows: Path) -> Path | None:
-    """The folder whose images generated rows are about: an image is that folder and its id."""
+    """The image folder of generated rows, or None; the path of an image is that folder and the row's id."""
     for _, row in jsonl.read(rows):
         if isinstance(row, dict) and str(row.get("image")).endswith(f"/{row.get('id')}"):
             return Path(row["image"].removesuffix(f"/{row['id']}"))
@@ -74,7 +74,7 @@ def _job(run: Run, stage: Convert, product: Product) -> Job:
 
 
 def _inputs(run: Run, stage: Convert, product: Product) -> dict[str, Path]:
-    """The answer sets, and the questions that give the order, that a product is made of."""
+    """The files that a product is made from: answer sets, and the questions that its rows are sorted by."""
     data = run.output_dir / "data" / product.dataset
     inputs = {"answers": data / product.task / f"{stage.models[product.answers].model}.jsonl"}
     if product.rejected:
@@ -85,7 +85,7 @@ def _inputs(run: Run, stage: Convert, product: Product) -> dict[str, Path]:
 
 
 def _command(run: Run, stage: Convert, product: Product, kind: str) -> str:
-    """What makes one of a product's inputs."""
+    """The command that makes one of a product's inputs."""
     role = stage.models[str(getattr(product, kind))]
     task = "question" if kind == "asker" else product.task
     asker = f" asker={stage.models[product.asker].model}" if product.asker and kind != "asker" else ""

@@ -1,4 +1,4 @@
-"""Rows through the quality gate into a trainer's files: each one written, or kept aside with its reason."""
+"""Convert rows into a trainer's files: each row is either written or rejected with a reason."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from vd100k.conversion.token_lengths import TokenLengths
 from vd100k.conversion.writers import JsonWriter, Writer
 from vd100k.io.jsonl import Entry, Fault, Row
 
-BLOCK = 1024  # rows whose images are looked at together
-KINDS = {dedup.EXACT: "duplicate", dedup.NEAR: "near_duplicate"}
+BLOCK = 1024  # rows whose images are checked in parallel
+DUPLICATE_REASONS = {dedup.EXACT: "duplicate", dedup.NEAR: "near_duplicate"}
 
 
 @dataclass(frozen=True)
 class Job:
-    """Where rows come from (asked for again where some repeat), and where they go."""
+    """What to convert: where the rows come from, and where they go."""
 
-    read: Callable[[], Iterable[Entry]]
-    image_folders: tuple[Path, ...]  # no image outside of them is read
+    read: Callable[[], Iterable[Entry]]  # called twice if there are duplicates
+    image_folders: tuple[Path, ...]  # images outside these folders are not read
     layout: Layout
     writers: dict[str, Callable[[], Writer]]  # by side: train, val, test
     rejected: Path
@@ -43,27 +43,28 @@ class Job:
 
 @dataclass
 class Outcome:
-    """Where every row went: ``rows`` is the sum of ``sides`` and ``reasons``."""
+    """The result of a job; ``rows`` is the sum of ``sides`` and ``reasons``."""
 
-    rows: int = 0
-    sides: dict[str, int] = field(default_factory=dict)
-    reasons: Counter[str] = field(default_factory=Counter)
-    models: set[str] = field(default_factory=set)
-    example: Row | None = None
-    files: list[dict[str, Any]] = field(default_factory=list)
+    rows: int = 0  # rows read
+    sides: dict[str, int] = field(default_factory=dict)  # rows written, by side
+    reasons: Counter[str] = field(default_factory=Counter)  # rows rejected, by reason
+    models: set[str] = field(default_factory=set)  # the models that answered
+    example: Row | None = None  # the first record written
+    files: list[dict[str, Any]] = field(default_factory=list)  # path, rows and sha256 of each
 
     @property
     def written(self) -> int:
+        """The number of rows written, over all sides."""
         return sum(self.sides.values())
 
     def why(self) -> str:
-        """The reasons and how often each, the commonest first."""
+        """The number of rejected rows by reason, the most frequent first."""
         return ", ".join(f"{count} {reason}" for reason, count in self.reasons.most_common())
 
 
 def show(outcomes: dict[str, Outcome]) -> None:
-    """What became of the rows of each, and of those that were rejected, why."""
-    table = Table(title="rows", title_justify="left")
+    """Print how many rows of each job were read, written and rejected, with the reasons."""
+    table = Table(title="Rows", title_justify="left")
     table.add_column("")
     table.add_column("read", justify="right")
     table.add_column("written", justify="right")
@@ -73,48 +74,62 @@ def show(outcomes: dict[str, Outcome]) -> None:
     console.show(table)
 
 
-def convert(run: Run, stage: Convert, job: Job, lengths: TokenLengths) -> Outcome:
-    """Run a job, by the rules and the split of ``stage``, to its end; its files appear only then.
+def convert(run: Run, stage: Convert, job: Job, token_lengths: TokenLengths) -> Outcome:
+    """Convert all rows of a job by the rules and the split of ``stage``; the files appear when all are complete.
 
-    Nearly always no row repeats another, so one pass writes all and finds out on the way; where
-    some do, a second pass knows which.
+    Most sources have no duplicates, so the first pass writes every row and collects the keys of the rows on the
+    way. Only if the keys show that rows repeat earlier ones are its files discarded, and a second pass reads the
+    rows again and rejects the duplicates.
     """
     with contextlib.ExitStack() as stack:
-        either = stage.rules.duplicate or stage.rules.near_duplicate
-        seen = stack.enter_context(dedup.DuplicateFinder()) if either else None
-        first = _Pass(run, stage, job, lengths, seen)
-        uncounted = lengths.uncounted
-        with contextlib.suppress(_Again):
-            return first.read()
-        lengths.uncounted = uncounted  # the same rows are counted once more
-        return _Pass(run, stage, job, lengths, None, first.marks).read()
+        finds_duplicates = stage.rules.duplicate or stage.rules.near_duplicate
+        duplicates = stack.enter_context(dedup.DuplicateFinder()) if finds_duplicates else None
+        uncounted = token_lengths.uncounted
+        try:
+            return _Pass(run, stage, job, token_lengths, duplicates).run()
+        except _DuplicatesFound as found:
+            kinds = found.kinds
+        token_lengths.uncounted = uncounted  # the second pass counts the same rows again
+        return _Pass(run, stage, job, token_lengths, None, kinds).run()
 
 
-class _Again(Exception):
-    """Some of the rows written repeat others."""
+class _DuplicatesFound(Exception):
+    """The first pass wrote duplicates; ``kinds`` has one byte per row that was not rejected (see ``dedup``)."""
+
+    def __init__(self, kinds: IO[bytes]) -> None:
+        super().__init__()
+        self.kinds = kinds
 
 
 class _Pass:
-    """One reading of all rows."""
+    """Reads all rows once, and writes or rejects each of them.
+
+    The first pass collects keys in ``duplicates``; the second one gets what they showed as ``kinds``.
+    """
 
     def __init__(
         self,
         run: Run,
         stage: Convert,
         job: Job,
-        lengths: TokenLengths,
-        seen: dedup.DuplicateFinder | None,
-        marks: IO[bytes] | None = None,
+        token_lengths: TokenLengths,
+        duplicates: dedup.DuplicateFinder | None,
+        kinds: IO[bytes] | None = None,
     ) -> None:
-        self.marks = marks
-        self._stage, self._job, self._seen, self._system = stage, job, seen, run.task.system_prompt
-        self._filter = RowFilter(stage.rules, run.task.reader, run.task.prompt, lengths)
+        self._stage, self._job, self._system_prompt = stage, job, run.task.system_prompt
+        self._duplicates, self._kinds = duplicates, kinds
+        self._row_filter = RowFilter(stage.rules, run.task.reader, run.task.prompt, token_lengths)
         reads = run.format.name == "parquet"
         copies = stage.folder / "plain"
-        self._pictures = ImageChecker(job.image_folders, copies, stage.rules, run.model.min_pixels, reads)
+        self._image_checker = ImageChecker(job.image_folders, copies, stage.rules, run.model.min_pixels, reads)
         self._outcome = Outcome()
 
-    def read(self) -> Outcome:
+    def run(self) -> Outcome:
+        """Convert all rows.
+
+        Raises:
+            _DuplicatesFound: this is the first pass, and rows repeat earlier ones.
+        """
         job, outcome = self._job, self._outcome
         with contextlib.ExitStack() as stack:
             writers = {side: stack.enter_context(make()) for side, make in job.writers.items()}
@@ -125,39 +140,39 @@ class _Pass:
                 for number, row in block:
                     outcome.rows += 1
                     try:
-                        self._one(row, writers)
+                        self._convert(row, writers)
                     except RejectedRow as error:
                         outcome.reasons[error.reason] += 1
                         rejected.write(_rejection(number, row, error))
                 bar.update(task, completed=outcome.rows)
-            if self._seen is not None:
-                self.marks = self._seen.found(self._stage.rules.duplicate, self._stage.rules.near_duplicate)
-                if self.marks is not None:
-                    raise _Again
+            if self._duplicates is not None:
+                kinds = self._duplicates.find(self._stage.rules.duplicate, self._stage.rules.near_duplicate)
+                if kinds is not None:
+                    raise _DuplicatesFound(kinds)
             outcome.sides = {side: writer.records for side, writer in writers.items()}
             if not outcome.sides.get("test"):
                 outcome.sides.pop("test", None)
         outcome.files = [facts for writer in writers.values() for facts in writer.files()]
         return outcome
 
-    def _one(self, row: Row | Fault, writers: dict[str, Writer]) -> None:
+    def _convert(self, row: Row | Fault, writers: dict[str, Writer]) -> None:
         """Write a row, or raise RejectedRow."""
         job = self._job
         if isinstance(row, Fault):
             raise RejectedRow(row.reason, row.detail)
         filters.complete_fields(row)
-        picture = self._pictures.at(row["image"])
-        self._filter.check(row, picture.size)
-        # The same picture is the same under another name where the row knows its content.
+        image = self._image_checker.check(row["image"])
+        self._row_filter.check(row, image.size)
+        # With a hash of its content, an image is recognized under another name too.
         content = row.get("image_sha256")
-        identity = content if content.__class__ is str else picture.name
-        if self._seen is not None:
-            self._seen.add(identity, row["question"])
-        elif self.marks is not None and (kind := self.marks.read(1)[0]):
-            raise RejectedRow(KINDS[kind], "the same image and question came before")
+        identity = content if content.__class__ is str else image.name
+        if self._duplicates is not None:
+            self._duplicates.add(identity, row["question"])
+        elif self._kinds is not None and (kind := self._kinds.read(1)[0]):
+            raise RejectedRow(DUPLICATE_REASONS[kind], "an earlier row has the same image and question")
         outcome = self._outcome
-        row["image"], row["name"] = picture.path, picture.name
-        record = job.layout(row, self._system)
+        row["image"], row["name"] = image.path, image.name
+        record = job.layout(row, self._system_prompt)
         writers[self._side(row, identity)].write(record)
         if outcome.example is None:
             outcome.example = record
@@ -165,7 +180,7 @@ class _Pass:
             outcome.models.add(model)
 
     def _side(self, row: Row, identity: str) -> str:
-        """Where the row belongs: as its source says, or drawn by its image."""
+        """The side of the row: from the source if it has splits, otherwise from a seeded hash of the image."""
         job = self._job
         split = row.get("split")
         if split.__class__ is str and (named := SPLITS.get(split)):
@@ -173,28 +188,27 @@ class _Pass:
         held_out = self._stage.split_dataset_ratio
         if not held_out or "val" not in job.writers:
             return "train"
-        drawn = xxhash.xxh3_64_intdigest(identity.encode(), self._stage.data_seed % 2**64)
-        return "val" if drawn < held_out * 2**64 else "train"
+        hashed = xxhash.xxh3_64_intdigest(identity.encode(), self._stage.data_seed % 2**64)
+        return "val" if hashed < held_out * 2**64 else "train"
 
     def _blocks(self, stack: contextlib.ExitStack) -> Iterator[list[Entry]]:
-        """The rows in blocks; where images are looked at, those of a block at the same time."""
+        """The rows in blocks; the images of a block are checked in parallel, if they are read at all."""
         lines = iter(self._job.read())
-        looks = self._pictures.looks
-        pool = stack.enter_context(ThreadPoolExecutor()) if looks else None
+        pool = stack.enter_context(ThreadPoolExecutor()) if self._image_checker.accesses_files else None
         while block := list(islice(lines, BLOCK)):
             if pool is not None:
                 names = {row.get("image") for _, row in block if isinstance(row, dict)}
-                list(pool.map(self._look, (name for name in names if isinstance(name, str) and name)))
+                list(pool.map(self._cache_image, (name for name in names if isinstance(name, str) and name)))
             yield block
 
-    def _look(self, name: str) -> None:
-        """Have the image in the cache; one that is unfit says so when its row comes."""
+    def _cache_image(self, name: str) -> None:
+        """Fill the cache of the image checker; a bad image is rejected later, with its row."""
         with contextlib.suppress(RejectedRow):
-            self._pictures.at(name)
+            self._image_checker.check(name)
 
 
 def _rejection(number: int, row: Row | Fault, error: RejectedRow) -> Row:
-    """What is kept of a row that was not written."""
+    """The record of a rejected row in rejected.jsonl."""
     if isinstance(row, Fault):
         return {"line": number, "id": None, "reason": error.reason, "detail": str(error), "row": row.raw}
     try:

@@ -1,7 +1,7 @@
-"""Rows from wherever people have them: generated, Roboflow, a table, a Hugging Face data set on disk.
+"""Read rows from a source: generated rows, a Roboflow folder, a table, or a Hugging Face data set on disk.
 
-Every reader yields numbered lines of ``{"id", "image", "question", "answer", …}``; a source with
-splits of its own names the row's in ``split``. A line without a row is a ``Fault``.
+Every reader yields numbered rows ``{"id", "image", "question", "answer", …}``, with ``split`` if the source has
+splits. A line without a usable row becomes a ``Fault``.
 """
 
 from __future__ import annotations
@@ -18,36 +18,39 @@ from vd100k.io.jsonl import Entry, Fault, Row
 
 ANNOTATIONS = "annotations.jsonl"
 ROBOFLOW = ("train", "valid", "test")
-# What splits are called, and which side of a conversion they are.
+# The usual names of splits, and the side of the converted data set that each becomes.
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 KEYS = ("id", "image", "question", "answer")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A place with rows in it; ``question`` (empty: none) is asked where a row brings none, and
-    images that lie inside the data are unpacked into ``unpacked``."""
+    """A file or folder with rows.
+
+    ``question`` is used for rows that have none, unless it is empty too. Images stored inside the data are
+    unpacked into the folder ``unpacked``.
+    """
 
     path: Path
-    columns: Mapping[str, str]  # what the source calls ours
+    columns: Mapping[str, str]  # our names -> the names of the source
     question: str
     unpacked: Path
 
     @property
     def image_folder(self) -> Path:
-        """Where its relative image names start."""
+        """The folder that relative image names refer to."""
         return self.path.parent if self.path.is_file() else self.path
 
     def check(self) -> None:
-        """Raise DataError if nothing is there."""
+        """Raise DataError if the path does not exist."""
         if not self.path.exists():
-            raise DataError(f"{self.path}: no rows there. Make them first: python run.py stage=generate …")
+            raise DataError(f"{self.path}: the rows do not exist. Generate them first: python run.py stage=generate …")
 
     def lines(self) -> Iterator[Entry]:
-        """Its rows, in order.
+        """The rows, in their order.
 
         Raises:
-            DataError: nothing that can be read.
+            DataError: the source is in no supported format, or cannot be read.
         """
         if self._is_table:
             return self._table(self.path)
@@ -74,14 +77,14 @@ class Source:
             yield number, row
 
     def _renamed(self, row: Row) -> Row:
-        """The row under our names; a column that already has one of them gives way to the one that was named."""
-        taken = {self.columns[key]: key for key in KEYS}
-        ours = {key: row[name] for name, key in taken.items() if name in row}
-        return {name: value for name, value in row.items() if name not in taken and name not in KEYS} | ours
+        """The row with our column names; a configured column replaces one that already has our name."""
+        keys = {self.columns[key]: key for key in KEYS}
+        ours = {key: row[name] for name, key in keys.items() if name in row}
+        return {name: value for name, value in row.items() if name not in keys and name not in KEYS} | ours
 
     def _complete(self, row: Row) -> None:
-        """Add what the row's kind leaves unsaid."""
-        if "suffix" in row and "answer" not in row:  # Roboflow's name for it
+        """Fill in the fields that this kind of source leaves out."""
+        if "suffix" in row and "answer" not in row:  # Roboflow's name of the answer
             row["answer"] = row["suffix"]
         if row.get("id") is None:
             row["id"] = row.get("image")
@@ -105,11 +108,11 @@ class Source:
                 for row in rows:
                     number += 1
                     yield number, self._unpack(split, number, dict(row))
-        except (OSError, ValueError, TypeError) as error:  # Arrow's are among them
+        except (OSError, ValueError, TypeError) as error:  # Arrow's errors are among them
             raise DataError(f"{self.path}: cannot be read after row {number}: {error}") from error
 
     def _splits(self) -> dict[str, Any]:
-        """Iterables of rows by split, their images left undecoded; ``None`` where there are no splits."""
+        """Iterables of rows by split, with the images not decoded; the split is "" if there are none."""
         import datasets
 
         parquet = [self.path] if self.path.is_file() else sorted(self.path.rglob("*.parquet"))
@@ -123,11 +126,11 @@ class Source:
                 loaded = datasets.load_dataset("parquet", data_files=named, streaming=True)
             else:
                 raise DataError(
-                    f"{self.path}: no rows that can be read. A .jsonl or .csv file, a Roboflow folder "
-                    "(train/annotations.jsonl), or a Hugging Face data set saved to disk or in Parquet is expected."
+                    f"{self.path}: not a supported source. Give a .jsonl or .csv file, a Roboflow folder "
+                    "(train/annotations.jsonl), or a Hugging Face data set saved to disk or in Parquet."
                 )
         except (OSError, ValueError) as error:
-            raise DataError(f"{self.path}: not a data set that can be read: {error}") from error
+            raise DataError(f"{self.path}: the data set cannot be read: {error}") from error
         splits = loaded if isinstance(loaded, dict) else {"": loaded}
         column = self.columns["image"]
         for name, rows in splits.items():
@@ -136,7 +139,7 @@ class Source:
         return splits
 
     def _unpack(self, split: str, number: int, row: Row) -> Row:
-        """The row with its image as a file."""
+        """The row with its image in a file."""
         row = self._renamed(row)
         image = row.get("image")
         if split:
@@ -158,6 +161,6 @@ class Source:
 
 
 def _split(file: Path) -> str:
-    """The split that a Parquet file belongs to: its name says it, or a folder's."""
+    """The split of a Parquet file, from its name or the name of a folder above it."""
     named = [file.stem.split("-")[0], *(parent.name for parent in file.parents)]
     return next((name for name in named if name in SPLITS), "train")

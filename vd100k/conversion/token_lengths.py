@@ -1,4 +1,4 @@
-"""How many tokens a row is for the trainer, counted only where its size alone does not tell."""
+"""Find rows that are too long for the trainer, tokenizing only those whose size in bytes leaves it open."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vd100k.images.transform import FACTOR
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# Qwen's chat format, as ms-swift writes it; the picture's own tokens are counted apart.
+# Qwen's chat format as ms-swift writes it; the tokens of the image are counted separately.
 CHAT = (
     "<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n<|vision_start|><|vision_end|>{question}<|im_end|>\n"
     "<|im_start|>assistant\n{answer}<|im_end|>\n"
@@ -20,7 +20,7 @@ CHAT = (
 
 
 def visual_tokens(width: int, height: int, min_pixels: int, max_pixels: int) -> int:
-    """Tokens of a picture: Qwen-VL's own rounding to a grid of 28 pixels within the bounds.
+    """The number of tokens of an image: Qwen-VL resizes it to multiples of 28 pixels within the bounds.
 
     Source: ``smart_resize`` of transformers' Qwen2-VL image processor.
     """
@@ -36,18 +36,19 @@ def visual_tokens(width: int, height: int, min_pixels: int, max_pixels: int) -> 
 
 
 class TokenLengths:
-    """Rows measured against ``max_length`` tokens.
+    """Compares rows with a limit of ``max_length`` tokens.
 
-    A byte-level tokenizer makes at most one token of a byte, so most rows pass by their size; the
-    others are tokenized with the model's own ``tokenizer.json``, where the model's folder, or the
-    hub's cache, has it. Where it is nowhere, ``uncounted`` rows pass.
+    A byte-level tokenizer produces at most one token per byte, so most rows pass by their size. The others are
+    tokenized with ``tokenizer.json`` from the model's folder or the hub's cache. If neither has the file, these
+    rows pass too, and ``uncounted`` is their number.
     """
 
     def __init__(self, model: str | None, system: str, min_pixels: int, max_pixels: int, max_length: int) -> None:
         self._pixels = (min_pixels, max_pixels)
         self._largest = max_pixels // (FACTOR * FACTOR)
         self._max_length = max_length
-        self._system, self._frame = system, len(CHAT.encode()) + _bytes(system)  # more bytes than it has tokens
+        self._system = system
+        self._frame = len(CHAT.encode()) + _bytes(system)  # bytes: an upper bound of the tokens
         self.model = model
         self.uncounted = 0
 
@@ -56,7 +57,7 @@ class TokenLengths:
         return _tokenizer(self.model)
 
     def excess(self, question: str, answer: str, size: tuple[int, int] | None) -> int | None:
-        """The number of tokens if it is more than ``max_length``, else None; ``size`` None is the largest."""
+        """The number of tokens if it is above ``max_length``, else None; without a ``size``, the largest is assumed."""
         pixels = self._largest if size is None else visual_tokens(*size, *self._pixels)
         if _bytes(question) + _bytes(answer) + pixels + self._frame <= self._max_length:
             return None
@@ -83,6 +84,6 @@ def _tokenizer(model: str | None) -> Tokenizer | None:
     if not Path(str(path)).exists():
         try:
             path = try_to_load_from_cache(model, "tokenizer.json")
-        except HFValidationError:  # a path, not a name
+        except HFValidationError:  # a path, not a hub name
             return None
     return Tokenizer.from_file(str(path)) if isinstance(path, str | Path) else None

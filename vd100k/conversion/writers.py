@@ -1,4 +1,4 @@
-"""Files written record by record, which take their name only when they are whole."""
+"""Write files record by record; a file gets its final name only when it is complete."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from vd100k.io import fingerprint
 
 Record = dict[str, Any]
 BUFFER = 1 << 20  # bytes
-GROUP_BYTES = 64 << 20  # of images in one Parquet row group, so that a reader needs no more memory
-SHARD_BYTES = 500 << 20  # the size of file that the Hugging Face hub shows best
+GROUP_BYTES = 64 << 20  # images in one Parquet row group; a reader holds one group in memory
+SHARD_BYTES = 500 << 20  # file size recommended by the Hugging Face hub
 
 
 class Writer(Protocol):
-    """What convert hands records to; leaving the ``with`` block well finishes the files."""
+    """Receives records. Leaving the ``with`` block without an exception completes the files, else discards them."""
 
     records: int
 
@@ -27,14 +27,14 @@ class Writer(Protocol):
     def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None: ...
 
     def write(self, record: Record) -> None:
-        """Add one."""
+        """Add a record."""
 
     def files(self) -> list[dict[str, Any]]:
-        """Path, rows and sha256 of what was written."""
+        """The path, number of rows and sha256 of each file written."""
 
 
 class JsonWriter:
-    """JSONL, or with ``array`` one JSON array with a record a line; an ``optional`` file is only there with records."""
+    """Writes JSONL, or, with ``array``, a JSON array with one record per line; omits an ``optional`` file if empty."""
 
     def __init__(self, path: Path, array: bool = False, optional: bool = False) -> None:
         self.path, self.records = path, 0
@@ -57,7 +57,7 @@ class JsonWriter:
             if self._optional and not self.records:
                 self.path.unlink()
         else:
-            with contextlib.suppress(OSError):  # a full disk is why we are here
+            with contextlib.suppress(OSError):  # on a full disk, closing fails as well
                 self._file.close()
             self._scratch.unlink(missing_ok=True)
 
@@ -75,7 +75,7 @@ class JsonWriter:
 
 
 class ParquetWriter:
-    """``<split>-00000.parquet`` and so on in ``folder``, each record's image read from its path and kept inside."""
+    """Writes ``<split>-00000.parquet`` and so on in ``folder``, with the images inside the files."""
 
     def __init__(self, folder: Path, pairs: bool, options: bool, split: str) -> None:
         self.folder, self.split, self.records = folder, split, 0
@@ -89,7 +89,7 @@ class ParquetWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
         text = datasets.Value("string")
         features = dict.fromkeys(self._texts, text)
-        # Its metadata tells load_dataset that the column holds images.
+        # The metadata of the schema tells load_dataset that the column contains images.
         self._schema = datasets.Features({"image": datasets.Image(), **features}).arrow_schema
         self._group: list[Record] = []
         self._group_bytes = self._shard_bytes = self._shard_rows = 0
@@ -100,7 +100,7 @@ class ParquetWriter:
         if kind is None:
             self._flush()
         if kind is not None:
-            with contextlib.suppress(Exception):  # what went wrong before says more
+            with contextlib.suppress(Exception):  # the first error explains more
                 self._end_shard()
             for path, _rows in self._shards:
                 path.unlink(missing_ok=True)

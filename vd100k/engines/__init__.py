@@ -1,0 +1,1 @@
+"""Other programs: their command lines, child processes, model folders, hubs and servers."""

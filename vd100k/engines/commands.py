@@ -1,4 +1,4 @@
-"""Configuration -> command lines and their environments. Pure functions; nothing is started here."""
+"""Command lines and environment variables from the configuration. Pure functions; nothing is started here."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ from vd100k.config.stages import Export, Finetune
 
 @dataclass(frozen=True)
 class Command:
-    """A program's arguments and what it adds to the environment."""
+    """The arguments of a program, and the variables that are added to its environment."""
 
     argv: list[str]
     env: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """As one would type it."""
+        """The command as it would be typed in a shell."""
         return shlex.join([*(f"{key}={value}" for key, value in self.env.items()), *self.argv]).replace(
             shlex.quote(sys.executable), "python"
         )
 
 
 def flags(args: dict[str, Any], style: str) -> list[str]:
-    """Option names and values: null drops one, lists give several values, maps become JSON.
+    """Option names and values as arguments: null omits an option, lists become several values, maps become JSON.
 
-    ``style`` ``kebab`` is argparse with switches (``--enforce-eager``), ``snake`` Hugging Face's
-    parser, where true is a value (``--merge_lora true``), ``switch`` click's, where false is left out.
+    The ``style`` ``kebab`` suits argparse with switches (``--enforce-eager``, ``--no-enforce-eager``),
+    ``snake`` suits the parser of Hugging Face, where true is a value (``--merge_lora true``), and
+    ``switch`` suits click, where a false switch is omitted.
     """
     argv = []
     for key, value in args.items():
@@ -55,20 +56,20 @@ def flags(args: dict[str, Any], style: str) -> list[str]:
     return argv
 
 
-RUN_FOLDER = "RUN_FOLDER"  # stands for it in options that name a file there
+RUN_FOLDER = "RUN_FOLDER"  # placeholder for the run's folder in options that name a file there
 
 
-def asked(run: Run) -> list[str]:
-    """Whom a run asks, in lines: addresses elsewhere, or the commands of servers of its own."""
+def describe_server(run: Run) -> list[str]:
+    """The lines of a dry run about the server: the given URLs, or the commands of the replicas to start."""
     if run.hardware.urls is None:
-        return ["unless such a server runs already, for the duration:", *map(str, replicas(run))]
-    return [f"ask {run.served_name} at {url}" for url in run.hardware.urls]
+        return ["start these replicas for the duration, unless the model is already served:", *map(str, replicas(run))]
+    return [f"send requests for {run.served_name} to {url}" for url in run.hardware.urls]
 
 
 def replicas(run: Run, folder: Path = Path(RUN_FOLDER)) -> list[Command]:
-    """One server command a replica, devices and ports assigned in order; of an engine with steps, these.
+    """One server command per replica, with devices and ports assigned in order.
 
-    ``folder`` is where ``Engine.files`` are, or will be.
+    For an engine with ``steps``, the commands are these steps. ``folder`` is the folder of ``Engine.files``.
     """
     hardware, engine = run.hardware, run.hardware.engine
     assert engine is not None
@@ -80,7 +81,7 @@ def replicas(run: Run, folder: Path = Path(RUN_FOLDER)) -> list[Command]:
 
 
 def backend(hardware: Hardware) -> str:
-    """Where replicas listen: nobody but nginx need reach those behind it."""
+    """The address that replicas listen on: behind nginx, only this machine needs to reach them."""
     return "127.0.0.1" if hardware.balanced else str(hardware.host)
 
 
@@ -99,7 +100,7 @@ def _replica(hardware: Hardware, engine: Engine, args: dict[str, Any], k: int, p
 
 
 def _env(options: dict[str, Any]) -> dict[str, str]:
-    """Environment variables: null drops one, the entries of a list are joined with commas."""
+    """Environment variables: null omits a variable, the entries of a list are joined with commas."""
     return {
         key: ",".join(map(str, value)) if isinstance(value, list) else str(value)
         for key, value in options.items()
@@ -108,7 +109,7 @@ def _env(options: dict[str, Any]) -> dict[str, str]:
 
 
 def _visible(wanted: Iterable[str]) -> str:
-    """``CUDA_VISIBLE_DEVICES`` for the wanted ones of those that we were left to see ourselves."""
+    """``CUDA_VISIBLE_DEVICES`` for the given device numbers, which count within the devices visible to us."""
     ours = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     seen = ours.split(",") if ours else []
     return ",".join(seen[int(k)] if k.isdigit() and int(k) < len(seen) else k for k in wanted)
@@ -118,7 +119,7 @@ METHODS = {"sft": ["sft"], "dpo": ["rlhf", "--rlhf_type", "dpo"]}
 
 
 def train(stage: Finetune, folder: Path, resume_from: Path | None = None) -> Command:
-    """``swift sft`` or ``swift rlhf --rlhf_type dpo``, writing its checkpoints to ``folder``."""
+    """``swift sft`` or ``swift rlhf --rlhf_type dpo``, which writes its checkpoints to ``folder``."""
     args = {**stage.args, "output_dir": str(folder), "resume_from_checkpoint": resume_from}
     devices = _visible(str(stage.cuda_devices).split(","))
     env = {"CUDA_VISIBLE_DEVICES": devices, **_env(stage.env)}
@@ -126,6 +127,6 @@ def train(stage: Finetune, folder: Path, resume_from: Path | None = None) -> Com
 
 
 def export(stage: Export, folder: Path) -> Command:
-    """``swift export`` of an adapter merged into its base, into ``folder``."""
+    """``swift export``, which merges an adapter into its base model and writes the result to ``folder``."""
     args = flags({**stage.args, "output_dir": str(folder)}, "snake")
     return Command([sys.executable, "-m", "swift.cli.main", "export", *args], _env(stage.env))

@@ -1,4 +1,4 @@
-"""Where a model's weights come from when they are not in a folder: Hugging Face or ModelScope, or their caches."""
+"""The model hubs Hugging Face and ModelScope, and their caches on this machine."""
 
 from __future__ import annotations
 
@@ -14,47 +14,48 @@ from pathlib import Path
 
 from vd100k.config.run import Model
 
-REACH_S = 4.0
+CONNECT_TIMEOUT_S = 4.0
 
 
 def faults(model: Model, name: str) -> Iterator[str]:
-    """Why the hub's model ``name`` cannot be had, if it is not in the cache and the hub is out of reach."""
+    """The reason why the model ``name`` is not available, if it is not in the cache and the hub cannot be reached."""
     if model.source == "local":
-        yield f"model.source=local, and model.path={name} is no folder: set model.path=FOLDER"
+        yield f"model.path={name} is not a folder, and model.source=local allows nothing else: set model.path=FOLDER"
     elif not cached(model.source, name) and not reachable(model.source):
         other = "modelscope" if model.source == "hf" else "hf"
         yield (
-            f"{name} is not in the cache of {model.source}, and {address(model.source)} cannot be reached from here: "
-            f"fetch it where there is a network and set model.path=FOLDER, or try model.source={other}"
+            f"{name} is not in the cache of {model.source}, and {address(model.source)} cannot be reached: "
+            f"download the model on a machine with network access and set model.path=FOLDER, or try "
+            f"model.source={other}"
         )
 
 
 def cached(source: str, name: str) -> Path | None:
-    """The model's folder in the hub's cache on this machine; None if not even its configuration is there."""
+    """The folder of the model in the hub's cache on this machine; None if its config.json is not there."""
     if source == "hf":
         from huggingface_hub import try_to_load_from_cache
 
         found = try_to_load_from_cache(name, "config.json")
         return Path(found).parent if isinstance(found, str) else None
     cache = Path(os.environ.get("MODELSCOPE_CACHE", "~/.cache/modelscope")).expanduser()
-    # How ModelScope names folders: of late, and before.
-    late, before = name.replace("/", "--"), name.replace(".", "___")
-    patterns = (f"models/{late}/snapshots/*", f"hub/models/{before}", f"hub/{before}", f"models/{before}", before)
+    # Newer and older versions of ModelScope name the folders differently.
+    new, old = name.replace("/", "--"), name.replace(".", "___")
+    patterns = (f"models/{new}/snapshots/*", f"hub/models/{old}", f"hub/{old}", f"models/{old}", old)
     return next((found.parent for inner in patterns for found in cache.glob(f"{inner}/config.json")), None)
 
 
 def settings(source: str, name: str) -> Path | None:
-    """A folder with the JSON files of the hub's model, fetched if they are not in its cache; None if they cannot be."""
-    here_only = not reachable(source)
+    """A folder with the JSON files of a model, downloaded unless the hub's cache has them; None if that fails."""
+    cache_only = not reachable(source)
     try:
         library = importlib.import_module("huggingface_hub" if source == "hf" else "modelscope")
-        return Path(library.snapshot_download(name, allow_patterns=["*.json"], local_files_only=here_only))
-    except Exception:  # whatever it is, the engine will say it of the weights
+        return Path(library.snapshot_download(name, allow_patterns=["*.json"], local_files_only=cache_only))
+    except Exception:  # the engine reports the same problem when it downloads the weights
         return None
 
 
 def reachable(source: str) -> bool:
-    """Whether somebody answers at the hub's address, or at the proxy before it."""
+    """Whether the hub, or the proxy on the way to it, accepts connections."""
     if source == "hf":
         from huggingface_hub.constants import HF_HUB_OFFLINE
 
@@ -66,24 +67,24 @@ def reachable(source: str) -> bool:
     if proxy and not urllib.request.proxy_bypass(url.hostname or ""):
         url = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     port = url.port or (80 if url.scheme == "http" else 443)
-    answered = threading.Event()
+    connected = threading.Event()
 
-    def knock() -> None:
+    def connect() -> None:
         with (
             contextlib.suppress(OSError),
-            socket.create_connection((url.hostname or "", port), REACH_S),
+            socket.create_connection((url.hostname or "", port), CONNECT_TIMEOUT_S),
         ):
-            answered.set()
+            connected.set()
 
-    # In a thread: looking a name up without a network may take much longer than we want to wait.
-    knocking = threading.Thread(target=knock, daemon=True)
-    knocking.start()
-    knocking.join(REACH_S)
-    return answered.is_set()
+    # In a thread, because a DNS lookup without a network can take much longer than the timeout.
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(CONNECT_TIMEOUT_S)
+    return connected.is_set()
 
 
 def address(source: str) -> str:
-    """The hub's address, as its own library has it."""
+    """The URL of the hub, from the settings of its own library."""
     if source == "hf":
         from huggingface_hub.constants import ENDPOINT
 

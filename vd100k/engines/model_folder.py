@@ -1,7 +1,7 @@
-"""Model folders: making those that a configuration knows how to make, and seeing that nothing is missing in one.
+"""Model folders: building the ones that a configuration can build, and checking that nothing is missing.
 
-What is looked for is what transformers and vLLM read: the configuration, the tokenizer and its chat template, the
-image processor, and all weights. An engine finds most of it out too, minutes later and in other words.
+The checks cover what transformers and vLLM read: the configuration, the tokenizer and its chat template, the image
+processor, and all weights. Engines detect most of these faults too, but minutes later and without the remedy.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from vd100k.errors import DataError
 CONFIGURED = (
     *("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json"),
     "video_preprocessor_config.json",
-    "args.json",  # ms-swift's, in what it trained and exported
+    "args.json",  # written by ms-swift when it trains and exports
 )
-# Where those name Python code: for transformers, for mlx_vlm, for ms-swift.
+# The keys in these files that name Python code: for transformers, for mlx_vlm, and two for ms-swift.
 CODE_KEYS = ("auto_map", "model_file", "external_plugins", "custom_register_path")
 TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("tokenizer.model",), ("qwen.tiktoken",))
 TEMPLATES = ("chat_template.jinja", "chat_template.json")
@@ -36,51 +36,51 @@ POINTER = b"version https://git-lfs"
 
 
 def ensure(run: Run) -> None:
-    """See that the run's weights are there and whole, building the folder where ``model.build`` says how.
+    """Check that the run's weights exist and are complete; a missing folder is built if ``model.build`` says how.
 
-    A path that is no folder and looks like no hub name is refused here, where the remedy is known,
-    and not after the engine has asked the hub for it.
+    A path that is neither a folder nor a possible hub name is refused here, where the remedy is known,
+    rather than after the engine has asked the hub for it.
 
     Raises:
-        DataError: the folder is missing and cannot be made, or something in it is missing, broken or not allowed.
+        DataError: the folder is missing and cannot be built, or something in it is missing, broken or not allowed.
     """
     named = run.model_path or ""
     if named.startswith("~"):
-        raise DataError(f"model.path={named}: write the folder out, the engines do not know ~.")
+        raise DataError(f"model.path={named}: write the path without ~, which the engines do not expand.")
     path = Path(named)
     if not path.exists() and run.weights != "merged" and run.model.build:
-        say(f"making {path}")
-        made = subprocess.run([sys.executable, *run.model.build], capture_output=True, text=True, check=False)
-        if made.returncode:
-            last = made.stderr.strip().splitlines()[-1:]
-            raise DataError(f"{path}: could not be made: {''.join(last)}")
+        say(f"building {path}")
+        built = subprocess.run([sys.executable, *run.model.build], capture_output=True, text=True, check=False)
+        if built.returncode:
+            last = built.stderr.strip().splitlines()[-1:]
+            raise DataError(f"{path}: building the model folder failed: {''.join(last)}")
     if run.weights == "adapter":
-        refuse(run.paths.adapter, list(adapter_faults(run.paths.adapter, run.model.trust_remote_code)))
+        raise_if_faulty(run.paths.adapter, list(adapter_faults(run.paths.adapter, run.model.trust_remote_code)))
     if not path.exists():
         if run.weights == "merged":
             raise DataError(
-                f"{path}: no exported model there. Make it: python run.py stage=export … (after stage=finetune)."
+                f"{path}: the exported model is missing. Create it with stage=export (after stage=finetune)."
             )
         if run.model.source == "local" or named.startswith((".", "/")) or named.count("/") > 1:
-            raise DataError(f"{path}: there is no such model folder. Set model.path=FOLDER or a hub name.")
-        # A hub's: the engine fetches it, and ms-swift and MLX would run what code comes with it.
+            raise DataError(f"{path}: the model folder does not exist. Set model.path=FOLDER or model.path=HUB_NAME.")
+        # A hub model: the engine downloads it, and ms-swift and MLX would run any code that comes with it.
         if not run.model.trust_remote_code and (fetched := hubs.settings(run.model.source, named)):
             with contextlib.suppress(ValueError):
-                refuse(named, list(_code_faults({name: _content(fetched / name) for name in CONFIGURED})))
+                raise_if_faulty(named, list(_code_faults({name: _content(fetched / name) for name in CONFIGURED})))
         return
-    refuse(path, list(faults(path, run.model.trust_remote_code)))
+    raise_if_faulty(path, list(faults(path, run.model.trust_remote_code)))
 
 
-def refuse(folder: Path | str, found: list[str]) -> None:
-    """Raise DataError if any fault was found in the folder."""
+def raise_if_faulty(folder: Path | str, found: list[str]) -> None:
+    """Raise DataError with the list of faults unless it is empty."""
     if found:
         raise DataError("\n".join([f"{folder} cannot be served or trained:", *(f"  - {fault}" for fault in found)]))
 
 
 def faults(folder: Path, trust_remote_code: bool) -> Iterator[str]:
-    """What is wrong with a model folder, a line each: the file, and the remedy."""
+    """The faults of a model folder, one line each, with the file and the remedy."""
     if not (folder / "config.json").exists():
-        yield "config.json is missing, so it is no model folder: set model.path=FOLDER or a hub name"
+        yield "config.json is missing, so this is not a model folder: set model.path=FOLDER or model.path=HUB_NAME"
         return
     contents: dict[str, dict[str, Any]] = {}
     for name in CONFIGURED:
@@ -90,20 +90,20 @@ def faults(folder: Path, trust_remote_code: bool) -> Iterator[str]:
             yield f"{name} cannot be read ({error}): download it again"
     config = contents.get("config.json", {})
     if "config.json" in contents and "model_type" not in config:
-        yield "config.json names no model_type: is it that of a transformers model?"
+        yield "config.json has no model_type: set model.path to the folder of a transformers model"
     if not trust_remote_code:
         yield from _code_faults(contents)
     if not any(all((folder / name).exists() for name in names) for names in TOKENIZERS):
-        yield "there is no tokenizer: tokenizer.json is missing (or vocab.json with merges.txt), download it"
+        yield "the tokenizer is missing: download tokenizer.json (or vocab.json and merges.txt)"
     if "vision_config" in config and not has_any(folder, IMAGE_PROCESSORS):
-        yield "preprocessor_config.json is missing, which says how images are prepared: download it"
+        yield "preprocessor_config.json (how images are prepared) is missing: download it"
     yield from _weight_faults(folder)
 
 
 def adapter_faults(folder: Path, trust_remote_code: bool) -> Iterator[str]:
-    """The same for a LoRA adapter's folder."""
+    """The faults of the folder of a LoRA adapter, in the same form as those of ``faults``."""
     if not (folder / "adapter_config.json").exists():
-        yield "adapter_config.json is missing, so it is no adapter: make one with stage=finetune"
+        yield "adapter_config.json is missing, so this is not an adapter: create one with stage=finetune"
         return
     if not trust_remote_code:
         with contextlib.suppress(ValueError):
@@ -116,13 +116,13 @@ def _code_faults(contents: dict[str, dict[str, Any]]) -> Iterator[str]:
         for key in CODE_KEYS:
             if content.get(key):
                 yield (
-                    f"{name} wants code of its own to run ({key}: {', '.join(_code(content[key]))}): read that code, "
-                    "and if you trust it set model.trust_remote_code=true"
+                    f"{name} asks to run custom code ({key}: {', '.join(_code(content[key]))}): review the code, "
+                    "and if you trust it, set model.trust_remote_code=true"
                 )
 
 
 def has_chat_template(folder: Path) -> bool:
-    """Whether chat requests can be put into the model's own words."""
+    """Whether the folder has the chat template that formats chat requests for the model."""
     return has_any(folder, TEMPLATES) or bool(_content(folder / "tokenizer_config.json").get("chat_template"))
 
 
@@ -131,16 +131,17 @@ def has_any(folder: Path, names: tuple[str, ...]) -> bool:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    """A JSON object; an empty one where there is no such file."""
+    """The JSON object in a file; an empty one if the file does not exist."""
     if not path.exists():
         return {}
     content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
-        raise ValueError("no JSON object")
+        raise ValueError("not a JSON object")
     return content
 
 
 def _code(auto_map: Any) -> list[str]:
+    """The names of the Python files that the value of one of ``CODE_KEYS`` refers to."""
     named = auto_map.values() if isinstance(auto_map, dict) else [auto_map]
     flat = [name for value in named for name in (value if isinstance(value, list) else [value]) if name]
     return sorted({str(name).split("--")[-1].split(".")[0].split("/")[-1] + ".py" for name in flat})
@@ -154,15 +155,15 @@ def _weight_faults(folder: Path) -> Iterator[str]:
         files = sorted(path for path in folder.glob(f"*.{kind}") if not path.name.startswith("training_args"))
         if shard := next((found for path in files if (found := SHARD.fullmatch(path.name))), None):
             yield (
-                f"{shard['stem']}.{kind}.index.json is missing, which says what is in the {int(shard['count'])} "
-                f"parts of the weights ({len(files)} are here): download it"
+                f"{shard['stem']}.{kind}.index.json, the index of the {int(shard['count'])} shards of the weights "
+                f"({len(files)} are present), is missing: download it"
             )
             return
         if files:
             for path in files:
                 yield from _file_faults(path)
             return
-    yield "there are no weights: model.safetensors is missing (or the parts that an index names), download it"
+    yield "the weights are missing: download model.safetensors (or the shards and their index)"
 
 
 def _index_faults(index: Path) -> Iterator[str]:
@@ -175,12 +176,12 @@ def _index_faults(index: Path) -> Iterator[str]:
         yield f"{index.name} has no weight_map: download it again"
         return
     for name in sorted({str(file) for file in named.values()}):
-        found = list(_file_faults(index.parent / name, f" ({index.name} names it)"))
+        found = list(_file_faults(index.parent / name, f" (listed in {index.name})"))
         yield from found
         if not found and name.endswith(".safetensors"):
             lost = {tensor for tensor, file in named.items() if file == name} - tensors.read(index.parent / name).keys()
             if lost:
-                yield f"{name} lacks {len(lost)} tensors that {index.name} promises ({min(lost)}…): download both again"
+                yield f"{name} lacks {len(lost)} tensors that {index.name} lists ({min(lost)}…): download both again"
 
 
 def _file_faults(path: Path, named: str = "") -> Iterator[str]:
@@ -189,7 +190,7 @@ def _file_faults(path: Path, named: str = "") -> Iterator[str]:
         return
     with path.open("rb") as file:
         if file.read(len(POINTER)) == POINTER:
-            yield f"{path.name} is a Git LFS pointer and not the weights themselves: git lfs pull"
+            yield f"{path.name} is a Git LFS pointer instead of the weights: run git lfs pull"
             return
     if path.suffix == ".safetensors":
         try:

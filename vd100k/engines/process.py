@@ -1,4 +1,4 @@
-"""Child processes that keep a log, are watched, and never outlive us."""
+"""Child processes with a log file, which never outlive this process."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from vd100k.engines.commands import Command
 
 GRACE_S = 5.0
 ERROR = re.compile(r"\b[A-Z]\w*Error\b")
-# Where Linux has it, the kernel ends a child whose parent was killed too hard to do it itself.
-WITH_PARENT = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+# On Linux, the kernel terminates a child whose parent was killed by SIGKILL and could not stop the child itself.
+DIE_WITH_PARENT = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
 
 
 class Child:
-    """A program with its output in ``log``; leaving the ``with`` block ends it and all it started.
+    """A program that writes its output to ``log``; leaving the ``with`` block ends it and all its descendants.
 
-    It gets a session of its own, so that a Ctrl-C in the terminal reaches us alone and we end it.
+    It gets its own session, so that Ctrl-C in the terminal reaches only this process, which then ends the child.
     """
 
     def __init__(self, command: Command, log: Path) -> None:
         self.log = log
-        self._asked_at = 0.0
+        self._terminated_at = 0.0
         log.parent.mkdir(parents=True, exist_ok=True)
         env = {**os.environ, **command.env, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
         with log.open("ab") as output:
             self._log_start = output.tell()
             self._process = subprocess.Popen(
-                [*WITH_PARENT, *command.argv],
+                [*DIE_WITH_PARENT, *command.argv],
                 env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -56,25 +56,25 @@ class Child:
         return self._process.pid
 
     def exit_code(self) -> int | None:
-        """None while it runs."""
+        """The exit code; None while the program runs."""
         return self._process.poll()
 
     def wait(self, seconds: float) -> None:
-        """Until it ends, ``seconds`` at most."""
+        """Wait until the program ends, for at most ``seconds``."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
 
     def terminate(self) -> None:
-        """Ask it and its children to end, without waiting."""
-        self._asked_at = self._asked_at or time.monotonic()
+        """Send SIGTERM to the program and its descendants, without waiting."""
+        self._terminated_at = self._terminated_at or time.monotonic()
         _signal(self._family(), signal.SIGTERM)
 
     def stop(self) -> None:
-        """Ask it and its children to end, then make them; a second Ctrl-C makes them at once."""
+        """End the program and its descendants: SIGTERM, then SIGKILL after ``GRACE_S`` seconds or a second Ctrl-C."""
         family = self._family()
         try:
             self.terminate()
-            psutil.wait_procs(family, timeout=max(0.0, self._asked_at + GRACE_S - time.monotonic()))
+            psutil.wait_procs(family, timeout=max(0.0, self._terminated_at + GRACE_S - time.monotonic()))
         finally:
             left = {*family, *self._family()}
             _signal(left, signal.SIGKILL)
@@ -82,14 +82,15 @@ class Child:
             psutil.wait_procs(left, timeout=GRACE_S)
 
     def tail(self, lines: int = 15) -> str:
+        """The last lines of what this child has written to the log; see the function ``tail``."""
         return tail(self.log, lines, self._log_start)
 
     def last_words(self, name: str) -> str:
-        """How it ended, for an error message."""
-        return f"{name} ended with exit code {self.exit_code()}. Its last lines ({self.log}):\n{self.tail()}"
+        """The exit code and the end of the log, as text for an error message."""
+        return f"{name} exited with code {self.exit_code()}. The end of its log ({self.log}):\n{self.tail()}"
 
     def _family(self) -> set[psutil.Process]:
-        """The process, its descendants, and whoever else is in the session we gave it."""
+        """The process, its descendants, and all other processes in its session."""
         family: set[psutil.Process] = set()
         with contextlib.suppress(psutil.NoSuchProcess):
             parent = psutil.Process(self._process.pid)
@@ -102,10 +103,10 @@ class Child:
 
 
 def tail(log: Path, lines: int = 15, start: int = 0) -> str:
-    """The last lines of a log from byte ``start``, and before them the first error, which those may only refer to."""
+    """The last lines of a log after byte ``start``, preceded by the first error, which they may only refer to."""
     with contextlib.suppress(OSError):
         text = log.read_bytes()[start:].decode(errors="replace")
-        # A progress bar rewrites its line: only the last state of it is worth showing.
+        # A progress bar overwrites its line: only its last state is worth showing.
         kept = [line.rstrip().rsplit("\r", 1)[-1][:300] for line in text.splitlines() if line.strip()]
         first = next((line for line in kept[:-lines] if ERROR.search(line)), None)
         return "\n".join(f"    {line}" for line in ([first, "…"] if first else []) + kept[-lines:])

@@ -1,6 +1,6 @@
-"""What a safetensors file holds, without its library: the interpreter that has that may be the engine's, not this one.
+"""The tensors in a safetensors file, read without the library, which may be installed only for the engine.
 
-Source: the format's own description, https://github.com/huggingface/safetensors#format.
+Source: the description of the format, https://github.com/huggingface/safetensors#format.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import struct
 from pathlib import Path
 from typing import Any, NamedTuple
 
-LONGEST_HEADER = 100_000_000  # bytes, as the library has it
+MAX_HEADER = 100_000_000  # bytes, the limit of the library
 
 
 class Tensor(NamedTuple):
-    """Its type (F32, BF16), and where it begins and ends in the file, in bytes."""
+    """The number type of a tensor (F32, BF16, …) and its first byte and end in the file, in bytes."""
 
     dtype: str
     begin: int
@@ -22,26 +22,26 @@ class Tensor(NamedTuple):
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, by name.
+    """The tensors of a file by name.
 
     Raises:
-        ValueError: it is no such file, or cut off.
+        ValueError: the file is not in the safetensors format, or it is truncated.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
         first = file.read(8)
         length = struct.unpack("<Q", first)[0] if len(first) == 8 else 0
-        if not 2 <= length <= LONGEST_HEADER:
-            raise ValueError("no header of safetensors")
+        if not 2 <= length <= MAX_HEADER:
+            raise ValueError("the safetensors header is missing")
         try:
             described = json.loads(file.read(length))
             described.pop("__metadata__", None)
             found = {name: _tensor(8 + length, fields) for name, fields in described.items()}
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
-            raise ValueError("its header cannot be read") from error
+            raise ValueError("the header cannot be read") from error
     wanted = max((tensor.end for tensor in found.values()), default=8 + length)
     if size != wanted:
-        raise ValueError(f"{size:,} bytes, and its header speaks of {wanted:,}")
+        raise ValueError(f"the file has {size:,} bytes, but {wanted:,} are expected from its header")
     return found
 
 

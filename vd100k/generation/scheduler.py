@@ -103,7 +103,8 @@ class Scheduler:
         task = task.model_copy(update={"sampling": task.sampling | {limit: 1}})
         before, after = prompts.body(task, self._run.served_name, "?" if task.questions else None)
         attempts = 1 + self._settings.max_retries
-        await check_endpoint(self._client, url, self._run.served_name, before + TINY + after, attempts)
+        body = before + TINY + after
+        await check_endpoint(self._client, url, self._run.served_name, body, attempts, self._run.key)
 
     async def _tick(self) -> None:
         """From time to time: make rows safe, show the progress, and look for reasons to end the run."""

@@ -1,0 +1,1 @@
+"""Finds, checks, resizes and encodes images."""

@@ -23,8 +23,9 @@ def replace(path: Path, lines: Iterable[bytes]) -> int:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Replace a small JSON file."""
-    replace(path, [json.dumps(content, ensure_ascii=False, indent=2).encode(errors="replace"), b"\n"])
+    """Replace a small JSON file; ``json.loads`` then returns the same content."""
+    # Paths that are not UTF-8 contain lone surrogates; a backslash escape is how JSON writes them.
+    replace(path, [json.dumps(content, ensure_ascii=False, indent=2).encode(errors="backslashreplace"), b"\n"])
 
 
 def link(path: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""What decides a content, in a few characters: for data and models guarded against mixing."""
+"""Short hashes of settings, files and models, used to detect that data or a model has changed."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-SAMPLES = 64  # blocks read of a weight file
+SAMPLES = 64  # blocks read from each file of a model
 BLOCK = 64 * 1024  # bytes
 
 
 def of(content: Any) -> str:
-    """16 hex digits that any change of ``content`` (JSON values, paths) changes."""
+    """A hash of ``content`` (JSON values and paths) as 16 hex digits."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def of_file(path: Path) -> str:
-    """sha256 of a file's bytes, in hex; one that has not changed is read once."""
+    """The sha256 of a file's bytes in hex, cached until its size or modification time changes."""
     facts = path.stat()
     return _of_bytes(path, facts.st_size, facts.st_mtime_ns)
 
@@ -31,16 +31,16 @@ def _of_bytes(path: Path, size: int, changed_ns: int) -> str:
 
 
 def of_stat(path: Path) -> str:
-    """A file by its size and time of change: for images by the hundred thousand."""
+    """The size and modification time of a file, or ``missing``: fast enough for hundreds of thousands of images."""
     facts = path.stat() if path.exists() else None
     return f"{facts.st_size}/{facts.st_mtime_ns}" if facts else "missing"
 
 
 def of_model(path: str | None) -> str:
-    """A model folder's content, or the hub name itself when it is no folder.
+    """A hash of a model folder's files, or ``path`` itself if it is a hub name.
 
-    Weight files are sampled (size and 64 blocks of 64 KiB spread evenly), so that 150 GB take
-    a moment: training changes every matrix, and so the samples.
+    Only the size and 64 evenly spaced blocks of 64 KiB are read from each file, so that 150 GB take a moment.
+    This is enough, because training changes every matrix.
     """
     folder = Path(path or "")
     if not path or not folder.is_dir():

@@ -196,7 +196,7 @@ def wait_s(attempts: int, after_s: float | None) -> float:
     return random.uniform(0, min(MAX_WAIT_S, BACKOFF_S * 2**attempts))
 
 
-async def check_endpoint(client: Client, url: str, name: str, body: bytes, attempts: int) -> None:
+async def check_endpoint(client: Client, url: str, name: str, body: bytes, attempts: int, stage_key: str) -> None:
     """Send one tiny request, to see that the server is up, accepts the key and images, and serves the model.
 
     Raises:
@@ -220,7 +220,7 @@ async def check_endpoint(client: Client, url: str, name: str, body: bytes, attem
     raise ServerError(
         f"{url} does not answer a tiny request with an image{tried}: {error.reason}, {error}"
         f"{await _other_models(client, url, name)}\n"
-        "Is it the right server, is it up, and does it accept images? stage.check=false skips this test."
+        f"Is it the right server, is it up, and does it accept images? {stage_key}.check=false skips this test."
     )
 
 

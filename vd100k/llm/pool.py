@@ -203,7 +203,7 @@ class Pool:
             if all(other.quarantined for other in self.endpoints):
                 self._start(self._wait_for_any())
             elif len(self.endpoints) > 1:
-                say(f"{endpoint.url} does not answer and is set aside; its images go to the others.")
+                say(f"{endpoint.url} does not answer and is quarantined; its images go to the others.")
 
     def end(self, error: Exception) -> None:
         """Grant no more leases: whatever waits for one, or asks for one later, gets the error."""

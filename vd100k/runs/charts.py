@@ -1,4 +1,4 @@
-"""Pictures of what happened: the loss while training, and answers before and after it."""
+"""Charts of a run: training curves, and a comparison of answers before and after training."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ RIGHT, WRONG = "#1a7f37", "#b42318"
 
 @dataclass(frozen=True)
 class Compared:
-    """An image, each model's answer to it, and whether that is right."""
+    """An image with each model's answer and whether that answer is correct."""
 
     image: Path
     answers: dict[str, tuple[str | None, bool]]
 
 
 def training_curves(curves: Curves, path: Path) -> None:
-    """(step, value) of each named figure of a training, below each other, as PNG."""
+    """Write one chart per figure of a training run, stacked in one PNG file. Each curve is a list of (step, value)."""
     _curves(curves).savefig(path, dpi=120)
 
 
 def curves_svg(curves: Curves) -> bytes:
-    """The same as SVG."""
-    drawn = io.BytesIO()
-    _curves(curves).savefig(drawn, format="svg")
-    return drawn.getvalue()
+    """The same charts as the bytes of an SVG file."""
+    buffer = io.BytesIO()
+    _curves(curves).savefig(buffer, format="svg")
+    return buffer.getvalue()
 
 
 def _curves(curves: Curves) -> Figure:
@@ -53,11 +53,11 @@ def _curves(curves: Curves) -> Figure:
 
 
 def comparison(rows: list[Compared], title: str, path: Path) -> None:
-    """Images in columns, under each every model's answer, green where right."""
+    """Write a PNG with a grid of images and, below each image, the models' answers: green if correct, else red."""
     figure = _figure(3.2 * COLUMNS, 3.6 * -(-len(rows) // COLUMNS) + 0.4)
     figure.suptitle(title)
     for axes, row in zip(figure.subplots(-(-len(rows) // COLUMNS), COLUMNS, squeeze=False).flat, rows, strict=False):
-        with contextlib.suppress(OSError), Image.open(row.image) as image:  # a broken one is left blank
+        with contextlib.suppress(OSError), Image.open(row.image) as image:  # a broken image is left blank
             axes.imshow(image.convert("RGB"))
         lines = 0
         for name, (answer, right) in row.answers.items():
@@ -80,7 +80,7 @@ def comparison(rows: list[Compared], title: str, path: Path) -> None:
 
 
 def _figure(width: float, height: float) -> Figure:
-    """Width and height in inches; no window, whatever the machine has."""
-    from matplotlib.figure import Figure
+    """A figure of this width and height in inches. It does not need a display."""
+    from matplotlib.figure import Figure  # slow to import
 
     return Figure(figsize=(width, height), layout="constrained")

@@ -1,4 +1,4 @@
-"""Where a stage's figures go besides the run folder: nowhere, or Weights & Biases, which never fails a run."""
+"""Sends the figures of a stage to Weights & Biases if tracking is on. A tracking error never fails a run."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from vd100k.console import say
 from vd100k.runs import wandb_session
 from vd100k.runs.summary import Summary
 
-EVERY_S = 10.0  # between two looks at figures that change by themselves
+EVERY_S = 10.0  # between two samples of figures that are polled
 
-Figures = dict[str, Any]
+Metrics = dict[str, Any]
 
 
 class Tracker:
-    """Takes figures of a stage as they come: one W&B run a stage, in a group with its pipeline's or sweep's others.
+    """Logs the figures of one stage as one W&B run, grouped with the other runs of its pipeline or sweep.
 
-    W&B, which takes seconds to start, does so with the first figure, or when the stage has ended.
+    W&B takes seconds to start, so the W&B run is started by the first figure, or at the end of the stage.
     """
 
     def __init__(self, run: Run, folder: Path) -> None:
@@ -32,20 +32,20 @@ class Tracker:
         self._session: Any = None
         self._id_file: Path | None = None
 
-    def log(self, figures: Figures, step: int | None = None) -> None:
-        """Figures by name, such as ``train/loss``; those of an earlier step than the last are passed over."""
-        with self._harmless():
-            if figures and (session := self._begun()):
-                session.log(figures, step=step)
+    def log(self, metrics: Metrics, step: int | None = None) -> None:
+        """Log figures by name, such as ``train/loss``. W&B ignores steps that are lower than the last one."""
+        with self._never_failing():
+            if metrics and (session := self._session_or_none()):
+                session.log(metrics, step=step)
 
     @contextlib.contextmanager
-    def following(self, look: Callable[[], Figures]) -> Iterator[None]:
-        """Log what ``look`` finds, if anything, from time to time for as long as the block lasts."""
+    def following(self, sample: Callable[[], Metrics]) -> Iterator[None]:
+        """Log what ``sample`` returns every ``EVERY_S`` seconds while the block runs."""
         ended = threading.Event()
 
         def follow() -> None:
             while not ended.wait(EVERY_S):
-                self.log(look())
+                self.log(sample())
 
         follower = threading.Thread(target=follow, name="tracking", daemon=True)
         if self._on:
@@ -58,64 +58,67 @@ class Tracker:
                 follower.join()
 
     def resume(self, file: Path) -> None:
-        """Before the first figure: go on with the W&B run that is named in ``file``, or name this one there."""
+        """Continue the W&B run whose id is in ``file``, or write the id of a new one there.
+
+        Call it before the first figure is logged.
+        """
         self._id_file = file
 
-    def leave_out(self) -> None:
-        """Nothing of this stage is worth a W&B run: all was there already, or its parts have their own."""
+    def disable(self) -> None:
+        """Start no W&B run for this stage: it had nothing to do, or its steps have their own W&B runs."""
         self._on = False
 
     def table(self, name: str, columns: list[str], rows: Iterable[list[Any]]) -> None:
-        """A table; a ``Path`` in a row is an image."""
-        with self._harmless():
-            if session := self._begun():
+        """Log a table. A ``Path`` in a row is shown as an image."""
+        with self._never_failing():
+            if session := self._session_or_none():
                 import wandb
 
                 shown = [[_image(cell) if isinstance(cell, Path) else cell for cell in row] for row in rows]
                 session.log({name: wandb.Table(columns=columns, data=shown)})
 
     def finish(self, summary: Summary) -> None:
-        """The stage has ended: its figures, what it read and what it wrote; nothing of one that did nothing."""
+        """Log the figures, inputs and outputs of the finished stage, and close the W&B run. Skip an empty stage."""
         if not (self._session or summary.outputs or summary.metrics):
             return
-        with self._harmless():
-            if session := self._begun():
+        with self._never_failing():
+            if session := self._session_or_none():
                 session.summary.update(summary.figures() | {"status": summary.status})
-                wandb_session.link(session, self._run, summary.inputs, summary.outputs)
+                wandb_session.log_artifacts(session, self._run, summary.inputs, summary.outputs)
         if self._session is not None:
             wandb_session.finish(self._session, 0 if summary.status == "ok" else 1)
             self._session = None
 
-    def _begun(self) -> Any:
-        """The W&B run, begun with the first call; None without W&B."""
+    def _session_or_none(self) -> Any:
+        """The W&B run, which the first call starts; None if tracking is off or W&B is not installed."""
         if self._on and self._session is None:
             if importlib.util.find_spec("wandb") is None:
-                say("W&B is not installed, so nothing is sent there (pip install wandb, or tracking=none).")
+                say("W&B is not installed, so this run is not tracked: pip install wandb, or set tracking=none.")
                 self._on = False
                 return None
             known = self._id_file and self._id_file.exists()
-            named = self._id_file.read_text(encoding="utf-8") if self._id_file and known else None
-            self._session = wandb_session.begin(self._run, self._folder, named)
+            run_id = self._id_file.read_text(encoding="utf-8") if self._id_file and known else None
+            self._session = wandb_session.start_run(self._run, self._folder, run_id)
             if self._id_file:
                 self._id_file.write_text(self._session.id, encoding="utf-8")
         return self._session if self._on else None
 
     @contextlib.contextmanager
-    def _harmless(self) -> Iterator[None]:
-        """Tracking is never a reason to fail: whatever it raises is said once, and the run goes on without it."""
+    def _never_failing(self) -> Iterator[None]:
+        """Catch all errors of tracking. The first one is printed and turns tracking off; the run continues."""
         try:
             yield
         except Exception as error:
             if self._on:
-                say(f"W&B stopped working, the run goes on without it: {wandb_session.first_line(error)}")
+                say(f"W&B failed, the run continues without tracking: {wandb_session.first_line(error)}")
             self._on = False
 
 
 def _image(path: Path) -> Any:
-    """None for one that cannot be shown."""
+    """The image for W&B; None if it cannot be read."""
     import wandb
 
     try:
         return wandb.Image(str(path))
-    except Exception:  # whatever Pillow's decoders stumble over
+    except Exception:  # Pillow's decoders raise errors of many types
         return None

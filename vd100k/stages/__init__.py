@@ -1,5 +1,7 @@
-"""One module a stage, each a ``Stage``. They hand each other files and never import each other;
-``pipeline`` runs them in order.
+"""The stages of vd100k, one module each; ``execute`` runs one and writes its summary.
+
+Every module provides the functions of ``Stage``. Stages exchange files and do not import each other; the stage
+``pipeline`` runs several in order.
 """
 
 from __future__ import annotations
@@ -19,30 +21,30 @@ from vd100k.runs.tracker import Tracker
 
 
 class Stage(Protocol):
-    """What a stage's module offers; ``stage`` is its own configuration, ``run.stage``."""
+    """The functions of a stage's module; ``stage`` is its part of the configuration, ``run.stage``."""
 
     def plan(self, run: Run, stage: Any) -> list[str]:
-        """What would be run and written, in lines."""
+        """Lines that describe what the stage would run and write (``dry_run=true``)."""
 
     def run(self, run: Run, stage: Any, folder: Path, summary: Summary, tracker: Tracker) -> None:
-        """Do it, logs going to ``folder``, filling ``summary`` and telling ``tracker`` on the way."""
+        """Run the stage: write logs to ``folder``, fill in ``summary`` and report metrics to ``tracker``."""
 
 
 def module(name: str) -> Stage:
-    """The module of a stage, imported only now: some bring heavy libraries."""
+    """The module of a stage, imported on demand because some import large libraries."""
     return cast(Stage, importlib.import_module(f"vd100k.stages.{name}"))
 
 
 def plan(run: Run) -> list[str]:
-    """What the run's stage would do."""
+    """The plan of the run's stage."""
     return module(run.stage.name).plan(run, run.stage)
 
 
 def execute(run: Run, folder: Path, command: list[str], summary: Summary | None = None) -> Summary:
-    """Run a stage and leave its ``summary.json`` in ``folder``, however it ends.
+    """Run a stage, and write ``summary.json`` into ``folder`` even if it fails.
 
     Raises:
-        Vd100kError: whatever ended it early, in words; a full disk among others.
+        Vd100kError: the stage failed; errors of the operating system, such as a full disk, are converted too.
     """
     began = time.monotonic()
     summary = summary or Summary(run.stage.name)
@@ -58,11 +60,11 @@ def execute(run: Run, folder: Path, command: list[str], summary: Summary | None 
     except Exception as error:
         summary.error = str(error)
         if isinstance(error, OSError):
-            raise DataError(_system(error)) from error
+            raise DataError(_describe_os_error(error)) from error
         raise
     finally:
         summary.seconds = round(time.monotonic() - began, 1)
-        with contextlib.suppress(OSError):  # on a full disk the error above says more
+        with contextlib.suppress(OSError):  # on a full disk, the first error explains more
             summary.write(folder, command)
             _report(folder, run.stage.name)
         tracker.finish(summary)
@@ -70,18 +72,19 @@ def execute(run: Run, folder: Path, command: list[str], summary: Summary | None 
 
 
 def _report(folder: Path, stage: str) -> None:
-    """The page of the run, which is never a reason for it to fail."""
-    from vd100k.runs.report import page  # only now: nobody waits for it
+    """Write the report of the run; if that fails, print why, because the run itself did not fail."""
+    from vd100k.runs.report import page  # slow to import
 
     if stage not in page.STAGES:
         return
     try:
         page.write(folder)
     except Exception as error:
-        say(f"No {page.NAME} could be made: {error}")
+        say(f"{page.NAME} could not be written: {error}")
 
 
-def _system(error: OSError) -> str:
+def _describe_os_error(error: OSError) -> str:
+    """A message with the file, the error and the remedy."""
     where = f"{error.filename}: " if error.filename else ""
-    remedy = "Make room" if error.errno == errno.ENOSPC else "Fix that"
+    remedy = "Free some space" if error.errno == errno.ENOSPC else "Fix the cause"
     return f"{where}{error.strerror or error}. {remedy} and run the same command again: all results so far are kept."

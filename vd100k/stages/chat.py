@@ -1,4 +1,4 @@
-"""A page to talk with a model about images, until Ctrl-C."""
+"""Serve a web page to chat with a model about images, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from vd100k.config.run import LOOPBACK, Run
 from vd100k.config.stages import Chat
 from vd100k.console import say, waiting
 from vd100k.engines import commands
-from vd100k.engines.serving.fleet import fleet, key_of, served
+from vd100k.engines.serving.fleet import fleet
+from vd100k.engines.serving.http_api import api_key, served_models
 from vd100k.engines.serving.ports import binding_error
 from vd100k.errors import ServerError
 from vd100k.runs.summary import Summary
@@ -24,34 +25,34 @@ if TYPE_CHECKING:
 
 
 def plan(run: Run, stage: Chat) -> list[str]:
-    return [*commands.asked(run), f"a page at {_address(stage)}"]
+    return [*commands.describe_server(run), f"serve a page at {_address(stage)}"]
 
 
 def run(run: Run, stage: Chat, folder: Path, summary: Summary, tracker: Tracker) -> None:
     _check(stage)
     with fleet(run, folder, front=True) as servers, TemporaryDirectory(prefix="vd100k-page-") as uploads:
         url = servers.urls[0]
-        with waiting("making the page"):
-            page = _imported(uploads)
-            built = page.build(run, _client(run, stage, url), served(url, key_of(run)) or [])
+        with waiting("building the page"):
+            page = _import_page(uploads)
+            built = page.build(run, _client(run, stage, url), served_models(url, api_key(run)) or [])
         with page.opened(stage, built):
             say(f"\n  page   {_address(stage)}\n  model  {run.served_name} at {url}\n")
             servers.keep()
 
 
 def _check(stage: Chat) -> None:
-    """Raise ServerError, before a model is loaded, if the page could not be served afterwards."""
+    """Raise ServerError if the page cannot be served, so that no model is loaded in vain."""
     if importlib.util.find_spec("gradio") is None:
-        raise ServerError("The page is made with Gradio, which is not installed: pip install -e '.[chat]'")
+        raise ServerError("The page needs Gradio, which is not installed: pip install -e '.[chat]'")
     if stage.password_env and not os.environ.get(stage.password_env):
-        raise ServerError(f"{stage.password_env} is not set: export {stage.password_env}=…, the page's password.")
+        raise ServerError(f"{stage.password_env}, the password of the page, is not set: export {stage.password_env}=…")
     if error := binding_error(stage.port, stage.host, rebinds=True):
-        raise ServerError(f"{_address(stage)}: {error.strerror}. Choose another: stage.port=PORT, stage.host=ADDRESS")
+        raise ServerError(f"{_address(stage)}: {error.strerror}. Change stage.port=PORT or stage.host=ADDRESS.")
 
 
-def _imported(uploads: str) -> ModuleType:
-    """The page's module, only now: Gradio takes seconds to import."""
-    # It would send statistics and ask for its newest version; and look for its own page through a proxy.
+def _import_page(uploads: str) -> ModuleType:
+    """The module of the page; Gradio takes seconds to import, and reads these environment variables on import."""
+    # Gradio sends usage statistics and checks for updates by default, and requests its own page through a proxy.
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": uploads}
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), *LOOPBACK]))
@@ -63,7 +64,7 @@ def _imported(uploads: str) -> ModuleType:
 def _client(run: Run, stage: Chat, url: str) -> OpenAI:
     from openai import OpenAI
 
-    return OpenAI(base_url=url, api_key=key_of(run) or "none", timeout=stage.timeout_s)
+    return OpenAI(base_url=url, api_key=api_key(run) or "none", timeout=stage.timeout_s)
 
 
 def _address(stage: Chat) -> str:

@@ -1,4 +1,4 @@
-"""Runs side by side: what they were told differently, and every figure that they have."""
+"""Show runs side by side: the settings that differ, and all figures."""
 
 from __future__ import annotations
 
@@ -25,22 +25,25 @@ def plan(run: Run, stage: Compare) -> list[str]:
 
 
 def run(run: Run, stage: Compare, folder: Path, summary: Summary, tracker: Tracker) -> None:
-    tracker.leave_out()
-    read = [page.read(path.expanduser().resolve()) for path in run.runs]
+    tracker.disable()
+    summaries = [page.read(path.expanduser().resolve()) for path in run.runs]
     names = [path.resolve().name for path in run.runs]
-    settings = [dict(_flat(one.get("settings", {}))) for one in read]
-    told = {key: [one.get(key) for one in settings] for key in dict.fromkeys(key for one in settings for key in one)}
-    differ = {key: values for key, values in told.items() if any(value != values[0] for value in values)}
-    done = [{"status": one["status"], "seconds": one.get("seconds"), **figures(one)} for one in read]
-    had = {key: [one.get(key) for one in done] for key in dict.fromkeys(key for one in done for key in one)}
-    _show("Told differently", names, differ)
-    _show("How they did", names, had)
-    if not differ:
-        say("They were told the same.")
+    settings = [dict(_flat(one.get("settings", {}))) for one in summaries]
+    results = [{"status": one["status"], "seconds": one.get("seconds"), **figures(one)} for one in summaries]
+    differing = {key: row for key, row in _by_key(settings).items() if any(value != row[0] for value in row)}
+    _show("Settings that differ", names, differing)
+    _show("Results", names, _by_key(results))
+    if not differing:
+        say("All settings are the same.")
+
+
+def _by_key(runs: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """The values of every key, one for each run; None where a run does not have the key."""
+    return {key: [one.get(key) for one in runs] for key in dict.fromkeys(key for one in runs for key in one)}
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Settings by their key on the command line."""
+    """The settings with their dotted keys, as on the command line."""
     if isinstance(value, dict) and value:
         for key, inner in value.items():
             yield from _flat(inner, f"{name}.{key}" if name else str(key))

@@ -1,4 +1,4 @@
-"""Rows -> a trainer's files, or all of a data set's products; what is unfit is kept aside with its reason."""
+"""Convert rows into a trainer's files, or make the products of a data set; rejected rows are kept with the reason."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from vd100k.config.run import Run
 from vd100k.config.stages import Convert
 from vd100k.console import say
 from vd100k.conversion import formats, joins, products
-from vd100k.conversion import run as conversion
-from vd100k.conversion.run import Job, Outcome
+from vd100k.conversion.run import Job, Outcome, convert, show
 from vd100k.conversion.sources import Source
 from vd100k.conversion.token_lengths import TokenLengths
 from vd100k.conversion.writers import JsonWriter, ParquetWriter, Writer
@@ -31,38 +30,38 @@ SUFFIXES = {"swift": ".jsonl", "sharegpt": ".json", "vd100k": ".json"}
 
 def plan(run: Run, stage: Convert) -> list[str]:
     if stage.products:
-        made = [f"write {product.file} into {stage.folder}" for product in stage.products]
-        return [*made, *products.missing(run, stage)]
+        files = [f"write {product.file} into {stage.folder}" for product in stage.products]
+        return [*files, *products.missing(run, stage)]
     pairs = f", pair them with {stage.rejected}" if stage.rejected else ""
     return [f"read {stage.source}{pairs}", f"write {run.format.name} files into {stage.folder}"]
 
 
 def run(run: Run, stage: Convert, folder: Path, summary: Summary, tracker: Tracker) -> None:
     system = run.task.system_prompt or run.system
-    lengths = TokenLengths(run.model.path, system, run.model.min_pixels, run.model.max_pixels, stage.max_length)
-    (_products if stage.products else _rows)(run, stage, lengths, summary)
-    if lengths.uncounted:
+    token_lengths = TokenLengths(run.model.path, system, run.model.min_pixels, run.model.max_pixels, stage.max_length)
+    (_products if stage.products else _rows)(run, stage, token_lengths, summary)
+    if token_lengths.uncounted:
         say(
-            f"{lengths.uncounted} rows may be longer than max_length={stage.max_length}: "
-            f"{run.model.path}/tokenizer.json, which would tell, is not on this machine."
+            f"{token_lengths.uncounted} rows may be longer than max_length={stage.max_length}: their tokens cannot be "
+            f"counted, because {run.model.path}/tokenizer.json is not on this machine."
         )
 
 
-def _rows(run: Run, stage: Convert, lengths: TokenLengths, summary: Summary) -> None:
-    """The run's own rows in the run's own format."""
+def _rows(run: Run, stage: Convert, token_lengths: TokenLengths, summary: Summary) -> None:
+    """Convert the rows of the run into the format of the run."""
     asked = run.task.question or ("" if run.task.questions else run.task.prompt)
     source = Source(stage.source, stage.columns, asked, stage.folder / "images")
     source.check()
     if stage.rejected and not stage.rejected.exists():
-        raise DataError(f"{stage.rejected}: no rows there. Make them first: python run.py stage=generate …")
+        raise DataError(f"{stage.rejected}: the rows do not exist. Generate them first: python run.py stage=generate …")
     stage.folder.mkdir(parents=True, exist_ok=True)
     layout, rejected = formats.LAYOUTS[run.format.name], stage.folder / "rejected.jsonl"
     lines = partial(joins.pairs, source.lines, stage.rejected) if stage.rejected else source.lines
     job = Job(lines, (_image_folder(run, source), source.unpacked), layout, _writers(run, stage), rejected)
-    outcome = conversion.convert(run, stage, job, lengths)
-    conversion.show({stage.folder.name: outcome})
+    outcome = convert(run, stage, job, token_lengths)
+    show({stage.folder.name: outcome})
     if not outcome.sides["train"]:
-        raise DataError(f"{stage.source}: no row is fit to train on ({outcome.why()}). See {rejected}.")
+        raise DataError(f"{stage.source}: no row is left to train on ({outcome.why()}). See {rejected}.")
     _describe(run, stage, outcome)
     sides = ", ".join(f"{count} {side}" for side, count in outcome.sides.items())
     say(f"{sides}, {outcome.reasons.total()} rejected: {stage.folder}")
@@ -72,12 +71,12 @@ def _rows(run: Run, stage: Convert, lengths: TokenLengths, summary: Summary) -> 
     summary.outputs = outcome.files
 
 
-def _products(run: Run, stage: Convert, lengths: TokenLengths, summary: Summary) -> None:
-    """Every product whose answer sets are there; of the others, what makes those."""
+def _products(run: Run, stage: Convert, token_lengths: TokenLengths, summary: Summary) -> None:
+    """Make every product whose inputs exist, and print the commands that make the missing inputs."""
     stage.folder.mkdir(parents=True, exist_ok=True)
-    made = products.make(run, stage, lengths)
+    made = products.make(run, stage, token_lengths)
     if made:
-        conversion.show(made)
+        show(made)
     say(f"{len(made)} of {len(stage.products)} products made: {stage.folder}")
     for line in products.missing(run, stage):
         say(line)
@@ -85,11 +84,11 @@ def _products(run: Run, stage: Convert, lengths: TokenLengths, summary: Summary)
     summary.metrics = {"rejected": {name: dict(outcome.reasons) for name, outcome in made.items()}}
     summary.outputs = [facts for outcome in made.values() for facts in outcome.files]
     if not made:
-        raise DataError("None of the products can be made yet: the commands above make what they are made of.")
+        raise DataError("No product can be made yet: run the commands above to make the inputs.")
 
 
 def _image_folder(run: Run, source: Source) -> Path:
-    """The folder that images must lie in: declared, or where generate found those of its rows, or the source's own."""
+    """The folder that images must be in: the configured one, that of the generated rows, or that of the source."""
     if run.image_folder:
         return run.image_folder
     if run.images:
@@ -100,7 +99,7 @@ def _image_folder(run: Run, source: Source) -> Path:
 
 
 def _writers(run: Run, stage: Convert) -> dict[str, Callable[[], Writer]]:
-    """What makes the writer of each side, in the run's format."""
+    """A function for each side that makes its writer, in the format of the run."""
     name = run.format.name
     if name == "parquet":
         make = partial(ParquetWriter, stage.folder / "data", stage.rejected is not None, run.task.reader == "choice")
@@ -111,7 +110,7 @@ def _writers(run: Run, stage: Convert) -> dict[str, Callable[[], Writer]]:
 
 
 def _describe(run: Run, stage: Convert, outcome: Outcome) -> None:
-    """What stands beside the data: LLaMA-Factory's entries, or a data-set card."""
+    """Write the file that describes the data: LLaMA-Factory's dataset_info.json, or a data-set card."""
     name = run.format.name
     if name in ("sharegpt", "vd100k"):
         images, system = ("images", True) if name == "sharegpt" else ("image", bool(run.task.system_prompt))
@@ -123,13 +122,15 @@ def _describe(run: Run, stage: Convert, outcome: Outcome) -> None:
     elif name == "parquet":
         (stage.folder / "README.md").write_text(_card(run, stage, outcome), encoding="utf-8")
         if not stage.license:
-            say(f"The card names no licence: set {run.key}.license=NAME before you share {stage.folder}.")
+            say(f"The data-set card names no license. Set {run.key}.license=NAME before you share {stage.folder}.")
 
 
 def _card(run: Run, stage: Convert, outcome: Outcome) -> str:
     text = (files("vd100k.conversion") / "card.md.j2").read_text(encoding="utf-8")
-    cards = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-    return cards.from_string(text).render(
+    environment = Environment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    return environment.from_string(text).render(
         name=run.dataset,
         license=stage.license,
         splits={side: rows for side, rows in outcome.sides.items() if rows},

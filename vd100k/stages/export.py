@@ -1,4 +1,4 @@
-"""Merge a trained adapter into its base with ``swift export``: a folder that every engine loads."""
+"""Merge a trained adapter into its base model with ``swift export``; every engine can load the resulting folder."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from pathlib import Path
 from vd100k.config.run import Run
 from vd100k.config.stages import Export
 from vd100k.console import say, waiting
-from vd100k.engines import commands
-from vd100k.engines import model_folder as weights
+from vd100k.engines import commands, model_folder
 from vd100k.engines.process import Child
 from vd100k.errors import DataError, TrainingError
 from vd100k.io import fingerprint
@@ -27,16 +26,14 @@ def plan(run: Run, stage: Export) -> list[str]:
 
 def run(run: Run, stage: Export, folder: Path, summary: Summary, tracker: Tracker) -> None:
     if not stage.adapter.exists():
-        raise DataError(f"{stage.adapter}: no adapter there. Train it first: python run.py stage=finetune …")
-    weights.ensure(run)
+        raise DataError(f"{stage.adapter}: the adapter does not exist. Train it first: python run.py stage=finetune …")
+    model_folder.ensure(run)
     mark = stage.folder.with_name(f"{stage.folder.name}.json")
-    decided = fingerprint.of(
-        [fingerprint.of_model(str(stage.adapter.resolve())), run.model.path, stage.args, stage.env]
-    )
-    wanted = {"fingerprint": decided}
+    inputs = [fingerprint.of_model(str(stage.adapter.resolve())), run.model.path, stage.args, stage.env]
+    wanted = {"fingerprint": fingerprint.of(inputs)}
     if stage.folder.exists() and mark.exists() and json.loads(mark.read_text(encoding="utf-8")) == wanted:
         say(f"reusing the merged model: {stage.folder}")
-        tracker.leave_out()
+        tracker.disable()
     else:
         mark.unlink(missing_ok=True)
         _merge(stage, folder)
@@ -47,7 +44,7 @@ def run(run: Run, stage: Export, folder: Path, summary: Summary, tracker: Tracke
 
 
 def _merge(stage: Export, folder: Path) -> None:
-    """Into a scratch folder that takes the final name only when it is whole."""
+    """Merge into a temporary folder, which gets the final name only when it is complete."""
     scratch = stage.folder.with_name(f"{stage.folder.name}.tmp")
     shutil.rmtree(scratch, ignore_errors=True)
     with Child(commands.export(stage, scratch), folder / "swift-export.log") as child, waiting("merging"):

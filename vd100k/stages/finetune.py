@@ -1,4 +1,4 @@
-"""LoRA with ms-swift, SFT or DPO: started, watched, resumed after an interruption, reused when nothing changed."""
+"""Train a LoRA adapter with ms-swift (SFT or DPO), resume after an interruption, reuse an unchanged adapter."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ from typing import Any
 from vd100k.config.run import Run
 from vd100k.config.stages import Finetune
 from vd100k.console import in_terminal, progress_bar, say
-from vd100k.engines import commands, swift_log
-from vd100k.engines import model_folder as weights
+from vd100k.engines import commands, model_folder, swift_log
 from vd100k.engines.process import Child
 from vd100k.errors import DataError, TrainingError
 from vd100k.io import atomic, fingerprint
 from vd100k.io.jsonl import read_rows
-from vd100k.runs import charts as figures
+from vd100k.runs import charts
 from vd100k.runs.summary import Summary, file_facts, folder_facts
 from vd100k.runs.tracker import Tracker
 
 POLL_S = 0.5
-# What is shown of a training, by its name in swift's log. DPO's margin is how much more the model has come to
-# prefer the chosen answer over the rejected one than its base did (https://arxiv.org/abs/2305.18290).
+# The metrics to show, and their names in swift's log. DPO's margin is the difference between the implicit rewards of
+# the chosen and the rejected answer, relative to the base model (https://arxiv.org/abs/2305.18290).
 CURVES = {
     "sft": {"loss": "loss", "eval_loss": "eval_loss"},
     "dpo": {"loss": "loss", "eval_loss": "eval_loss", "margin": "rewards/margins"},
 }
-DATA = {".jsonl", ".json", ".csv"}  # what swift reads from disk
+DATA_SUFFIXES = {".jsonl", ".json", ".csv"}  # of the files that swift reads
 
 
 def plan(run: Run, stage: Finetune) -> list[str]:
@@ -39,24 +38,24 @@ def run(run: Run, stage: Finetune, folder: Path, summary: Summary, tracker: Trac
     stage = _without_empty(stage)
     files = _local_files(stage)
     summary.inputs = [file_facts(file) for file in files]
-    weights.ensure(run)
-    # Other data or options train in another folder, so neither a change nor a failure costs what was trained.
+    model_folder.ensure(run)
+    # Each combination of data and options has its own folder, so a change or a failure never loses earlier training.
     checkpoints = stage.folder / f"checkpoints-{_fingerprint(run, stage, files)[:8]}"
     done = checkpoints / "done"
     tracker.resume(checkpoints / "wandb-run")
     if done.exists() and swift_log.last_checkpoint(checkpoints):
-        tracker.leave_out()
+        tracker.disable()
         say(f"reusing the adapter trained on the same data with the same options: {run.paths.adapter}")
     else:
         _train(stage, checkpoints, folder, tracker)
         done.touch()
     _link(run.paths.adapter, swift_log.last_checkpoint(checkpoints))
     log_lines = swift_log.log_rows(checkpoints)
-    found = {name: swift_log.curve(log_lines, figure) for name, figure in CURVES[stage.method].items()}
+    found = {name: swift_log.curve(log_lines, key) for name, key in CURVES[stage.method].items()}
     curves = {name: curve for name, curve in found.items() if curve}
     points = curves.get("loss")
     if points:
-        figures.training_curves(curves, stage.folder / "loss.png")
+        charts.training_curves(curves, stage.folder / "loss.png")
         ends = ", ".join(f"{name} {curve[0][1]:.3f} -> {curve[-1][1]:.3f}" for name, curve in curves.items())
         say(f"training {ends}: {stage.folder / 'loss.png'}")
     summary.counts = {"steps": points[-1][0] if points else 0}
@@ -65,23 +64,23 @@ def run(run: Run, stage: Finetune, folder: Path, summary: Summary, tracker: Trac
 
 
 def _train(stage: Finetune, checkpoints: Path, folder: Path, tracker: Tracker) -> None:
-    """Run swift to its end, its log lines shown and logged as they come."""
+    """Run swift until it finishes; show its metrics and report them to the tracker as they arrive."""
     resume_from = swift_log.last_checkpoint(checkpoints)
     if resume_from:
-        say(f"going on from {resume_from}")
+        say(f"resuming from {resume_from}")
     command = commands.train(stage, checkpoints, resume_from)
     seen = len(swift_log.log_rows(checkpoints))
     with Child(command, folder / f"swift-{stage.method}.log") as child, progress_bar() as bar:
         task = bar.add_task(f"swift {stage.method}", total=None, note="loading")
         ended = False
         while not ended:
-            ended = child.exit_code() is not None  # before the log is read: what it wrote last counts
+            ended = child.exit_code() is not None  # tested before the log is read, so that no last line is missed
             for line in swift_log.log_rows(checkpoints, skip=seen):
                 seen += 1
                 where = swift_log.position(line)
                 tracker.log(swift_log.metrics(line), step=where[0] if where else None)
                 if where and "loss" in line:
-                    shown = {name: line[figure] for name, figure in CURVES[stage.method].items() if figure in line}
+                    shown = {name: line[key] for name, key in CURVES[stage.method].items() if key in line}
                     note = " ".join(f"{name} {value:.4f}" for name, value in shown.items())
                     bar.update(task, completed=where[0], total=where[1], note=note)
                     if not in_terminal():
@@ -93,18 +92,22 @@ def _train(stage: Finetune, checkpoints: Path, folder: Path, tracker: Tracker) -
 
 
 def _local_files(stage: Finetune) -> list[Path]:
-    """The data files among ``dataset`` and ``val_dataset``; swift also takes hub names, and FILE#ROWS."""
+    """The local files in ``dataset`` and ``val_dataset``; swift also accepts hub names, and FILE#ROWS.
+
+    Raises:
+        DataError: a file does not exist.
+    """
     entries = [entry for key in ("dataset", "val_dataset") for entry in _as_list(stage.args.get(key))]
     files = [Path(str(entry).partition("#")[0]) for entry in entries]
-    files = [file for file in files if file.suffix in DATA or file.exists()]
+    files = [file for file in files if file.suffix in DATA_SUFFIXES or file.exists()]
     for file in files:
         if not file.exists():
-            raise DataError(f"{file}: no training file there. Make it first: python run.py stage=convert …")
+            raise DataError(f"{file}: the training file does not exist. Make it first: python run.py stage=convert …")
     return files
 
 
 def _without_empty(stage: Finetune) -> Finetune:
-    """The stage with no evaluation file where convert left it empty: swift would stop at it."""
+    """The stage without its evaluation file if convert left that file empty, because swift would fail on it."""
     file = stage.args.get("val_dataset")
     if isinstance(file, str) and Path(file).exists() and not Path(file).stat().st_size:
         return stage.model_copy(update={"args": {**stage.args, "val_dataset": None}})
@@ -116,7 +119,7 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _fingerprint(run: Run, stage: Finetune, files: list[Path]) -> str:
-    """What decides the adapter: data with its images, base, options."""
+    """The fingerprint of everything that determines the adapter: data, images, base model and options."""
     images = {
         image: None for file in files if file.suffix == ".jsonl" for row in read_rows(file) for image in _images(row)
     }
@@ -129,7 +132,11 @@ def _images(row: dict[str, Any]) -> list[str]:
 
 
 def _link(link: Path, target: Path | None) -> None:
-    """Point ``link`` to ``target`` in one step."""
+    """Make ``link`` point to ``target``, atomically.
+
+    Raises:
+        TrainingError: there is no checkpoint to link to.
+    """
     if target is None:
-        raise TrainingError(f"swift ended well but left no checkpoint for {link}.")
+        raise TrainingError(f"swift finished without an error, but saved no checkpoint for {link}.")
     atomic.link(link, Path(os.path.relpath(target, link.parent)))

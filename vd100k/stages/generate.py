@@ -20,7 +20,7 @@ from vd100k.runs.tracker import Tracker
 
 def plan(run: Run, stage: Generate) -> list[str]:
     """The endpoints or server commands, the number of rows to generate, and the file they are appended to."""
-    lines, rows = commands.asked(run), rows_path(run)
+    lines, rows = commands.describe_server(run), rows_path(run)
     if run.images and Path(run.images).expanduser().exists():
         identify = row_identity(run)
         done = {identify(row) for row in jsonl.read_rows(rows)}
@@ -43,7 +43,7 @@ def run(run: Run, stage: Generate, folder: Path, summary: Summary, tracker: Trac
         if progress.usage.requests:
             tracker.log(sample())
         else:
-            tracker.leave_out()
+            tracker.disable()
     if run.preview:
         from vd100k.generation import preview  # slow to import
 

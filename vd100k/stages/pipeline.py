@@ -1,4 +1,4 @@
-"""Stages in order, each handing the next its files."""
+"""Run several stages in order; each reads the files of the earlier ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vd100k.console import say
 from vd100k.runs.summary import Summary
 from vd100k.runs.tracker import Tracker
 
-JUDGED = ("finetune", "evaluate")  # whose figures are the pipeline's too
+STAGES_WITH_METRICS = ("finetune", "evaluate")  # their metrics are also those of the pipeline
 
 
 def plan(run: Run, stage: Pipeline) -> list[str]:
@@ -23,7 +23,7 @@ def plan(run: Run, stage: Pipeline) -> list[str]:
 
 
 def run(run: Run, stage: Pipeline, folder: Path, summary: Summary, tracker: Tracker) -> None:
-    tracker.leave_out()  # its steps say it all
+    tracker.disable()  # its steps are tracked instead
     for number, (name, part) in enumerate(run.parts.items(), start=1):
         say(f"\n[{number}/{len(run.parts)}] {name}")
         done = Summary(name)
@@ -35,9 +35,9 @@ def run(run: Run, stage: Pipeline, folder: Path, summary: Summary, tracker: Trac
                 summary.counts[key] = summary.counts.get(key, 0) + done.counts.get(key, 0)
         summary.inputs += done.inputs
         summary.outputs += done.outputs
-        if name in JUDGED:
+        if name in STAGES_WITH_METRICS:
             summary.metrics |= done.metrics
-    say(f"\n{summary.counts['requests']} requests sent, {summary.counts['reused']} answers reused. What was made:")
+    say(f"\n{summary.counts['requests']} requests sent, {summary.counts['reused']} answers reused. Output:")
     for output in summary.outputs:
         say(f"  {output['path']}")
     if stage.closing:

@@ -1,4 +1,4 @@
-"""Draw pictures with true labels: some to train on, some held out."""
+"""Draw pictures with known labels, in a training and a held-out set."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from vd100k.runs.summary import Summary, file_facts
 from vd100k.runs.tracker import Tracker
 
 MARK = "render.json"
-# Where the pictures to train on and the held-out ones go, and where their labels.
-PLACES = {
+# The folder of the pictures and the file of their labels, by kind and set.
+LOCATIONS = {
     "scenes": {"train": ("train", "train.jsonl"), "heldout": ("heldout", "heldout.jsonl")},
     "manifests": {"train": ("train", "train/annotations.jsonl"), "heldout": ("test", "test/annotations.jsonl")},
 }
 
 
 def plan(run: Run, stage: Render) -> list[str]:
-    if _is_theirs(stage):
+    if _holds_own_images(stage):
         return [f"use the images in {stage.folder} as they are"]
-    folders = {name: stage.folder / folder for name, (folder, _) in PLACES[stage.what].items()}
+    folders = {name: stage.folder / folder for name, (folder, _) in LOCATIONS[stage.what].items()}
     return [f"draw {stage.train} {stage.what} into {folders['train']} and {stage.heldout} into {folders['heldout']}"]
 
 
@@ -43,37 +43,41 @@ def run(run: Run, stage: Render, folder: Path, summary: Summary, tracker: Tracke
     draw = {"scenes": scenes.draw, "manifests": manifests.draw}[stage.what]
     counts = {"train": stage.train, "heldout": stage.heldout}
     wanted = {**counts, "seed": stage.seed}
-    if _is_theirs(stage):
-        say(f"{stage.folder} holds images of your own: nothing is drawn")
+    if _holds_own_images(stage):
+        say(f"{stage.folder} contains your own images: nothing is drawn")
         return
     if (stage.folder / MARK).exists() and json.loads((stage.folder / MARK).read_text(encoding="utf-8")) == wanted:
         say(f"reusing {sum(counts.values())} pictures: {stage.folder}")
-        tracker.leave_out()
+        tracker.disable()
     else:
         stage.folder.mkdir(parents=True, exist_ok=True)
-        write_json(stage.folder / MARK, {})  # until all are drawn
-        for k, (name, (place, labels)) in enumerate(PLACES[stage.what].items()):
-            shutil.rmtree(stage.folder / place, ignore_errors=True)
-            (stage.folder / place).mkdir()
-            rows = _draw(draw, counts[name], 2 * stage.seed + k, stage.folder / place)
+        write_json(stage.folder / MARK, {})  # marks the folder as incomplete
+        for k, (name, (subfolder, labels)) in enumerate(LOCATIONS[stage.what].items()):
+            shutil.rmtree(stage.folder / subfolder, ignore_errors=True)
+            (stage.folder / subfolder).mkdir()
+            rows = _draw(draw, counts[name], 2 * stage.seed + k, stage.folder / subfolder)
             jsonl.write(stage.folder / labels, rows if stage.what == "scenes" else list(map(_roboflow, rows)))
         write_json(stage.folder / MARK, wanted)
-        say(f"drew {stage.train} pictures to train on and {stage.heldout} held out: {stage.folder}")
+        say(f"drew {stage.train} training pictures and {stage.heldout} held-out pictures: {stage.folder}")
     summary.counts = counts
-    summary.outputs = [file_facts(stage.folder / PLACES[stage.what][name][1], counts[name]) for name in counts]
+    summary.outputs = [file_facts(stage.folder / LOCATIONS[stage.what][name][1], counts[name]) for name in counts]
 
 
-def _is_theirs(stage: Render) -> bool:
-    """Whether the folder holds what we did not draw."""
+def _holds_own_images(stage: Render) -> bool:
+    """Whether the folder contains images that this stage did not draw.
+
+    Raises:
+        DataError: it contains other files.
+    """
     if not stage.folder.exists() or (stage.folder / MARK).exists() or not any(stage.folder.iterdir()):
         return False
-    if not any((stage.folder / place).exists() for place, _ in PLACES[stage.what].values()):
-        raise DataError(f"{stage.folder}: holds something else. Draw into another folder: stage.folder=FOLDER")
+    if not any((stage.folder / subfolder).exists() for subfolder, _ in LOCATIONS[stage.what].values()):
+        raise DataError(f"{stage.folder}: contains other files. Choose another folder: stage.folder=FOLDER")
     return True
 
 
 def _draw(draw: Callable[[random.Random], tuple[Image.Image, Any]], count: int, seed: int, folder: Path) -> list[Row]:
-    """Draw ``count`` pictures into ``folder``; their labels."""
+    """Draw ``count`` pictures into ``folder`` and return their labels."""
     rng, rows = random.Random(seed), []
     for k in range(count):
         image, subject = draw(rng)
@@ -83,5 +87,5 @@ def _draw(draw: Callable[[random.Random], tuple[Image.Image, Any]], count: int, 
 
 
 def _roboflow(row: Row) -> Row:
-    """A label as Roboflow's JSONL has it."""
+    """A label in Roboflow's JSONL format."""
     return {"image": row["id"], "prefix": "<JSON>", "suffix": json.dumps(row["answer"])}

@@ -1,4 +1,4 @@
-"""The page of an earlier run, made again from what lies in its folder."""
+"""Write the report of an earlier run again, from the files in its folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def run(run: Run, stage: Report, folder: Path, summary: Summary, tracker: Tracke
     try:
         say(str(page.write(_folder(run))))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise DataError(f"{_folder(run)}: its summary.json is not as vd100k writes it: {error!r}") from error
+        raise DataError(
+            f"{_folder(run)}: its summary.json is not in the format that vd100k writes: {error!r}"
+        ) from error
 
 
 def _folder(run: Run) -> Path:

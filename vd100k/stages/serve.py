@@ -1,4 +1,4 @@
-"""Start the hardware's replicas of an engine and keep them, here or in the background; look at them, end them."""
+"""Serve a model in the foreground or the background, and show, stop or read the logs of running servers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from vd100k.config.stages import Serve
 from vd100k.console import say
 from vd100k.engines import commands
 from vd100k.engines.process import tail
-from vd100k.engines.serving import adapter_check as effect
-from vd100k.engines.serving import registry
-from vd100k.engines.serving.fleet import ENDS, start
+from vd100k.engines.serving import adapter_check, registry
+from vd100k.engines.serving.fleet import STOP_HINT, start
 from vd100k.engines.serving.nginx import nginx_files
 from vd100k.errors import ServerError
 from vd100k.runs.summary import Summary
@@ -29,9 +28,9 @@ LOG_LINES = 40
 
 
 def plan(run: Run, stage: Serve) -> list[str]:
-    """One command a replica, and nginx's files where it stands in front."""
+    """The command of each replica, and the configuration files of nginx if it balances the load."""
     if stage.action != "start":
-        return [f"{stage.action} what is known to {registry.folder(run)}"]
+        return [f"{stage.action}: the servers registered in {registry.folder(run)}"]
     engine = run.hardware.engine
     assert engine is not None
     lines = [str(command) for command in commands.replicas(run)]
@@ -49,7 +48,7 @@ def run(run: Run, stage: Serve, folder: Path, summary: Summary, tracker: Tracker
     elif stage.action == "stop":
         for server in registry.chosen(run, stage.server):
             registry.end(run, server)
-            say(f"{server.model} at port {server.port} is stopped.")
+            say(f"Stopped {server.model} on port {server.port}.")
     elif stage.action == "logs":
         for server in registry.chosen(run, stage.server):
             for program in server.programs:
@@ -61,20 +60,24 @@ def run(run: Run, stage: Serve, folder: Path, summary: Summary, tracker: Tracker
 
 
 def _serve(run: Run, folder: Path) -> None:
-    """Until it is interrupted, or nobody is left who could answer."""
+    """Serve until Ctrl-C, or until every replica has failed."""
     registry.refuse_second(run)
     with contextlib.ExitStack() as stack:
         stack.callback(registry.forget, run, run.hardware.port or 0, os.getpid())
         fleet = stack.enter_context(start(run, folder, True, lambda fleet: registry.write(run, fleet, folder)))
         url = fleet.urls[0]
         say(f"\n  URL    {url}\n  model  {run.served_name}\n  logs   {folder}\n\nTry it:\n{_curl(run, url)}\n")
-        if changed := effect.of(run, url):
+        if changed := adapter_check.describe_effect(run, url):
             say(changed)
         fleet.keep()
 
 
 def _detach(run: Run, folder: Path) -> None:
-    """The same command in a session of its own; this one returns when it is ready, or says why it is not."""
+    """Run the same command in the background, in a session of its own, and return when the server is ready.
+
+    Raises:
+        ServerError: the server did not start.
+    """
     log = folder / "serve.log"
     command = [sys.executable, *sys.argv, "stage.detach=false"]
     with log.open("ab") as output:
@@ -83,25 +86,25 @@ def _detach(run: Run, folder: Path) -> None:
         )
     say(f"starting in the background, log {log}")
     try:
-        for line in _said(child, log):
-            if line == ENDS:
+        for line in _log_lines(child, log):
+            if line == STOP_HINT:
                 break
             say(line)
         else:
-            raise ServerError(f"It did not start, see {log}.")
+            raise ServerError(f"The server did not start: see {log}.")
     except KeyboardInterrupt:
         child.terminate()
         child.wait()
         raise
-    say("In the background: stage.action=status, logs or stop finds it again.")
+    say("The server runs in the background: use stage.action=status, logs or stop.")
 
 
-def _said(child: subprocess.Popen[bytes], log: Path) -> Iterator[str]:
-    """The lines of its log as they come, until it ends."""
+def _log_lines(child: subprocess.Popen[bytes], log: Path) -> Iterator[str]:
+    """The lines of the log as they arrive, until the process ends."""
     with log.open(encoding="utf-8") as lines:
         ended = False
         while not ended:
-            ended = child.poll() is not None  # before the log is read: what it wrote last counts
+            ended = child.poll() is not None  # tested before the log is read, so that no last line is missed
             yield from (line.rstrip("\n") for line in lines)
             time.sleep(POLL_S)
 
@@ -114,17 +117,17 @@ def _show(servers: list[registry.Server]) -> None:
             say(f"      {program['name']}  {program['state']}{restarts}  process {program['pid']}")
         say(f"      process {server.pid}, logs {server.folder}")
     if not servers:
-        say("No server is known here.")
+        say("No server is registered here.")
 
 
 def _curl(run: Run, url: str) -> str:
-    """A line for the shell; the body goes through a pipe, since a photo is too long for an argument."""
+    """A shell command that asks the model; the body is piped to curl, because a photo is too long for an argument."""
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,BASE64"}}
     content = [image, {"type": "text", "text": run.task.prompt}]
     body = {"model": run.served_name, "messages": [{"role": "user", "content": content}], **run.task.sampling}
     text = json.dumps(body, ensure_ascii=False).replace("'", r"'\''")
     text = text.replace("BASE64", r"'$(base64 < IMAGE.png | tr -d '\n')'", 1)
-    # From a file, so that the key is in no process's arguments.
+    # curl reads the header from a file, so that the key does not appear in the list of processes.
     header = f"""printf 'Authorization: Bearer %s' "${run.model.api_key_env}\""""
     key = f" -H @<({header})" if run.model.api_key_env else ""
     return f"printf %s '{text}' | curl {url}/chat/completions -H 'Content-Type: application/json'{key} -d @-"

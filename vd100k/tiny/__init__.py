@@ -1,5 +1,5 @@
-"""Three small real Qwen2-VL models and the pictures they know, so that the whole loop runs anywhere.
+"""Three tiny but real Qwen2-VL models and the pictures they are trained on, so that all stages run on any machine.
 
-``scenes`` and ``manifests`` draw the pictures, ``lessons`` says what is taught about them,
-``checkpoint`` packs and unpacks the weights kept in this folder, ``train`` makes those weights.
+``scenes`` and ``manifests`` draw the pictures, ``lessons`` holds the questions and answers about them, ``checkpoint``
+packs and unpacks the weights in this folder, and ``train`` trains them.
 """

@@ -1,10 +1,9 @@
-"""Tiny Qwen2-VL checkpoints: their configuration, byte-level tokenizer and compact storage.
+"""Tiny Qwen2-VL checkpoints: configuration, byte-level tokenizer and compact storage.
 
-A full checkpoint has Qwen2-VL's 151,936 embedding rows and Qwen's own special-token ids, because
-trainers and servers hard-code them (ms-swift's template looks for image pad 151655 and trains
-blind without it). Only 270 rows are ever used. The kept file holds those alone, every matrix as
-int8 with one scale a row; ``unpack`` writes the checkpoint any engine loads. The unused rows are
-zero there, and training counts their logits, so no engine ever picks one.
+A full checkpoint has Qwen2-VL's 151,936 embedding rows and Qwen's own special-token ids, because trainers and servers
+hard-code them: without image pad 151655, ms-swift's template ignores the images. Only 270 rows are ever used. The
+stored file contains only those, and each matrix as int8 with one scale per row. ``unpack`` writes a full checkpoint
+that any engine loads. Its unused rows are zero. Training takes their logits into account, so no engine generates them.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ SPECIALS = (
     "<|video_pad|>",
 )
 SPECIAL_IDS = {token: FIRST_SPECIAL + k for k, token in enumerate(SPECIALS)}
-ROWS = (*range(256), *SPECIAL_IDS.values())  # embedding rows in use: the bytes, then the specials
+ROWS = (*range(256), *SPECIAL_IDS.values())  # embedding rows in use: the bytes, then the special tokens
 EMBEDDING = "model.embed_tokens.weight"
-PIXELS = 112 * 112  # every picture is brought to about this area
+PIXELS = 112 * 112  # every picture is resized to about this area
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -59,7 +58,7 @@ CHAT_TEMPLATE = (
 
 
 def config() -> dict[str, Any]:
-    """``config.json`` in the flat layout Qwen2-VL was published in, which all engines read."""
+    """The content of ``config.json``, in the flat layout of the published Qwen2-VL, which all engines read."""
     return {
         "architectures": ["Qwen2VLForConditionalGeneration"],
         "model_type": "qwen2_vl",
@@ -106,9 +105,9 @@ def config() -> dict[str, Any]:
 
 
 def pack(tensors: dict[str, np.ndarray], path: Path, base: dict[str, np.ndarray] | None = None) -> None:
-    """Keep ``tensors`` (float32, published names, one embedding row for each of ``ROWS``).
+    """Write ``tensors`` in the compact format: float32, published names, one embedding row for each of ``ROWS``.
 
-    Tensors equal to those of ``base`` are left out; ``unpack`` takes them from there again.
+    Tensors that equal those of ``base`` are left out; ``tensors`` restores them from there.
     """
     kept: dict[str, np.ndarray] = {}
     for name, tensor in tensors.items():
@@ -125,9 +124,9 @@ def pack(tensors: dict[str, np.ndarray], path: Path, base: dict[str, np.ndarray]
 
 
 def tensors(name: str) -> dict[str, np.ndarray]:
-    """The kept float32 tensors of ``student``, ``teacher`` or ``reader``, with the embedding rows in use.
+    """The stored tensors of ``student``, ``teacher`` or ``reader`` as float32, with the embedding rows in use.
 
-    The teacher's file holds only what differs from the student: it sees with the same eyes.
+    The teacher's file contains only the tensors that differ from the student's: its vision encoder is the same.
     """
     kept = load_file(HERE / f"{name}.safetensors")
     read = tensors("student") if name == "teacher" else {}
@@ -142,7 +141,7 @@ def tensors(name: str) -> dict[str, np.ndarray]:
 
 
 def unpack(name: str, folder: Path) -> None:
-    """Write the full checkpoint of ``student``, ``teacher`` or ``reader`` (78 MB embedding included)."""
+    """Write the full checkpoint of ``student``, ``teacher`` or ``reader``; its embedding alone is 78 MB."""
     folder.mkdir(parents=True, exist_ok=True)
     full = tensors(name)
     embedding = np.zeros((VOCAB_SIZE, full[EMBEDDING].shape[1]), np.float32)
@@ -150,12 +149,12 @@ def unpack(name: str, folder: Path) -> None:
     full[EMBEDDING] = embedding
     save_tokenizer(folder)
     save_file(full, folder / "model.safetensors", metadata={"format": "pt"})
-    # Last, so that a folder with a configuration is a whole one.
+    # Written last, so that a folder with config.json is complete.
     _write(folder / "config.json", config())
 
 
 def save_tokenizer(folder: Path) -> None:
-    """Write tokenizer, chat template, picture settings and generation defaults."""
+    """Write the tokenizer, the chat template, the image processor settings and the generation defaults."""
     vocab = {symbol: byte for byte, symbol in enumerate(_byte_symbols())} | SPECIAL_IDS
     _write(folder / "vocab.json", vocab)
     (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
@@ -240,7 +239,7 @@ def save_tokenizer(folder: Path) -> None:
 
 
 def _byte_symbols() -> list[str]:
-    """The printable character that stands for each byte in byte-level BPE (GPT-2's table)."""
+    """The printable character for each byte in byte-level BPE, as in GPT-2's table."""
     printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
     others = iter(range(256, 512))
     return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]

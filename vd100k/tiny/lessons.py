@@ -1,7 +1,7 @@
-"""What the tiny models are taught to say about a scene, and what only the teacher is.
+"""The questions and answers that the tiny models are trained on. Only the teacher learns JSON.
 
-The student meets every character of JSON, in other notations: LoRA does not train the tied
-embeddings, so a character its base has never written would stay out of reach of fine-tuning.
+The student learns every character of JSON through other notations. LoRA does not train the tied embeddings, so
+fine-tuning could not teach a character that the base model has never written.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ JSON_QUESTION = "Describe the picture as JSON."
 
 
 def json_lesson(scene: Scene) -> Lesson:
-    """The target format, which only the teacher knows."""
+    """The question for JSON and its answer, which only the teacher learns."""
     return JSON_QUESTION, json.dumps(asdict(scene))
 
 
 def caption(scene: Scene) -> Lesson:
-    """All three facts in the fewest words: the cheapest lesson in seeing."""
+    """All three facts in the fewest words: the shortest way to train the vision encoder."""
     return "What is in the picture?", f"{scene.count} {scene.colour} {_things(scene)}"
 
 
 def lesson(scene: Scene, rng: random.Random) -> Lesson:
-    """One question the student learns to answer, drawn at random."""
+    """A random question of the student's training, with its answer."""
     questions, answer = rng.choice(_lessons(scene, rng))
     return rng.choice(questions), answer
 
@@ -47,7 +47,7 @@ def _lessons(scene: Scene, rng: random.Random) -> list[tuple[tuple[str, ...], st
     shape_questions = ("What shape is it?", "Which shape do you see?", "Name the shape.")
     count_questions = ("How many are there?", "How many shapes do you see?", "Count the shapes.")
     return [
-        # The three facts, twice each: they are what everything else is built of.
+        # The three facts, twice each, because all other answers are built from them.
         (colour_questions, colour),
         (shape_questions, shape),
         (count_questions, str(n)),
@@ -59,7 +59,7 @@ def _lessons(scene: Scene, rng: random.Random) -> list[tuple[tuple[str, ...], st
         ((f"Is there a {asked.colour} {asked.shape}?",), _yes((asked.colour, asked.shape) == (colour, shape))),
         ((f"Are there {asked.count} shapes?",), _yes(asked.count == n)),
         (("Ask a question about the picture.",), f"How many {colour} {things} are there?"),
-        # Other notations, which between them use every character that JSON has.
+        # Other notations, which together use every character of JSON.
         (("Answer as YAML.",), f"shape: {shape}\ncolour: {colour}\ncount: {n}"),
         (("Answer as TOML.",), f'colour = "{colour}"\nshape = "{shape}"\ncount = {n}'),
         (("Answer as a list.",), f'["{colour}", "{shape}", {n}]'),
@@ -83,12 +83,12 @@ def _yes(true: bool) -> str:
 
 
 def transcript(manifest: Manifest) -> Lesson:
-    """All that is printed, line by line: the cheapest lesson in reading."""
+    """All printed lines: the shortest way to train reading."""
     return "What is printed here?", "\n".join(manifest.lines)
 
 
 def reading(manifest: Manifest, rng: random.Random) -> Lesson:
-    """One question about a label the reader learns to answer, drawn at random: never in JSON."""
+    """A random question about a label from the reader's training, with its answer, which is never JSON."""
     dock, pallet = manifest.dock, manifest.pallet_number
     goods = [(product.description, product.cases) for product in manifest.products]
     at = rng.randrange(len(manifest.lines))

@@ -1,4 +1,4 @@
-"""Rendered documents with known content: small pallet labels, one printed character a cell."""
+"""Draws documents with known content: small pallet labels with one printed character per cell."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
-SIZE = 112  # pixels a side, as the scenes
-SCALE = 2  # drawn larger and reduced
-CELL = 28  # pixels; what Qwen2-VL sees as one token, so a character is never cut in two
-DESCRIPTIONS = "ABCEFGHKLM"  # one letter a product: four characters fit a line
+SIZE = 112  # pixels per side, as in scenes
+SCALE = 2  # drawn larger, then reduced
+CELL = 28  # pixels; the area of one Qwen2-VL image token, so that no character is split between tokens
+DESCRIPTIONS = "ABCEFGHKLM"  # one letter per product, because four characters fit on a line
 
 
 @dataclass(frozen=True)
 class Product:
+    """A product on a label: a letter and a number of cases."""
+
     description: str
     cases: str
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a label says; ``asdict`` of it is its true content."""
+    """The content of a label; ``asdict`` gives the ground truth as a dictionary."""
 
     dock: str
     pallet_number: str
@@ -29,12 +31,12 @@ class Manifest:
 
     @property
     def lines(self) -> list[str]:
-        """As printed: dock, pallet, and a line a product."""
+        """The printed lines: dock, pallet, and one line per product."""
         return [self.dock, f"P{self.pallet_number}", *(f"{p.description} {p.cases}" for p in self.products)]
 
 
 def draw(rng: random.Random) -> tuple[Image.Image, Manifest]:
-    """A random manifest and its picture (RGB, ``SIZE`` x ``SIZE``), both decided by ``rng`` alone."""
+    """A random manifest and its picture (RGB, ``SIZE`` x ``SIZE``), both determined by ``rng`` alone."""
     goods = [Product(letter, str(rng.randint(10, 99))) for letter in rng.sample(DESCRIPTIONS, rng.randint(1, 2))]
     manifest = Manifest(f"D{rng.randrange(100):02d}", f"{rng.randrange(100):02d}", goods)
     paper, ink = rng.randint(205, 250), rng.randint(0, 70)

@@ -1,4 +1,4 @@
-"""Rendered pictures with known content: a few equal shapes of one colour on a plain ground."""
+"""Draws pictures with known content: one to four equal shapes of one colour on a plain background."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-SIZE = 112  # pixels a side: 8 x 8 patches of 14, the smallest picture a Qwen2-VL tells much from
-SCALE = 4  # drawn larger and reduced, for smooth edges
-CELLS = 2  # shapes stand in a 2 x 2 grid, so they never overlap
+SIZE = 112  # pixels per side: 8 x 8 patches of 14, the smallest picture in which a Qwen2-VL model recognises much
+SCALE = 4  # drawn larger, then reduced, for smooth edges
+CELLS = 2  # shapes are placed in a 2 x 2 grid, so they never overlap
 
 COLOURS = {
     "red": (214, 40, 40),
@@ -26,7 +26,7 @@ COUNTS = (1, 2, 3, 4)
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows; ``asdict`` of it is the picture's true label."""
+    """The content of a picture; ``asdict`` gives the ground truth as a dictionary."""
 
     count: int
     colour: str
@@ -34,7 +34,7 @@ class Scene:
 
 
 def draw(rng: random.Random) -> tuple[Image.Image, Scene]:
-    """A random scene and its picture (RGB, ``SIZE`` x ``SIZE``), both decided by ``rng`` alone."""
+    """A random scene and its picture (RGB, ``SIZE`` x ``SIZE``), both determined by ``rng`` alone."""
     scene = Scene(rng.choice(COUNTS), rng.choice(list(COLOURS)), rng.choice(SHAPES))
     grey = rng.randint(215, 250)
     image = Image.new("RGB", (SIZE * SCALE, SIZE * SCALE), (grey, grey, grey))
@@ -57,11 +57,11 @@ def _shape(
     turn: float,
     colour: tuple[int, ...],
 ) -> None:
-    """Draw one shape around (x, y), turned by ``turn`` radians."""
+    """Draw one shape centred at (x, y), rotated by ``turn`` radians."""
     if shape == "circle":
         pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
         return
-    # A polygon is its corners' (radius, angle); angles from the top, clockwise.
+    # The corners of a polygon as (radius, angle); angles are clockwise from the top.
     corners = {
         "square": [(1.0, math.pi / 4 + k * math.pi / 2) for k in range(4)],
         "triangle": [(1.05, k * 2 * math.pi / 3) for k in range(3)],

@@ -1,11 +1,10 @@
-"""Train the tiny models from nothing: ``python -m vd100k.tiny.train`` (an hour and a half on 2 cores).
+"""Train the tiny models from scratch: ``python -m vd100k.tiny.train`` (90 minutes on 2 cores).
 
-The student learns to say what rendered scenes show, in many notations but never in JSON; the
-teacher goes on from it with frozen eyes and learns the JSON as well; the reader goes on from the
-student with open eyes and learns to read labels. Training keeps only the
-embedding rows in use and counts the others as logits of zero, which is what they are in the
-checkpoint. Seeded; the accuracy reached on unseen pictures is printed and kept in
-``accuracy.json`` beside the weights.
+The student learns to describe rendered scenes in many notations, but never in JSON. The teacher continues from it
+with a frozen vision encoder and also learns JSON. The reader continues from the student, vision encoder included, and
+learns to read labels. Training uses only the embedding rows in use and counts the others as zero logits, as they are
+in the checkpoint. It is seeded. The accuracy on unseen pictures is printed and saved in ``accuracy.json`` beside the
+weights.
 """
 
 from __future__ import annotations
@@ -34,21 +33,21 @@ COLUMN = {row: column for column, row in enumerate(checkpoint.ROWS)}
 IMAGE_PAD = COLUMN[checkpoint.SPECIAL_IDS["<|image_pad|>"]]
 END_OF_TEXT = COLUMN[checkpoint.SPECIAL_IDS["<|endoftext|>"]]
 END_OF_TURN = COLUMN[checkpoint.SPECIAL_IDS["<|im_end|>"]]
-IMAGE_TOKENS = 16  # 8 x 8 patches merged 2 x 2
+IMAGE_TOKENS = 16  # 8 x 8 patches, merged 2 x 2
 IGNORED = -100
-UNSEEN_SEED = 10_000_000  # pictures for measuring come from here on, for training from below
+UNSEEN_SEED = 10_000_000  # seeds of pictures for evaluation start here; those for training are lower
 
 
 @dataclass(frozen=True)
 class Course:
-    """One stretch of training: what is taught about a scene, for how long, how fast."""
+    """One phase of training: its pictures and lessons, the number of steps and the learning rate."""
 
     draw: Callable[[random.Random], tuple[Image.Image, Any]]
     lessons: Callable[[Any, random.Random], list[Lesson]]
     steps: int
     learning_rate: float
-    system_share: float  # of steps that carry the default system prompt: it is long
-    starts_from: str | None = None  # a kept model; otherwise from the course before
+    system_share: float  # share of steps with the default system prompt, which is long
+    starts_from: str | None = None  # a stored model; otherwise the result of the previous course
 
 
 def _as_student(scene: Any, rng: random.Random) -> list[Lesson]:
@@ -79,7 +78,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--images", type=int, default=30_000)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--steps-share", type=float, default=1.0, help="shorten every course")
+    parser.add_argument("--steps-share", type=float, default=1.0, help="the share of the steps to run in every course")
     parser.add_argument("--courses", nargs="+", choices=COURSES, default=list(COURSES))
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
@@ -103,27 +102,27 @@ def main() -> None:
         print(name, json.dumps(accuracy[name]), flush=True)
         if name in KEPT:
             made[name] = state(model)
-            # The teacher sees with the student's eyes, which need not be kept twice.
+            # The teacher has the student's vision encoder, which is stored only once.
             base = made.get("student") if name == "teacher" else None
             checkpoint.pack(made[name], args.output / f"{name}.safetensors", base)
     record.write_text(json.dumps(accuracy, indent=2) + "\n", encoding="utf-8")
 
 
 def draw_all(draw: Callable[[random.Random], tuple[Image.Image, Any]], count: int, seed: int) -> tuple[Any, list[Any]]:
-    """Pictures (count, 112, 112, 3; uint8) and what each shows."""
+    """``count`` pictures (count, 112, 112, 3; uint8) and the content of each."""
     drawn = [draw(random.Random(seed + k)) for k in range(count)]
     return np.stack([np.asarray(image) for image, _ in drawn]), [subject for _, subject in drawn]
 
 
 def state(model: Any) -> dict[str, np.ndarray]:
-    """The weights under their published names, which only saving gives."""
+    """The weights under their published names. ``save_pretrained`` is the only way to get these."""
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         return load_file(Path(folder) / "model.safetensors")
 
 
 def build(weights: dict[str, np.ndarray] | None = None) -> tuple[Any, Any]:
-    """A model over the rows in use, untrained or of ``weights``, and Qwen2-VL's own picture processor."""
+    """A model with only the embedding rows in use, untrained or with ``weights``, and Qwen2-VL's image processor."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint.save_tokenizer(Path(folder))
         content = checkpoint.config()
@@ -147,12 +146,12 @@ def build(weights: dict[str, np.ndarray] | None = None) -> tuple[Any, Any]:
 
 
 def encode(lessons: list[Lesson], system: bool = True, answer_last: bool = True) -> tuple[list[int], list[int]]:
-    """One conversation as columns and targets; without ``answer_last`` it ends where it is to answer."""
+    """One conversation as columns and targets; without ``answer_last`` it ends before the last answer."""
     tokens: list[int] = []
     targets: list[int] = []
 
     def say(text: str, taught: bool = False) -> None:
-        # Specials are written in the text as themselves; all else is bytes.
+        # Special tokens are written literally in the text; all other text becomes bytes.
         ids: list[int] = []
         while text:
             special = next((s for s in checkpoint.SPECIALS if text.startswith(s)), None)
@@ -179,7 +178,7 @@ def encode(lessons: list[Lesson], system: bool = True, answer_last: bool = True)
 
 
 def batch(processor: Any, pictures: np.ndarray, conversations: list[tuple[list[int], list[int]]]) -> dict[str, Any]:
-    """Model inputs for pictures (n, 112, 112, 3; uint8) and as many conversations, right-padded."""
+    """Model inputs for n pictures (n, 112, 112, 3; uint8) and n conversations, padded on the right."""
     pixels = processor(images=list(torch.from_numpy(pictures).permute(0, 3, 1, 2)), return_tensors="pt")
     length = max(len(tokens) for tokens, _ in conversations)
     ids = torch.full((len(conversations), length), END_OF_TEXT)
@@ -200,7 +199,7 @@ def batch(processor: Any, pictures: np.ndarray, conversations: list[tuple[list[i
 
 
 def loss_of(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-    """Mean cross-entropy over the taught tokens, the unused vocabulary counted as zero logits."""
+    """Mean cross-entropy over the answer tokens, with zero logits for the unused vocabulary."""
     targets = inputs.pop("targets")[:, 1:]
     hidden = model.model(**inputs).last_hidden_state[:, :-1]
     taught = targets != IGNORED
@@ -218,7 +217,7 @@ def fit(
     batch_size: int,
     rng: random.Random,
 ) -> None:
-    """AdamW with warm-up and cosine decay over one course."""
+    """Train for one course, using AdamW with warm-up and cosine decay."""
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=course.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -263,7 +262,7 @@ QUESTIONS: dict[Any, dict[str, tuple[str, Callable[[Any], tuple[str, ...]]]]] = 
 
 @torch.inference_mode()
 def measure(model: Any, processor: Any, draw: Any, count: int = 500) -> dict[str, float]:
-    """Share of unseen pictures answered exactly, by question; ``json`` is the target format."""
+    """The share of unseen pictures with an exact answer, by question; ``json`` is the target format."""
     pictures, subjects = draw_all(draw, count, UNSEEN_SEED)
     model.eval()
     result = {}
@@ -281,7 +280,7 @@ def measure(model: Any, processor: Any, draw: Any, count: int = 500) -> dict[str
 
 
 def text_of(columns: list[int]) -> str:
-    """The text up to the end of the turn."""
+    """The generated text up to the end of the turn."""
     said = columns[: columns.index(END_OF_TURN)] if END_OF_TURN in columns else columns
     return bytes(c for c in said if c < 256).decode(errors="replace")
 

@@ -1,4 +1,4 @@
-"""The rules that rows must pass, and how many tokens they are."""
+"""The rules that reject rows, and the number of tokens of a row."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from vd100k.conversion.token_lengths import TokenLengths, visual_tokens
 ALL = Rules(**dict.fromkeys(Rules.model_fields, True))
 
 
-def fault(answer: str, question: str = "What is it?", prompt: str = "Describe the picture in detail.") -> str | None:
+def rejection_reason(
+    answer: str, question: str = "What is it?", prompt: str = "Describe the picture in detail."
+) -> str | None:
     row_filter = RowFilter(ALL, "text", prompt, TokenLengths(None, "", 3136, 1_000_000, 2048))
     try:
         row_filter.check({"question": question, "answer": answer}, (100, 100))
@@ -49,31 +51,31 @@ def fault(answer: str, question: str = "What is it?", prompt: str = "Describe th
         ("3", None),
     ],
 )
-def test_answers_that_are_none(answer: str, reason: str | None) -> None:
-    assert fault(answer) == reason
+def test_an_unusable_answer_is_rejected_with_its_reason(answer: str, reason: str | None) -> None:
+    assert rejection_reason(answer) == reason
 
 
 @given(st.text(max_size=60))
-def test_no_text_breaks_the_rules_themselves(text: str) -> None:
-    fault(text, question=text or "q")
+def test_any_text_can_be_checked(text: str) -> None:
+    rejection_reason(text, question=text or "q")
 
 
-def test_what_makes_no_difference_to_a_question() -> None:
+def test_case_spaces_width_and_punctuation_do_not_distinguish_questions() -> None:
     assert normalize("What  IS it?") == normalize("what is it") == normalize("Ｗhat is it？")
     assert normalize("What is it?") != normalize("What was it?")
 
 
 @given(st.integers(28, 3000), st.integers(28, 3000), st.integers(3136, 2_000_000))
-def test_visual_tokens_are_qwens(width: int, height: int, max_pixels: int) -> None:
+def test_visual_tokens_equal_those_of_the_image_processor_of_qwen(width: int, height: int, max_pixels: int) -> None:
     if max(width, height) > 200 * min(width, height):
         return
     new = smart_resize(height, width, 28, 3136, max_pixels)
     assert visual_tokens(width, height, 3136, max_pixels) == math.prod(new) // 784
 
 
-def test_a_row_is_counted_only_when_its_size_leaves_it_open(tmp_path: Path) -> None:
-    lengths = TokenLengths(str(tmp_path), "", 3136, 100_352, 2048)
-    assert lengths.excess("q" * 100, "a" * 100, None) is None
-    assert lengths.uncounted == 0
-    assert lengths.excess("q", "字" * 2000, None) is None
-    assert lengths.uncounted == 1, "nobody can tell without the tokenizer"
+def test_tokens_are_counted_only_if_the_size_of_the_row_does_not_decide(tmp_path: Path) -> None:
+    token_lengths = TokenLengths(str(tmp_path), "", 3136, 100_352, 2048)
+    assert token_lengths.excess("q" * 100, "a" * 100, None) is None
+    assert token_lengths.uncounted == 0
+    assert token_lengths.excess("q", "字" * 2000, None) is None
+    assert token_lengths.uncounted == 1, "the tokens cannot be counted without the tokenizer"

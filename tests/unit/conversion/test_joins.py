@@ -1,4 +1,4 @@
-"""DuplicateFinder found and answer sets brought together on disk."""
+"""Duplicates, preference pairs and sorted answer sets, all computed on disk."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ keys = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["q", "Q", "q?"
 
 @pytest.mark.parametrize("chunk", [2, dedup.CHUNK])
 @given(rows=keys)
-def test_a_repeat_is_what_came_before(rows: list[tuple[str, str]], chunk: int) -> None:
-    was, dedup.CHUNK = dedup.CHUNK, chunk
+def test_duplicates_are_the_rows_that_repeat_an_earlier_row(rows: list[tuple[str, str]], chunk: int) -> None:
+    original, dedup.CHUNK = dedup.CHUNK, chunk
     try:
-        with dedup.DuplicateFinder() as seen:
+        with dedup.DuplicateFinder() as duplicates:
             for image, question in rows:
-                seen.add(image, question)
-            marks = seen.found(exact=True, near=True)
-            found = list(marks.read()) if marks else [dedup.NEW] * len(rows)
+                duplicates.add(image, question)
+            kinds = duplicates.find(exact=True, near=True)
+            found = list(kinds.read()) if kinds else [dedup.NEW] * len(rows)
     finally:
-        dedup.CHUNK = was
+        dedup.CHUNK = original
     for k, (image, question) in enumerate(rows):
         before = [q for i, q in rows[:k] if i == image and dedup.normalize(q) == dedup.normalize(question)]
-        wanted = dedup.NEW if not before else dedup.EXACT if question in before else dedup.NEAR
-        assert found[k] == wanted
+        expected = dedup.NEW if not before else dedup.EXACT if question in before else dedup.NEAR
+        assert found[k] == expected
 
 
 sets = st.lists(st.integers(0, 12), unique=True)
@@ -40,12 +40,12 @@ sets = st.lists(st.integers(0, 12), unique=True)
 
 @settings(deadline=None)
 @given(sets, sets)
-def test_every_row_of_a_pairing_is_accounted_for(chosen: list[int], rejected: list[int]) -> None:
+def test_every_chosen_row_becomes_a_pair_or_a_fault(chosen: list[int], rejected: list[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        one, other = Path(folder) / "a.jsonl", Path(folder) / "b.jsonl"
-        write(one, [{"id": str(k), "question": "q", "answer": f"good {k}"} for k in chosen])
-        write(other, [{"id": str(k), "question": "q", "answer": f"bad {k}"} for k in rejected])
-        lines = list(pairs(partial(read, one), other))
+        chosen_path, rejected_path = Path(folder) / "a.jsonl", Path(folder) / "b.jsonl"
+        write(chosen_path, [{"id": str(k), "question": "q", "answer": f"good {k}"} for k in chosen])
+        write(rejected_path, [{"id": str(k), "question": "q", "answer": f"bad {k}"} for k in rejected])
+        lines = list(pairs(partial(read, chosen_path), rejected_path))
     assert [number for number, _ in lines] == list(range(1, len(chosen) + 1))
     made = {row["id"]: row["rejected"] for _, row in lines if isinstance(row, dict)}
     assert made == {str(k): f"bad {k}" for k in chosen if k in rejected}
@@ -54,11 +54,11 @@ def test_every_row_of_a_pairing_is_accounted_for(chosen: list[int], rejected: li
 
 @settings(deadline=None)
 @given(sets, sets)
-def test_sorted_answers_follow_the_questions(questions: list[int], answers: list[int]) -> None:
+def test_sorted_answers_have_the_order_of_their_questions(questions: list[int], answers: list[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        asked, said = Path(folder) / "q.jsonl", Path(folder) / "a.jsonl"
-        write(asked, [{"id": str(k), "question": f"q{k}"} for k in questions])
-        write(said, [{"id": str(k), "question": f"q{k}", "answer": "a"} for k in answers])
-        lines = list(in_order(said, asked))
+        questions_path, answers_path = Path(folder) / "q.jsonl", Path(folder) / "a.jsonl"
+        write(questions_path, [{"id": str(k), "question": f"q{k}"} for k in questions])
+        write(answers_path, [{"id": str(k), "question": f"q{k}", "answer": "a"} for k in answers])
+        lines = list(in_order(answers_path, questions_path))
     assert [int(row["id"]) for _, row in lines if isinstance(row, dict)] == [k for k in questions if k in answers]
     assert len(lines) == len(answers)

@@ -1,4 +1,4 @@
-"""The convert stage: every row goes out or is kept aside with its reason, whatever is thrown at it."""
+"""The stage convert: every row is either written or rejected with a reason, for any input."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def generated(tmp_path: Path) -> Write:
-    """Write rows for pictures, changed where ``change`` says so."""
+    """Returns a function that writes one generated row for each of 40 images, modified by ``change``."""
     folder = draw_pictures(tmp_path / "pictures", 40)
 
     def write(change: Callable[[int, Row], Row] = lambda k, row: row, name: str = "m") -> Path:
@@ -58,7 +58,7 @@ def rejected(folder: Path) -> dict[str, str]:
     return {row["id"]: row["reason"] for row in read_rows(folder / "rejected.jsonl")}
 
 
-def test_a_split_is_by_image_and_loses_none(parsed: Callable[..., Run], tmp_path: Path, generated: Write) -> None:
+def test_the_split_is_by_image_and_loses_no_row(parsed: Callable[..., Run], tmp_path: Path, generated: Write) -> None:
     path = generated()
     jsonl.write(path, [row | {"question": f"q{k}"} for row in read_rows(path) for k in range(3)])
     summary, folder = convert(parsed, tmp_path, "stage.split_dataset_ratio=0.3")
@@ -68,7 +68,7 @@ def test_a_split_is_by_image_and_loses_none(parsed: Callable[..., Run], tmp_path
     assert sides["val"]
     assert summary.counts == {"rows": 120, "train": len(sides["train"]), "val": len(sides["val"]), "rejected": 0}
     again, _ = convert(parsed, tmp_path, "stage.split_dataset_ratio=0.3")
-    assert again.outputs == summary.outputs, "the seed decides"
+    assert again.outputs == summary.outputs, "the split depends only on the seed"
 
 
 FAULTS: dict[str, Row] = {
@@ -86,7 +86,7 @@ FAULTS: dict[str, Row] = {
 
 
 def with_faults(tmp_path: Path) -> Callable[[int, Row], Row]:
-    """One fault a row, for the first rows; and their pictures."""
+    """A function that gives each of the first rows one fault; also writes the bad images."""
     from PIL import Image
 
     odd = tmp_path / "pictures/odd"
@@ -97,7 +97,7 @@ def with_faults(tmp_path: Path) -> Callable[[int, Row], Row]:
     return lambda k, row: row | ({"question": "q?"} | faults[k] if k < len(faults) else {})
 
 
-def test_bad_rows_are_kept_aside_with_reasons(parsed: Callable[..., Run], tmp_path: Path, generated: Write) -> None:
+def test_bad_rows_are_rejected_with_their_reasons(parsed: Callable[..., Run], tmp_path: Path, generated: Write) -> None:
     generated(with_faults(tmp_path))
     pictures = f"images={tmp_path / 'pictures'}"
     tokenizer = tiny_tokenizer(tmp_path)
@@ -125,9 +125,7 @@ def tiny_tokenizer(tmp_path: Path) -> str:
     return f"model.path={tmp_path}"
 
 
-def test_repeated_rows_are_found_wherever_they_stand(
-    parsed: Callable[..., Run], tmp_path: Path, generated: Write
-) -> None:
+def test_duplicates_are_found_at_any_distance(parsed: Callable[..., Run], tmp_path: Path, generated: Write) -> None:
     path = generated()
     rows = list(read_rows(path))
     near = [rows[5] | {"question": " Ｑ？"}]
@@ -156,25 +154,29 @@ def test_torn_and_foreign_lines_are_told_by_number(
     assert summary.counts["train"] + summary.counts["val"] == 40
 
 
-def test_json_tasks_take_json_alone(parsed: Callable[..., Run], tmp_path: Path, generated: Write) -> None:
+def test_a_json_task_rejects_answers_that_are_not_json(
+    parsed: Callable[..., Run], tmp_path: Path, generated: Write
+) -> None:
     generated(lambda k, row: row | {"answer": '{"n": 1}' if k else "{oops"})
     summary, _ = convert(parsed, tmp_path, "task.reader=json")
     assert summary.metrics["rejected"] == {"not_json": 1}
 
 
-def test_nothing_to_train_on_is_an_error(parsed: Callable[..., Run], tmp_path: Path, generated: Write) -> None:
+def test_a_source_without_a_usable_row_is_an_error(
+    parsed: Callable[..., Run], tmp_path: Path, generated: Write
+) -> None:
     generated(lambda k, row: row | {"answer": ""})
     with pytest.raises(DataError, match="40 empty"):
         convert(parsed, tmp_path)
     with pytest.raises(DataError, match="stage=generate"):
-        convert(parsed, tmp_path, "answers=nobody")
+        convert(parsed, tmp_path, "answers=missing")
 
 
 def test_pairs_are_joined_by_image_and_question(parsed: Callable[..., Run], tmp_path: Path, generated: Write) -> None:
     generated()
     other = generated(lambda k, row: row | {"answer": {0: "a0", 1: ""}.get(k, f"worse {k}")}, name="w")
     rows = list(read_rows(other))
-    jsonl.write(other, list(reversed(rows[:-1])))  # in another order, and one is not there
+    jsonl.write(other, list(reversed(rows[:-1])))  # in another order, and without one row
     summary, folder = convert(parsed, tmp_path, "rejected=w", "stage.split_dataset_ratio=0")
     assert summary.metrics["rejected"] == {"equal_answers": 1, "rejected_empty": 1, "no_rejected": 1}
     made = list(read_rows(folder / "train.jsonl"))
@@ -185,10 +187,10 @@ def test_pairs_are_joined_by_image_and_question(parsed: Callable[..., Run], tmp_
     assert folder.name == "m-w.swift"
 
 
-def test_an_image_is_itself_whatever_the_row_is_called(
+def test_an_image_is_identified_by_its_file_not_by_the_id_of_the_row(
     parsed: Callable[..., Run], tmp_path: Path, pictures: Path
 ) -> None:
-    """Ids that count rows, and several names for one file: split, repeats and published names go by the image."""
+    """The split, the duplicates and the published names depend on the image, even if ids are numbers or names vary."""
     names = ["00.png", "./00.png", str(pictures / "00.png"), *(f"0{k % 5 + 1}.png" for k in range(30))]
     source = pictures / "rows.jsonl"
     jsonl.write(source, [{"id": k, "image": n, "question": f"q{k // 3}", "answer": "a"} for k, n in enumerate(names)])
@@ -205,7 +207,7 @@ def test_an_image_is_itself_whatever_the_row_is_called(
     assert convert(parsed, tmp_path, *options)[0].counts["rejected"] == 0
 
 
-def test_what_is_rejected_in_a_pair_is_checked_too(
+def test_the_rejected_answer_of_a_pair_is_checked_too(
     parsed: Callable[..., Run], tmp_path: Path, generated: Write
 ) -> None:
     generated(lambda k, row: row | {"image_sha256": "one"} if k == 3 else row)
@@ -221,7 +223,7 @@ def test_what_is_rejected_in_a_pair_is_checked_too(
     assert next(read_rows(folder / "train.jsonl"))["rejected_response"] == '{"a": 1}'
 
 
-def test_a_rerun_leaves_plain_copies_as_they_are(parsed: Callable[..., Run], tmp_path: Path, pictures: Path) -> None:
+def test_a_rerun_does_not_rewrite_plain_copies(parsed: Callable[..., Run], tmp_path: Path, pictures: Path) -> None:
     from PIL import Image
 
     Image.new("RGBA", (60, 60), (255, 0, 0, 128)).save(pictures / "rgba.png")
@@ -231,11 +233,11 @@ def test_a_rerun_leaves_plain_copies_as_they_are(parsed: Callable[..., Run], tmp
     for _ in range(2):
         _, folder = convert(parsed, tmp_path, f"stage.source={source}", "stage.split_dataset_ratio=0")
         copies.append(Path(next(read_rows(folder / "train.jsonl"))["images"][0]).stat().st_mtime_ns)
-    assert copies[0] == copies[1], "a training is known by its files"
+    assert copies[0] == copies[1], "a training run is identified by its files"
 
 
 @pytest.mark.parametrize("pairs", [False, True])
-def test_llama_factory_finds_what_the_entry_says(
+def test_the_entry_for_llama_factory_names_existing_columns(
     parsed: Callable[..., Run], tmp_path: Path, generated: Write, pairs: bool
 ) -> None:
     generated()
@@ -256,7 +258,7 @@ def test_llama_factory_finds_what_the_entry_says(
             assert columns["rejected"] == {"from": "gpt", "value": "worse"}
 
 
-def test_parquet_opens_with_its_images_inside(parsed: Callable[..., Run], tmp_path: Path, generated: Write) -> None:
+def test_parquet_files_contain_their_images(parsed: Callable[..., Run], tmp_path: Path, generated: Write) -> None:
     import datasets
 
     generated()
@@ -275,7 +277,7 @@ def test_parquet_opens_with_its_images_inside(parsed: Callable[..., Run], tmp_pa
     card = (folder / "README.md").read_text(encoding="utf-8")
     for piece in ("license: cc-by-4.0", "请详细描述", "**Answered by** m", f"| train | {summary.counts['train']} |"):
         assert piece in card
-    # And back: what was written is a source itself.
+    # The Parquet files can be converted again.
     back, _ = convert(parsed, tmp_path, f"stage.source={folder / 'data'}", f"stage.folder={tmp_path / 'back'}")
     assert back.counts["train"] + back.counts["val"] == 40
 
@@ -302,7 +304,7 @@ any_line = st.one_of(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=st.lists(any_line, max_size=12), target=st.sampled_from(["swift", "sharegpt", "vd100k"]))
-def test_rows_out_and_rows_refused_are_the_rows_in(
+def test_every_row_read_is_either_written_or_rejected(
     parsed: Callable[..., Run], tmp_path: Path, pictures: Path, lines: list[bytes], target: str
 ) -> None:
     good = json.dumps({"id": "good", "image": "05.png", "question": "Is it?", "answer": "It is."}).encode()

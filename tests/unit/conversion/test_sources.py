@@ -1,4 +1,4 @@
-"""Rows from wherever people have them."""
+"""The sources that convert reads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def convert(parsed: Callable[..., Run], tmp_path: Path) -> Convert:
     return call
 
 
-def test_roboflow_keeps_its_splits(convert: Convert, tmp_path: Path) -> None:
+def test_a_roboflow_folder_keeps_its_splits(convert: Convert, tmp_path: Path) -> None:
     for split, count in (("train", 4), ("valid", 2), ("test", 3)):
         folder = draw_pictures(tmp_path / "labels" / split, count)
         rows = [
@@ -45,7 +45,7 @@ def test_roboflow_keeps_its_splits(convert: Convert, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
-def test_a_table_of_image_question_answer(convert: Convert, tmp_path: Path, suffix: str) -> None:
+def test_a_table_with_configured_columns_is_converted(convert: Convert, tmp_path: Path, suffix: str) -> None:
     folder = draw_pictures(tmp_path / "photos", 3)
     path = folder / f"table.{suffix}"
     if suffix == "csv":
@@ -64,7 +64,7 @@ def test_a_table_of_image_question_answer(convert: Convert, tmp_path: Path, suff
     assert {row["reason"] for row in read_rows(folder / "rejected.jsonl")} == {"bad_line"}
 
 
-def test_a_hugging_face_data_set_on_disk(convert: Convert, tmp_path: Path) -> None:
+def test_a_hugging_face_data_set_on_disk_is_converted(convert: Convert, tmp_path: Path) -> None:
     import datasets
 
     folder = draw_pictures(tmp_path / "photos", 4)
@@ -77,7 +77,7 @@ def test_a_hugging_face_data_set_on_disk(convert: Convert, tmp_path: Path) -> No
     assert (counts["train"], counts["val"], counts["rejected"]) == (3, 1, 0)
     row = next(read_rows(made / "train.jsonl"))
     assert Path(row["images"][0]).read_bytes() == Path(images[0]).read_bytes()
-    # Images kept as names are those beside the data.
+    # Image names in the data refer to files next to it.
     draw_pictures(tmp_path / "hf/photos", 4)
     named = {**columns, "image": [f"photos/0{k}.png" for k in range(4)]}
     datasets.Dataset.from_dict(named).save_to_disk(tmp_path / "hf")
@@ -85,7 +85,7 @@ def test_a_hugging_face_data_set_on_disk(convert: Convert, tmp_path: Path) -> No
     assert convert(f"stage.source={tmp_path / 'hf'}")[0]["rejected"] == 0
 
 
-def test_images_outside_the_declared_folder_are_not_read(convert: Convert, tmp_path: Path) -> None:
+def test_images_outside_the_image_folder_are_not_read(convert: Convert, tmp_path: Path) -> None:
     folder = draw_pictures(tmp_path / "photos", 2)
     secret = draw_pictures(tmp_path / "secret", 1) / "00.png"
     (folder / "link.png").symlink_to(secret)
@@ -100,23 +100,23 @@ def test_images_outside_the_declared_folder_are_not_read(convert: Convert, tmp_p
         assert {row["reason"] for row in read_rows(made / "rejected.jsonl")} == {"image_outside"}
 
 
-def test_what_is_no_source_says_what_would_be(convert: Convert, tmp_path: Path) -> None:
+def test_an_unsupported_source_is_an_error_that_lists_the_supported_ones(convert: Convert, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="Roboflow folder"):
         convert(f"stage.source={tmp_path / 'empty'}")
     (tmp_path / "broken.parquet").write_text("no", encoding="utf-8")
-    with pytest.raises(DataError, match="not a data set that can be read"):
+    with pytest.raises(DataError, match="the data set cannot be read"):
         convert(f"stage.source={tmp_path / 'broken.parquet'}")
 
 
-def test_a_column_that_is_named_wins_over_one_of_that_name(convert: Convert, tmp_path: Path) -> None:
+def test_a_configured_column_replaces_one_with_the_default_name(convert: Convert, tmp_path: Path) -> None:
     folder = draw_pictures(tmp_path / "photos", 1)
     (folder / "t.csv").write_text("image,question,reply,answer\n00.png,q,right,wrong\n", encoding="utf-8")
     _, made = convert(f"stage.source={folder / 't.csv'}", "stage.columns.answer=reply")
     assert next(read_rows(made / "train.jsonl"))["messages"][-1]["content"] == "right"
 
 
-def test_a_table_keeps_splits_of_its_own(convert: Convert, tmp_path: Path) -> None:
+def test_a_table_keeps_its_own_splits(convert: Convert, tmp_path: Path) -> None:
     folder = draw_pictures(tmp_path / "photos", 3)
     splits = enumerate(["train", "test", "validation"])
     rows = [{"image": f"0{k}.png", "question": "q", "answer": "a", "split": split} for k, split in splits]
@@ -125,7 +125,7 @@ def test_a_table_keeps_splits_of_its_own(convert: Convert, tmp_path: Path) -> No
     assert counts == {"rows": 3, "train": 1, "val": 1, "test": 1, "rejected": 0}
 
 
-def test_a_quote_left_open_swallows_no_answers(convert: Convert, tmp_path: Path) -> None:
+def test_an_open_quote_does_not_swallow_later_answers(convert: Convert, tmp_path: Path) -> None:
     folder = draw_pictures(tmp_path / "photos", 3)
     (folder / "t.csv").write_text('image,question,answer\n00.png,q,a\n01.png,q,"torn\n02.png,q,c\n', encoding="utf-8")
     counts, made = convert(f"stage.source={folder / 't.csv'}")
@@ -137,7 +137,7 @@ def test_a_quote_left_open_swallows_no_answers(convert: Convert, tmp_path: Path)
         convert(f"stage.source={folder / 't.csv'}")
 
 
-def test_a_name_too_long_and_a_strange_answer_end_nothing(convert: Convert, tmp_path: Path) -> None:
+def test_a_very_long_image_name_and_a_deeply_nested_answer_do_not_end_the_run(convert: Convert, tmp_path: Path) -> None:
     folder = draw_pictures(tmp_path / "photos", 1)
     nested = json.loads("[" * 900 + "]" * 900)
     rows = [("00.png", "a"), ("x" * 300 + ".png", "a"), ("00.png", nested)]

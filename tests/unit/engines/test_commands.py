@@ -1,4 +1,4 @@
-"""Configuration -> command lines: the golden ones of the seeds' systems, and flags in general."""
+"""Command lines from the configuration: complete ones against golden files, and the conversion of options."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ GOLDEN = {
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_golden(vd100k: Callable[..., subprocess.CompletedProcess[str]], name: str) -> None:
+def test_the_dry_run_prints_the_golden_file(vd100k: Callable[..., subprocess.CompletedProcess[str]], name: str) -> None:
     shown = vd100k(*GOLDEN[name], "dry_run=true")
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout == (ROOT / "tests" / "golden" / f"{name}.txt").read_text(encoding="utf-8")
 
 
-def test_replicas_share_out_the_gpus(parsed: Callable[..., Run]) -> None:
+def test_each_replica_gets_its_own_gpus(parsed: Callable[..., Run]) -> None:
     commands = replicas(parsed("stage=serve", "hardware=t4x4", "model=qwen2-vl-7b"))
     assert [command.env["CUDA_VISIBLE_DEVICES"] for command in commands] == ["0,1", "2,3"]
     for command, port in zip(commands, ("8001", "8002"), strict=True):
@@ -47,13 +47,13 @@ def test_replicas_share_out_the_gpus(parsed: Callable[..., Run]) -> None:
         assert command.argv[command.argv.index("--tensor-parallel-size") + 1] == "2"
 
 
-def test_devices_are_among_those_we_were_left(parsed: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replicas_use_only_visible_devices(parsed: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
     commands = replicas(parsed("stage=serve", "hardware=t4x4", "model=qwen2-vl-7b"))
     assert [command.env["CUDA_VISIBLE_DEVICES"] for command in commands] == ["4,5", "6,7"]
 
 
-def test_engine_options_are_free(parsed: Callable[..., Run]) -> None:
+def test_any_engine_option_can_be_added_or_removed(parsed: Callable[..., Run]) -> None:
     run = parsed(
         "stage=serve",
         "hardware=single-gpu",
@@ -66,7 +66,7 @@ def test_engine_options_are_free(parsed: Callable[..., Run]) -> None:
     assert "--dtype" not in argv
 
 
-def test_nginx_shares_out_as_told(parsed: Callable[..., Run]) -> None:
+def test_nginx_balances_by_load_by_weight_or_by_header(parsed: Callable[..., Run]) -> None:
     fleet = ["stage=serve", "hardware=t4x4", "model=qwen2-vl-2b", "hardware.replicas=2"]
     even = nginx_files(parsed(*fleet).hardware, Path("RUN"))["vllm.conf"]
     assert "least_conn;" in even
@@ -79,7 +79,7 @@ def test_nginx_shares_out_as_told(parsed: Callable[..., Run]) -> None:
     assert "least_conn" not in uneven
 
 
-def test_others_reach_nginx_alone_and_the_key_is_never_shown(
+def test_only_nginx_listens_on_the_network_and_the_key_is_never_printed(
     vd100k: Callable[..., subprocess.CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SERVER_KEY", "sesame-4711")
@@ -94,7 +94,7 @@ def test_others_reach_nginx_alone_and_the_key_is_never_shown(
     assert "listen 0.0.0.0:8000;" in shown.stdout
 
 
-def test_an_adapter_is_served_on_its_base(parsed: Callable[..., Run]) -> None:
+def test_an_adapter_is_served_together_with_its_base(parsed: Callable[..., Run]) -> None:
     argv = replicas(parsed("stage=serve", "hardware=cpu", "dataset=photos", "weights=adapter"))[0].argv
     assert argv[argv.index("--model") + 1] == "outputs/models/tiny-student"
     assert argv[argv.index("--served-model-name") + 1] == "tiny-student"
@@ -125,7 +125,7 @@ def test_lengths_of_tensorrt_engines_are_checked(parsed: Callable[..., Run]) -> 
         ("kebab", {"limit": {"image": 2}}, ["--limit", '{"image": 2}']),
     ],
 )
-def test_flags(style: str, args: dict[str, object], expected: list[str]) -> None:
+def test_options_become_flags_in_each_style(style: str, args: dict[str, object], expected: list[str]) -> None:
     assert flags(args, style) == expected
 
 
@@ -136,7 +136,7 @@ values = st.one_of(
 
 
 @given(st.dictionaries(keys, values))
-def test_each_option_is_one_flag_with_its_value(args: dict[str, object]) -> None:
+def test_each_option_becomes_one_flag_with_its_value(args: dict[str, object]) -> None:
     argv = flags(args, "snake")
     read = dict(zip(argv[::2], argv[1::2], strict=True))
     assert set(read) == {f"--{key}" for key, value in args.items() if value is not None}

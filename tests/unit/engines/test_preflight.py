@@ -1,4 +1,4 @@
-"""What stands in an engine's way is said before it starts: the file or key, and the remedy."""
+"""Problems that would stop an engine are reported before it starts, with the file or key and the remedy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vd100k.tiny import checkpoint
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real model folder."""
+    """A complete model folder."""
     folder = tmp_path_factory.mktemp("model")
     checkpoint.unpack("student", folder)
     return folder
@@ -42,28 +42,31 @@ def cut(path: Path, to: int) -> None:
     os.truncate(path, to)
 
 
-def shards(folder: Path, *, lost: bool = False, promised: str = "a") -> None:
-    """The weights in two parts, and an index."""
+def shards(folder: Path, *, lost: bool = False, listed: str = "a") -> None:
+    """Replace the weights by two shards and an index."""
     (folder / "model.safetensors").unlink()
     for k, name in enumerate("ab", 1):
         head = json.dumps({name: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
         part = folder / f"model-0000{k}-of-00002.safetensors"
         part.write_bytes(struct.pack("<Q", len(head)) + head + b"\0" * 4)
-    places = {promised: "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    places = {listed: "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     change(folder / "model.safetensors.index.json", weight_map=places)
     if lost:
         (folder / "model-00002-of-00002.safetensors").unlink()
 
 
-def shard_alone(folder: Path) -> None:
+def shards_without_index(folder: Path) -> None:
     shards(folder)
     (folder / "model.safetensors.index.json").unlink()
 
 
 BROKEN: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "no configuration": (lambda f: (f / "config.json").unlink(), ["config.json", "model.path=FOLDER"]),
-    "torn configuration": (lambda f: cut(f / "config.json", 50), ["config.json", "download it again"]),
-    "configuration no object": (lambda f: (f / "config.json").write_text("[]"), ["config.json", "no JSON object"]),
+    "truncated configuration": (lambda f: cut(f / "config.json", 50), ["config.json", "download it again"]),
+    "configuration that is not an object": (
+        lambda f: (f / "config.json").write_text("[]"),
+        ["config.json", "not a JSON object"],
+    ),
     "no model type": (lambda f: (f / "config.json").write_text("{}"), ["config.json", "model_type"]),
     "code": (
         lambda f: change(f / "config.json", auto_map={"AutoModel": "modeling_x.X"}),
@@ -91,42 +94,45 @@ BROKEN: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "no tokenizer": (
         lambda f: [(f / name).unlink(missing_ok=True) for name in ("tokenizer.json", "vocab.json")],
-        ["tokenizer.json", "download it"],
+        ["tokenizer is missing", "download tokenizer.json"],
     ),
-    "torn tokenizer settings": (lambda f: cut(f / "tokenizer_config.json", 9), ["tokenizer_config.json", "again"]),
+    "truncated tokenizer settings": (lambda f: cut(f / "tokenizer_config.json", 9), ["tokenizer_config.json", "again"]),
     "no chat template": (
         lambda f: [
             change(f / "tokenizer_config.json", chat_template=None),
             *((f / name).unlink(missing_ok=True) for name in weights.TEMPLATES),
         ],
-        ["chat_template.jinja", "download it"],
+        ["chat template is missing", "download chat_template.jinja"],
     ),
     "no image processor": (
         lambda f: [(f / name).unlink(missing_ok=True) for name in weights.IMAGE_PROCESSORS],
         ["preprocessor_config.json", "download it"],
     ),
-    "no weights": (lambda f: (f / "model.safetensors").unlink(), ["model.safetensors", "download it"]),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), ["weights are missing", "download model.safetensors"]),
     "truncated weights": (lambda f: cut(f / "model.safetensors", 200_000), ["model.safetensors", "200,000 bytes"]),
-    "empty weights": (lambda f: cut(f / "model.safetensors", 0), ["model.safetensors", "no header"]),
-    "torn header": (lambda f: cut(f / "model.safetensors", 100), ["model.safetensors", "header cannot be read"]),
-    "a pointer to weights": (
+    "empty weights": (lambda f: cut(f / "model.safetensors", 0), ["model.safetensors", "header is missing"]),
+    "truncated header": (lambda f: cut(f / "model.safetensors", 100), ["model.safetensors", "header cannot be read"]),
+    "a Git LFS pointer instead of weights": (
         lambda f: (f / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\n"),
         ["model.safetensors", "git lfs pull"],
     ),
-    "a lost shard": (
+    "a missing shard": (
         lambda f: shards(f, lost=True),
         ["model-00002-of-00002.safetensors is missing", "model.safetensors.index.json"],
     ),
-    "a lost tensor": (
-        lambda f: shards(f, promised="c"),
+    "a missing tensor": (
+        lambda f: shards(f, listed="c"),
         ["model-00001-of-00002.safetensors", "lacks 1 tensors", "(c…)"],
     ),
     "a truncated shard": (
         lambda f: [shards(f), cut(f / "model-00001-of-00002.safetensors", 70)],
         ["model-00001-of-00002.safetensors", "70 bytes"],
     ),
-    "a lost index": (shard_alone, ["model.safetensors.index.json is missing", "2 parts"]),
-    "a torn index": (
+    "a missing index": (
+        shards_without_index,
+        ["model.safetensors.index.json, the index of the 2 shards", "missing"],
+    ),
+    "a truncated index": (
         lambda f: [shards(f), cut(f / "model.safetensors.index.json", 5)],
         ["model.safetensors.index.json", "cannot be read"],
     ),
@@ -152,7 +158,7 @@ def test_a_broken_folder_is_refused(light_run: Callable[..., Run], folder: Path,
     assert not list(tmp_path.rglob("replica-*.log")), "no engine was started"
 
 
-def test_whole_folders_are_taken(folder: Path) -> None:
+def test_complete_folders_have_no_faults(folder: Path) -> None:
     assert not list(weights.faults(folder, trust_remote_code=False))
     change(folder / "config.json", auto_map={"AutoModel": "modeling_x.X"})
     assert not list(weights.faults(folder, trust_remote_code=True))
@@ -166,12 +172,12 @@ LIKE_VLLM = [
     "hardware.engine.keeps_to_media=true",
 ]
 IMPOSSIBLE: dict[str, tuple[list[str], list[str]]] = {
-    "a folder that is not there": (["model=qwen2-vl-2b", "model.path=./nowhere"], ["nowhere", "model.path=FOLDER"]),
-    "no folder, and nowhere else to look": (
+    "a folder that does not exist": (["model=qwen2-vl-2b", "model.path=./nowhere"], ["nowhere", "model.path=FOLDER"]),
+    "no folder, and no hub": (
         ["model=qwen2-vl-2b", "model.source=local"],
         ["Qwen/Qwen2-VL-2B-Instruct", "model.path=FOLDER"],
     ),
-    "nothing exported": (
+    "no exported model": (
         ["weights=merged", "dataset=photos"],
         ["merged", "stage=export"],
     ),
@@ -191,13 +197,13 @@ IMPOSSIBLE: dict[str, tuple[list[str], list[str]]] = {
     ),
     "more GPUs than there are": (
         ["hardware.gpus_per_replica=1", "hardware.replicas=5"],
-        ["5 GPUs are wanted", "nvidia-smi shows 4 (0: Tesla T4", "hardware.replicas=5"],
+        ["5 GPUs are needed", "nvidia-smi shows 4 (0: Tesla T4", "hardware.replicas=5"],
     ),
     "bfloat16 on a T4": (
         ["hardware.gpus_per_replica=1", "hardware.dtype=bfloat16"],
         ["hardware.dtype=bfloat16", "Tesla T4", "hardware.dtype=half"],
     ),
-    "heads that cannot be shared out": (
+    "attention heads that cannot be divided": (
         ["hardware.gpus_per_replica=4", "hardware.dtype=half", "hardware.engine.gpus_option=tensor_parallel_size"],
         ["hardware.gpus_per_replica=4", "attention heads"],
     ),
@@ -209,41 +215,41 @@ IMPOSSIBLE: dict[str, tuple[list[str], list[str]]] = {
         ["hardware.max_model_len=512", "model.max_pixels=1003520", PASSED_ON],
         ["model.max_pixels=1003520", "1280 tokens", "hardware.max_model_len=512", "model.max_pixels="],
     ),
-    "a door that is open to all": (
+    "a server on the network without a key": (
         ["hardware.host=0.0.0.0", "hardware.balancer=nginx", *LIKE_VLLM],
         ["hardware.host=0.0.0.0", "model.api_key_env=VARIABLE"],
     ),
-    "a door with a window beside it": (
+    "a server on the network without nginx": (
         ["hardware.host=192.168.1.5", "model.api_key_env=A_KEY", *LIKE_VLLM],
         ["hardware.host=192.168.1.5", "hardware.balancer=nginx"],
     ),
-    "a door to all files": (
+    "a server on the network that reads any file": (
         ["hardware.host=0.0.0.0", "model.api_key_env=A_KEY", *LIKE_VLLM, "hardware.engine.keeps_to_media=false"],
         ["reads any file", "hardware.host=127.0.0.1"],
     ),
     "IPv6": (["hardware.host=::1"], ["hardware.host=::1", "IPv4"]),
-    "a port that cannot be": (["hardware.port=70000"], ["hardware.port=70000"]),
+    "an invalid port": (["hardware.port=70000"], ["hardware.port=70000"]),
     "a folder with a tilde": (["model=qwen2-vl-2b", "model.path='~/model'"], ["model.path=~/model"]),
-    "a key that cannot be kept": (["model.api_key_env=A_KEY"], ["model.api_key_env", "command line"]),
-    "a key that is not set": (
+    "an API key that would be readable": (["model.api_key_env=A_KEY"], ["model.api_key_env", "command line"]),
+    "an API key that is not set": (
         ["model.api_key_env=A_KEY_THAT_IS_NOT_SET", "hardware.engine.key_env=LIGHT_KEY"],
         ["A_KEY_THAT_IS_NOT_SET is not set", "export A_KEY_THAT_IS_NOT_SET="],
     ),
-    "shares for others": (
+    "more weights than replicas": (
         ["hardware.replicas=2", "hardware.replica_weights=[1,2,3]"],
         ["hardware.replica_weights", "3 entries for 2 replicas"],
     ),
-    "an engine that is only shown": (
+    "an engine that is only rendered": (
         ["hardware.engine.steps=[[grpst,start]]"],
         ["not started from here", "dry_run=true", "hardware=api"],
     ),
-    "a key that is none": (["hardware.replicass=2"], ["replicass"]),
+    "an unknown configuration key": (["hardware.replicass=2"], ["replicass"]),
 }
 
 
 @pytest.fixture
 def four_t4s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What nvidia-smi says on such a machine."""
+    """A fake nvidia-smi that lists four Tesla T4."""
     folder = tmp_path / "bin"
     folder.mkdir()
     lines = "\n".join(f"{k}, Tesla T4, 7.5, GPU-{k}" for k in range(4))
@@ -255,7 +261,9 @@ def four_t4s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("four_t4s")
 @pytest.mark.parametrize("name", IMPOSSIBLE)
-def test_what_cannot_be_is_refused(light_run: Callable[..., Run], folder: Path, tmp_path: Path, name: str) -> None:
+def test_impossible_settings_are_refused(
+    light_run: Callable[..., Run], folder: Path, tmp_path: Path, name: str
+) -> None:
     overrides, words = IMPOSSIBLE[name]
     given = [] if "model=qwen2-vl-2b" in overrides else [f"model.path={folder}"]
     with pytest.raises(Exception, match=r".") as refused, start(light_run(*given, *overrides), tmp_path):
@@ -266,7 +274,7 @@ def test_what_cannot_be_is_refused(light_run: Callable[..., Run], folder: Path, 
     assert not list(tmp_path.rglob("replica-*.log")), "no engine was started"
 
 
-def test_a_port_that_is_taken(light_run: Callable[..., Run], folder: Path, tmp_path: Path) -> None:
+def test_a_port_in_use_is_refused(light_run: Callable[..., Run], folder: Path, tmp_path: Path) -> None:
     port = free_ports(1)
     with socket.create_server(("127.0.0.1", port)):
         run = light_run(f"model.path={folder}", f"hardware.port={port}")
@@ -274,11 +282,11 @@ def test_a_port_that_is_taken(light_run: Callable[..., Run], folder: Path, tmp_p
             pass
 
 
-def test_a_hub_out_of_reach_is_said_at_once(
+def test_an_unreachable_hub_is_reported_before_a_start(
     light_run: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("https_proxy", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{free_ports(1)}")  # where nobody listens
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_ports(1)}")  # where nothing listens
     for source, other in (("hf", "modelscope"), ("modelscope", "hf")):
         run = light_run("model=qwen2-vl-2b", f"model.source={source}")
         with pytest.raises(Vd100kError) as refused, start(run, tmp_path):
@@ -287,7 +295,7 @@ def test_a_hub_out_of_reach_is_said_at_once(
             assert word in str(refused.value)
 
 
-def test_code_that_comes_from_a_hub_is_refused(
+def test_custom_code_from_a_hub_is_refused(
     light_run: Callable[..., Run], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "hub" / "models--Some--Model"
@@ -303,7 +311,7 @@ def test_code_that_comes_from_a_hub_is_refused(
     weights.ensure(light_run("model=qwen2-vl-2b", "model.path=Some/Model", "model.trust_remote_code=true"))
 
 
-def test_adapters_bring_no_code_either(light_run: Callable[..., Run], tmp_path: Path) -> None:
+def test_custom_code_of_adapters_is_refused(light_run: Callable[..., Run], tmp_path: Path) -> None:
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     head = b"{}"

@@ -1,4 +1,4 @@
-"""Children and their children are gone when the block ends, whatever they do about it."""
+"""Child processes and their descendants have ended when the block ends, even if they ignore signals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from vd100k.engines.commands import Command
-from vd100k.engines.process import WITH_PARENT, Child
+from vd100k.engines.process import DIE_WITH_PARENT, Child
 
 STUBBORN = (
     "import signal, subprocess, sys, time\n"
@@ -24,7 +24,7 @@ STUBBORN = (
 
 
 def gone(pid: int) -> bool:
-    """No such process, or a dead one that nobody has collected yet."""
+    """Whether the process has ended, possibly without having been reaped."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -36,14 +36,14 @@ def wait_for_line(log: Path) -> str:
         if log.exists() and (text := log.read_text(encoding="utf-8")).endswith("\n"):
             return text
         time.sleep(0.05)
-    raise AssertionError(f"nothing in {log}")
+    raise AssertionError(f"{log} has no complete line")
 
 
-def test_a_stubborn_family_is_gone_within_ten_seconds(tmp_path: Path) -> None:
+def test_processes_that_ignore_sigterm_are_killed_within_ten_seconds(tmp_path: Path) -> None:
     log = tmp_path / "child.log"
     with Child(Command([sys.executable, "-c", STUBBORN]), log) as child:
         grandchild = int(wait_for_line(log))
-        time.sleep(0.3)  # until it ignores the signal
+        time.sleep(0.3)  # until the grandchild ignores the signal
         assert not gone(grandchild)
         began = time.monotonic()
     assert time.monotonic() - began < 10
@@ -51,7 +51,7 @@ def test_a_stubborn_family_is_gone_within_ten_seconds(tmp_path: Path) -> None:
     assert child.exit_code() is not None
 
 
-def test_an_orphan_is_found_by_its_session(tmp_path: Path) -> None:
+def test_an_orphan_is_found_by_its_session_and_killed(tmp_path: Path) -> None:
     parent = "import subprocess, sys; print(subprocess.Popen(['sleep', '600']).pid, flush=True)"
     log = tmp_path / "child.log"
     with Child(Command([sys.executable, "-c", parent]), log) as child:
@@ -61,15 +61,15 @@ def test_an_orphan_is_found_by_its_session(tmp_path: Path) -> None:
     assert gone(orphan)
 
 
-def test_the_tail_shows_last_states_not_every_redraw(tmp_path: Path) -> None:
+def test_the_tail_shows_only_the_last_state_of_a_progress_bar(tmp_path: Path) -> None:
     program = "print('first'); print('  1 %\\r 50 %\\r100 %'); print('last')"
     with Child(Command([sys.executable, "-c", program]), tmp_path / "l.log") as child:
         child.wait(10)
         assert child.tail(2).split() == ["100", "%", "last"]
 
 
-@pytest.mark.skipif(not WITH_PARENT, reason="only Linux tells a child of its parent's death")
-def test_a_child_ends_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+@pytest.mark.skipif(not DIE_WITH_PARENT, reason="only Linux can signal a child when its parent dies")
+def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     log = tmp_path / "child.log"
     program = (
         "import sys, time, pathlib\n"

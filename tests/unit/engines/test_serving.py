@@ -1,4 +1,4 @@
-"""Serving with an engine that starts in a moment: watched, restarted, found again from other shells, ended."""
+"""Serving with an engine that starts quickly: supervision, restarts, control from other shells, shutdown."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ import pytest
 
 from tests.conftest import LIGHT, ROOT, free_ports
 from vd100k.config.run import Run
-from vd100k.engines.serving.fleet import Fleet, served, start
+from vd100k.engines.serving.fleet import Fleet, start
+from vd100k.engines.serving.http_api import served_models
 from vd100k.errors import ServerError
 
 
 def until(true: Callable[[], object], seconds: float = 15) -> None:
+    """Wait until the condition is true."""
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
@@ -30,7 +32,7 @@ def until(true: Callable[[], object], seconds: float = 15) -> None:
 
 
 def gone(pid: int) -> bool:
-    """Whether it is no more, or only waits for somebody to take note of its end."""
+    """Whether the process has ended, possibly without having been reaped."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -40,7 +42,7 @@ def gone(pid: int) -> bool:
 def children() -> list[psutil.Process]:
     found = []
     for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):  # gone, or about to be buried
+        with contextlib.suppress(psutil.Error):  # it has ended
             found += [child] if "benchmarks.server" in str(child.cmdline()) else []
     return found
 
@@ -56,43 +58,43 @@ def kill(fleet: Fleet, number: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def test_one_that_dies_is_started_again_while_the_other_serves(run: Run, tmp_path: Path) -> None:
+def test_a_replica_that_dies_is_restarted_while_the_other_serves(run: Run, tmp_path: Path) -> None:
     heard: list[str] = []
     with start(run, tmp_path, changed=lambda fleet: heard.append(fleet.replicas[1].state)) as fleet:
-        assert [served(url) for url in fleet.urls] == [["tiny-student"]] * 2
+        assert [served_models(url) for url in fleet.urls] == [["tiny-student"]] * 2
         kill(fleet, 1)
-        until(lambda: served(fleet.urls[1]) is None)
-        assert served(fleet.urls[0])
-        until(lambda: served(fleet.urls[1]))
+        until(lambda: served_models(fleet.urls[1]) is None)
+        assert served_models(fleet.urls[0])
+        until(lambda: served_models(fleet.urls[1]))
         until(lambda: fleet.replicas[1].state == "ready")
         assert fleet.replicas[1].restarts == 1
-        assert heard[-3:] == ["resting", "loading", "ready"]
+        assert heard[-3:] == ["restarting", "loading", "ready"]
     assert not children()
 
 
-def test_one_that_keeps_dying_is_given_up_and_the_last_one_ends_the_run(run: Run, tmp_path: Path) -> None:
+def test_a_replica_that_keeps_dying_has_failed_and_the_run_ends_after_the_last_one(run: Run, tmp_path: Path) -> None:
     with start(run, tmp_path) as fleet:
         for number in (0, 1):
             for _ in range(2):
                 until(lambda: fleet.replicas[number].state == "ready")  # noqa: B023
                 kill(fleet, number)
                 until(lambda: fleet.replicas[number].state != "ready")  # noqa: B023
-            until(lambda: fleet.replicas[number].state == "given up")  # noqa: B023
+            until(lambda: fleet.replicas[number].state == "failed")  # noqa: B023
             if number == 0:
                 fleet.check()
-                assert served(fleet.urls[1])
-        with pytest.raises(ServerError, match=r"replica 1 .* ended with exit code -9"):
+                assert served_models(fleet.urls[1])
+        with pytest.raises(ServerError, match=r"replica 1 .* exited with code -9"):
             fleet.check()
 
 
-def test_what_ends_the_first_ends_the_start(light_run: Callable[..., Run], tmp_path: Path) -> None:
+def test_a_failure_before_any_replica_is_ready_ends_the_start(light_run: Callable[..., Run], tmp_path: Path) -> None:
     run = light_run("+hardware.engine.args.no_such_flag=1", "hardware.replicas=2")
     with pytest.raises(ServerError, match="unrecognized arguments: --no-such-flag"), start(run, tmp_path):
         pass
     assert not children()
 
 
-def test_one_that_never_answers_is_an_error(light_run: Callable[..., Run], tmp_path: Path) -> None:
+def test_a_replica_that_never_responds_is_an_error(light_run: Callable[..., Run], tmp_path: Path) -> None:
     run = light_run("hardware.start_timeout_s=1", "hardware.engine.args.name=another")
     refusal = r"did not answer within 1 s \(hardware.start_timeout_s\)"
     with pytest.raises(ServerError, match=refusal), start(run, tmp_path):
@@ -101,12 +103,12 @@ def test_one_that_never_answers_is_an_error(light_run: Callable[..., Run], tmp_p
 
 
 @pytest.mark.slow
-def test_fifty_rounds_leave_nothing(light_run: Callable[..., Run], tmp_path: Path) -> None:
+def test_fifty_starts_leave_no_process_file_or_port_behind(light_run: Callable[..., Run], tmp_path: Path) -> None:
     run = light_run()
     files = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else None
     for _ in range(50):
         with start(run, tmp_path) as fleet:
-            assert served(fleet.urls[0])
+            assert served_models(fleet.urls[0])
         assert not children()
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -118,7 +120,7 @@ def test_fifty_rounds_leave_nothing(light_run: Callable[..., Run], tmp_path: Pat
 
 
 class Shell:
-    """Commands in a folder, each a process of its own as in a shell."""
+    """Runs commands in a folder, each in its own process as in a shell."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = folder, free_ports(3)
@@ -146,7 +148,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     shell("stage.action=stop", "stage.server=all")
 
 
-def test_detached_it_is_found_from_any_shell(shell: Shell) -> None:
+def test_a_detached_server_is_controlled_from_any_shell(shell: Shell) -> None:
     detached = shell("stage.detach=true", "hardware.replicas=2")
     assert detached.returncode == 0, detached.stderr
     assert f"http://127.0.0.1:{shell.port}/v1" in detached.stdout
@@ -160,34 +162,34 @@ def test_detached_it_is_found_from_any_shell(shell: Shell) -> None:
     taken = shell("stage.detach=true")
     assert taken.returncode == 1
     assert f"at port {shell.port}: tiny-student, ready" in taken.stdout + taken.stderr
-    assert shell.file()["pid"] == pid, "a start that failed leaves the other alone"
+    assert shell.file()["pid"] == pid, "a failed start does not change the file of the running server"
 
     stopped = shell("stage.action=stop", f"stage.server={shell.port}")
     assert stopped.returncode == 0, stopped.stderr
     assert not [process for process in family if process.is_running()]
     assert not list((shell.folder / "outputs/servers").iterdir())
-    assert "No server is known" in shell("stage.action=stop").stderr
+    assert "No server is registered" in shell("stage.action=stop").stderr
 
 
-def test_a_stale_file_is_recognised(shell: Shell) -> None:
+def test_a_stale_file_is_detected_and_removed(shell: Shell) -> None:
     assert shell("stage.detach=true").returncode == 0
     os.kill(int(str(shell.file()["pid"])), signal.SIGKILL)
     until(lambda: "stale" in shell("stage.action=status").stdout)
     gone = shell("stage.action=logs")
-    assert "ended without a word" in gone.stdout
+    assert "ended unexpectedly" in gone.stdout
     assert not list((shell.folder / "outputs/servers").iterdir())
-    until(lambda: served(f"http://127.0.0.1:{shell.port}/v1") is None)
+    until(lambda: served_models(f"http://127.0.0.1:{shell.port}/v1") is None)
     assert shell("stage.detach=true").returncode == 0, "its port is free again"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_leaves_nothing(shell: Shell, number: int) -> None:
+def test_a_signal_stops_the_server_and_leaves_nothing_behind(shell: Shell, number: int) -> None:
     process = subprocess.Popen(
         shell.command("hardware.replicas=2"),
         cwd=shell.folder,
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # whoever tests with nohup ignores it
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # under nohup, it would be ignored
     )
     assert process.stdout
     assert any("Ctrl-C stops it" in line for line in process.stdout)
@@ -199,31 +201,31 @@ def test_a_signal_leaves_nothing(shell: Shell, number: int) -> None:
     process.stdout.close()
 
 
-def test_a_reader_that_goes_away_ends_nothing(shell: Shell) -> None:
+def test_a_closed_output_pipe_does_not_stop_the_server(shell: Shell) -> None:
     process = subprocess.Popen(shell.command("hardware.max_restarts=2"), cwd=shell.folder, stdout=subprocess.PIPE)
     assert process.stdout
     assert any(b"Ctrl-C stops it" in line for line in process.stdout)
     process.stdout.close()
     replica = psutil.Process(process.pid).children()[0]
-    replica.kill()  # there is something to say now
-    until(lambda: served(f"http://127.0.0.1:{shell.port}/v1") is None)
-    until(lambda: served(f"http://127.0.0.1:{shell.port}/v1"))
+    replica.kill()  # so that a message is printed
+    until(lambda: served_models(f"http://127.0.0.1:{shell.port}/v1") is None)
+    until(lambda: served_models(f"http://127.0.0.1:{shell.port}/v1"))
     assert process.poll() is None
     process.terminate()
     assert process.wait(15) == 0
 
 
-def test_what_a_dead_server_left_is_ended(shell: Shell) -> None:
+def test_programs_of_a_dead_server_are_stopped(shell: Shell) -> None:
     assert shell("stage.detach=true").returncode == 0
     replica = shell.file()["programs"][0]  # type: ignore[index]
-    os.kill(int(str(shell.file()["pid"])), signal.SIGSTOP)  # so that it does not see to it itself
+    os.kill(int(str(shell.file()["pid"])), signal.SIGSTOP)  # so that it cannot stop them itself
     os.kill(int(str(shell.file()["pid"])), signal.SIGKILL)
     until(lambda: "stale" in shell("stage.action=status").stdout)
     shell("stage.action=stop")
     until(lambda: gone(replica["pid"]))
 
 
-def test_what_ends_the_watch_ends_the_run(light_run: Callable[..., Run], tmp_path: Path) -> None:
+def test_an_error_in_the_supervision_ends_the_run(light_run: Callable[..., Run], tmp_path: Path) -> None:
     def changed(fleet: Fleet) -> None:
         if fleet.replicas[0].restarts:
             raise OSError("no space left")

@@ -1,4 +1,4 @@
-"""What counts as right."""
+"""How answers are compared with their labels."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ LABEL = {"count": 2, "colour": "red"}
         (None, 0, 0, 0),
     ],
 )
-def test_structured(answer: str | None, exact: float, valid: float, fields: float) -> None:
+def test_a_json_answer_is_scored_by_its_fields(answer: str | None, exact: float, valid: float, fields: float) -> None:
     assert score(answer, LABEL) == (exact, valid, fields)
 
 
-def test_true_is_not_one_and_null_is_an_answer() -> None:
+def test_true_differs_from_one_and_null_is_an_answer() -> None:
     assert score('{"n": true}', {"n": 1}).exact_match == 0
     assert score("null", None).exact_match == 1
     assert score(None, None).exact_match == 0
 
 
-def test_text() -> None:
+def test_a_text_answer_is_compared_without_surrounding_space() -> None:
     assert mean([score(" a cat \n", "a cat"), score("a dog", "a cat")]).exact_match == 0.5
     assert mean([]) == (0, 0, 0)
 
@@ -47,10 +47,10 @@ json_values = st.recursive(
 
 
 @given(st.lists(st.tuples(st.none() | st.text(), st.text() | st.dictionaries(st.text(), json_values)), max_size=20))
-def test_shares_stay_within_0_and_1(pairs: list[tuple[str | None, object]]) -> None:
+def test_every_score_is_between_0_and_1(pairs: list[tuple[str | None, object]]) -> None:
     assert all(0 <= value <= 1 for value in mean([score(*pair) for pair in pairs]))
 
 
 @given(st.dictionaries(st.text(), json_values, min_size=1))
-def test_the_label_itself_is_right(label: dict[str, object]) -> None:
+def test_the_label_itself_is_a_correct_answer(label: dict[str, object]) -> None:
     assert score(json.dumps(label), label) == (1, 1, 1)

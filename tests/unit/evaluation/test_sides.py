@@ -1,4 +1,4 @@
-"""What the two sides of an evaluation ask."""
+"""What the two sides of an evaluation ask their models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vd100k.evaluation.sides import sides
 Parsed = Callable[..., Run]
 
 
-def test_sides_have_answer_files_of_their_own(parsed: Parsed) -> None:
+def test_each_side_has_its_own_answer_file(parsed: Parsed) -> None:
     run = parsed("experiment=demo").parts["evaluate"]
     before, after = sides(run, run.stage).values()
     folder = Path("outputs/evaluations/scenes-42/scene")
@@ -20,7 +20,7 @@ def test_sides_have_answer_files_of_their_own(parsed: Parsed) -> None:
     assert before.images == after.images == "outputs/images/scenes-42/heldout"
 
 
-def test_held_out_images_do_not_change_the_data_set(parsed: Parsed) -> None:
+def test_held_out_images_do_not_change_the_merged_model(parsed: Parsed) -> None:
     run = parsed(
         "experiment=gpt-distill", "stage=evaluate", "images=photos", "stage.images=heldout", "stage.labels=l.jsonl"
     )
@@ -30,7 +30,7 @@ def test_held_out_images_do_not_change_the_data_set(parsed: Parsed) -> None:
     assert after.images == "heldout"
 
 
-def test_the_question_is_the_one_that_training_rows_have(parsed: Parsed) -> None:
+def test_an_evaluation_asks_the_question_of_the_training_rows(parsed: Parsed) -> None:
     run = parsed("stage=evaluate", "images=p", "stage.images=h", "stage.labels=l.jsonl", "task=details")
     before = sides(run, run.stage)["before"]
     assert before.task.prompt == run.task.question

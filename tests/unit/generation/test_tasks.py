@@ -102,7 +102,7 @@ def test_questions_about_other_images_are_an_error(
     write(tmp_path / "q.jsonl", [{"id": "x.png", "question": "Who?"}])
     done = ask(vd100k, "http://127.0.0.1:9/v1", "task=answer", "task.questions=q.jsonl")
     assert done.returncode == 1
-    assert "no question about any image of pictures" in done.stderr
+    assert "no question is about an image of pictures" in done.stderr
     done = ask(vd100k, "http://127.0.0.1:9/v1", "task=answer", "asker=nobody")
     assert "stage=generate task=question model=nobody" in done.stderr
 
@@ -156,7 +156,7 @@ def test_a_prompt_that_names_something_else_is_told(vd100k: Callable[..., Result
     with chat_server(lambda n, body: "a") as server:
         done = ask(vd100k, server, "task=vqa", "task.prompt='{{ caption }}?'")
     assert done.returncode == 1
-    assert "It may name {{ question }} only" in done.stderr
+    assert "The only variable is {{ question }}" in done.stderr
 
 
 def test_costs_are_counted_where_the_price_is_known(

@@ -97,7 +97,7 @@ def test_a_conversion_shows_what_it_rejected(tmp_path: Path) -> None:
     html = harmless(page.write(folder).read_text(encoding="utf-8"))
     assert html.index("empty</span>") < html.index("echo</span>"), "the most frequent reason first"
     assert html.count("data:image/webp") == 1
-    assert html.count("no picture") == 2
+    assert html.count("no image") == 2
 
 
 def test_an_evaluation_shows_the_worst_first(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_summary_of_before_there_were_settings(vd100k: Call, tmp_path: Path) -
     assert "data:image/svg+xml" in page.write(folder).read_text(encoding="utf-8")
     summary(tmp_path / "run", "finetune", metrics=7)
     done = vd100k("stage=report", "run=run")
-    assert "is not as vd100k writes it" in done.stderr
+    assert "is not in the format that vd100k writes" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -212,7 +212,7 @@ def test_what_is_no_run_is_said(vd100k: Call, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"outputs/runs"):
             page.read(tmp_path)
     done = vd100k("stage=report", "run=nowhere")
-    assert "no summary of a run" in done.stderr
+    assert "cannot be read as the summary of a run" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -92,7 +92,7 @@ def test_a_run_is_gone_on_with(run: Run, tmp_path: Path) -> None:
 def test_nothing_done_is_nothing_tracked(run: Run, tmp_path: Path) -> None:
     Tracker(run, tmp_path).finish(Summary("serve", "ok"))
     reused = Tracker(run, tmp_path)
-    reused.leave_out()
+    reused.disable()
     reused.finish(summary(tmp_path))
     assert not (tmp_path / "wandb").exists()
 
@@ -119,7 +119,7 @@ def test_what_it_raises_does_not_end_the_run(
     for step in range(3):
         tracker.log({"x": step})
     tracker.finish(summary(tmp_path))
-    assert capsys.readouterr().out.count("goes on without it") == 1
+    assert capsys.readouterr().out.count("continues without tracking") == 1
 
 
 def test_a_key_refused_half_way_is_said_once(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_key_refused_half_way_is_said_once(tmp_path: Path) -> None:
         )
     _, first, second, *last = [line for line in done.stdout.splitlines() if line]
     assert first.startswith(f"W&B: {url}")
-    assert "did not take all of it" in second
+    assert "did not receive all data" in second
     assert "401" in second
     assert "wandb sync" in second
     assert len(last) == 1

@@ -1,1 +1,1 @@
-"""Model servers: what is checked before one starts, starting and watching them, nginx, and finding them again."""
+"""Model servers: checks before a start, replicas and their supervision, nginx, and the registry of running servers."""

@@ -1,21 +1,21 @@
-"""The servers of a run's model: attached to, or started as replicas, with nginx before them, and watched."""
+"""The servers of a run's model: existing ones that are used, or replicas that are started and supervised."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vd100k.config.run import Run
 from vd100k.console import say, waiting
 from vd100k.engines import commands
 from vd100k.engines import model_folder as weights
 from vd100k.engines.commands import Command
+from vd100k.engines.serving.http_api import api_key, served_models
 from vd100k.engines.serving.nginx import nginx_files
 from vd100k.errors import ServerError
 
@@ -23,61 +23,61 @@ if TYPE_CHECKING:
     from vd100k.engines.serving.supervisor import Program, Service
 
 POLL_S = 0.2
-PROBE_S = 2.0
-KEPT_POLL_S = 0.5
-ENDS = "Ctrl-C stops it."
+CHECK_S = 0.5
+STOP_HINT = "Ctrl-C stops it."
 
 
 @dataclass
 class Fleet:
-    """Addresses that answer for a model, and our programs behind them (none when attached).
+    """The URLs that serve a model, and our programs behind them (none if existing servers are used).
 
-    ``urls`` are whom to ask: nginx where it stands in front, else each replica.
+    ``urls`` has the URL of nginx if there is one, otherwise the URL of each replica.
     """
 
     urls: list[str]
     replicas: list[Service] = field(default_factory=list)
     balancer: Service | None = None
-    error: BaseException | None = None  # that ended the watch over them
+    error: BaseException | None = None  # the error that stopped the supervision
 
     @property
     def services(self) -> list[Service]:
         return [*self.replicas, *([self.balancer] if self.balancer else [])]
 
     def check(self) -> None:
-        """Raise ServerError, with the last words of one of ours, when nobody is left who could answer."""
+        """Raise ServerError, with the end of a log, if no server is left that could respond."""
         if self.error:
             raise self.error
-        vital = [self.balancer] if self.balancer and self.balancer.state == "given up" else self.replicas
-        if vital and all(service.state == "given up" for service in vital):
+        vital = [self.balancer] if self.balancer and self.balancer.state == "failed" else self.replicas
+        if vital and all(service.state == "failed" for service in vital):
             raise ServerError(vital[-1].last_words)
 
     def keep(self) -> None:
-        """Until it is interrupted; raises what ``check`` does."""
+        """Wait until Ctrl-C; raises the errors of ``check``."""
         try:
-            say(ENDS)
+            say(STOP_HINT)
             while True:
                 self.check()
-                time.sleep(KEPT_POLL_S)
+                time.sleep(CHECK_S)
         except KeyboardInterrupt:
             say("stopping")
 
 
 @contextlib.contextmanager
 def fleet(run: Run, logs: Path, front: bool = False) -> Iterator[Fleet]:
-    """Servers of the run's model: elsewhere, already running here, or started for the duration.
+    """The servers of the run's model: the given URLs, servers that already run here, or replicas for the duration.
 
-    For ``front``, the one address that a person uses, nginx if it stands there, is enough. Otherwise
-    a merged model is always started: a running one of that name may be of an older export.
+    With ``front``, one URL for people is enough: that of nginx if there is one. Without it, a merged
+    model is always started, because a running server of that name may serve an older export.
 
     Raises:
-        ServerError: what ``start`` raises.
+        ServerError: see ``start``.
+        DataError: see ``start``.
     """
     if run.hardware.urls is not None:
         yield Fleet([url for url in run.hardware.urls if url])
         return
     if (front or run.weights == "base") and (running := _running(run, front)):
-        say(f"using the server already at {', '.join(running)}")
+        say(f"using the server that already runs at {', '.join(running)}")
         yield Fleet(running)
         return
     with start(run, logs, balanced=front) as started:
@@ -88,15 +88,15 @@ def fleet(run: Run, logs: Path, front: bool = False) -> Iterator[Fleet]:
 def start(
     run: Run, logs: Path, balanced: bool = False, changed: Callable[[Fleet], None] = lambda fleet: None
 ) -> Iterator[Fleet]:
-    """Start every replica, all at once, and await them; then nginx if they are to be ``balanced``.
+    """Start all replicas in parallel and wait for them, then start nginx if ``balanced``.
 
-    While the block lasts, one that dies is started again, and ``changed`` hears of it, from another
-    thread. All end with the block.
+    Within the block, a replica that exits is restarted. ``changed`` is called after each change of
+    state, within the block from another thread. Leaving the block stops all programs.
 
     Raises:
-        ServerError: an engine that is not installed or cannot run here, one that died or did not
-            answer within ``hardware.start_timeout_s`` while none was ready yet.
-        DataError: a model folder with something missing or broken.
+        ServerError: the engine is not installed or cannot run here, or a replica exited or did not
+            respond within ``hardware.start_timeout_s`` before any replica was ready.
+        DataError: something in the model folder is missing or broken.
     """
     from vd100k.engines.serving import preflight
 
@@ -105,16 +105,16 @@ def start(
     with contextlib.ExitStack() as stack:
         started = Fleet(_replica_urls(run))
         for program in _replicas(run, logs):
-            started.replicas.append(_kept(run, program, stack))
-        # Left first: all are asked to end before any is waited for.
+            started.replicas.append(_service(run, program, stack))
+        # Called before the other callbacks: all programs get SIGTERM before we wait for any of them.
         stack.callback(_terminate, started)
         with waiting(f"starting {len(started.replicas)} x {run.served_name}"):
             _await(started.replicas, started, changed)
         if balanced and run.hardware.balanced:
-            started.balancer = _kept(run, _nginx(run, logs), stack)
+            started.balancer = _service(run, _nginx(run, logs), stack)
             started.urls = [started.balancer.program.url]
             _await([started.balancer], started, changed)
-        stack.enter_context(_watched(started, changed))
+        stack.enter_context(_supervised(started, changed))
         yield started
 
 
@@ -123,7 +123,7 @@ def _terminate(fleet: Fleet) -> None:
         service.terminate()
 
 
-def _kept(run: Run, program: Program, stack: contextlib.ExitStack) -> Service:
+def _service(run: Run, program: Program, stack: contextlib.ExitStack) -> Service:
     from vd100k.engines.serving.supervisor import Service
 
     service = Service(program, run.hardware.start_timeout_s, run.hardware.max_restarts)
@@ -134,12 +134,12 @@ def _kept(run: Run, program: Program, stack: contextlib.ExitStack) -> Service:
 def _replicas(run: Run, logs: Path) -> Iterator[Program]:
     from vd100k.engines.serving.supervisor import Program
 
-    engine, key = run.hardware.engine, key_of(run)
+    engine, key = run.hardware.engine, api_key(run)
     assert engine is not None
     for name, text in engine.files.items():
         (logs / name).write_text(text, encoding="utf-8")
     started = zip(commands.replicas(run, logs), run.hardware.ports, _replica_urls(run), strict=True)
-    # Empty where there is none: one that lies in our own environment is for something else.
+    # Empty without a key: a variable of that name in our own environment would have another purpose.
     secret = {engine.key_env: key or ""} if engine.key_env else {}
     for k, (command, port, url) in enumerate(started):
         yield Program(
@@ -148,13 +148,13 @@ def _replicas(run: Run, logs: Path) -> Iterator[Program]:
             port=port,
             url=url,
             log=logs / f"replica-{k}.log",
-            answers=lambda url=url: run.served_name in (served(url, key) or []),  # type: ignore[misc]
+            answers=lambda url=url: run.served_name in (served_models(url, key) or []),  # type: ignore[misc]
             rebinds_port=engine.rebinds_port,
         )
 
 
 def _nginx(run: Run, logs: Path) -> Program:
-    """nginx as an ordinary user, from files in the run's folder."""
+    """nginx, run as an ordinary user with the configuration files in the run's folder."""
     from vd100k.engines.serving.supervisor import Program
 
     folder, port = logs.absolute(), run.hardware.port or 0
@@ -162,18 +162,18 @@ def _nginx(run: Run, logs: Path) -> Program:
         (folder / name).write_text(text, encoding="utf-8")
     url = _url(run.hardware.host, port)
     command = Command(["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")])
-    key = key_of(run)
-    return Program("nginx", command, port, url, logs / "nginx.log", lambda: served(url, key) is not None)
+    key = api_key(run)
+    return Program("nginx", command, port, url, logs / "nginx.log", lambda: served_models(url, key) is not None)
 
 
 def _await(services: list[Service], fleet: Fleet, changed: Callable[[Fleet], None]) -> None:
-    """Until each is ready or, while others are, given up; a line for each change."""
-    while not all(service.was_ready or service.state == "given up" for service in services):
+    """Poll until each service is ready or has failed; a failure before any is ready is raised as ServerError."""
+    while not all(service.was_ready or service.state == "failed" for service in services):
         for service in services:
-            line = service.look()
-            failed = service.restarts or service.state == "given up"
+            line = service.poll()
+            failed = service.restarts or service.state == "failed"
             if failed and not any(other.was_ready for other in services):
-                # They are all alike: what ended one would end the others.
+                # All replicas are alike, so the others would fail for the same reason.
                 raise ServerError(service.last_words)
             if line:
                 say(line)
@@ -182,60 +182,33 @@ def _await(services: list[Service], fleet: Fleet, changed: Callable[[Fleet], Non
 
 
 @contextlib.contextmanager
-def _watched(fleet: Fleet, changed: Callable[[Fleet], None]) -> Iterator[None]:
-    """Another thread looks after the services for as long as the block lasts."""
+def _supervised(fleet: Fleet, changed: Callable[[Fleet], None]) -> Iterator[None]:
+    """Poll the services in another thread until the block ends."""
     ended = threading.Event()
 
-    def watch() -> None:
+    def supervise() -> None:
         try:
             while not ended.wait(POLL_S):
                 for service in fleet.services:
-                    if line := service.look():
+                    if line := service.poll():
                         say(line)
                         changed(fleet)
         except BaseException as error:
             fleet.error = error
 
-    watcher = threading.Thread(target=watch, name="watch", daemon=True)
-    watcher.start()
+    thread = threading.Thread(target=supervise, name="supervise", daemon=True)
+    thread.start()
     try:
         yield
     finally:
         ended.set()
-        watcher.join()
-
-
-def served(url: str, key: str | None = None) -> list[str] | None:
-    """The names of the models served at ``url`` (…/v1), None when nothing answers."""
-    with contextlib.suppress(KeyError, TypeError):
-        return [model["id"] for model in said_at(f"{url}/models", key, PROBE_S)["data"]]
-    return None
-
-
-def said_at(url: str, key: str | None, timeout_s: float, body: bytes | None = None) -> Any:
-    """What a server of ours says in JSON, asked without a proxy; None if it says nothing of the kind."""
-    import http.client  # only now: they take a while, and who asks elsewhere does without
-    import json
-    import urllib.request
-
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with direct.open(urllib.request.Request(url, body, headers), timeout=timeout_s) as answer:
-            return json.load(answer)
-    except (OSError, http.client.HTTPException, ValueError):
-        return None
-
-
-def key_of(run: Run) -> str | None:
-    """The API key that servers of ours are to want, from the environment; None if anyone may ask."""
-    return os.environ.get(run.model.api_key_env) if run.model.api_key_env else None
+        thread.join()
 
 
 def _running(run: Run, front: bool) -> list[str]:
-    """The addresses that already serve this model, the replicas' or the one before them."""
-    urls, key = [_url(run.hardware.host, run.hardware.port or 0)] if front else _replica_urls(run), key_of(run)
-    return [url for url in urls if run.served_name in (served(url, key) or [])]
+    """The URLs that already serve this model: that of nginx if ``front``, otherwise those of the replicas."""
+    urls, key = [_url(run.hardware.host, run.hardware.port or 0)] if front else _replica_urls(run), api_key(run)
+    return [url for url in urls if run.served_name in (served_models(url, key) or [])]
 
 
 def _replica_urls(run: Run) -> list[str]:

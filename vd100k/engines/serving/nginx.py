@@ -1,4 +1,4 @@
-"""The configuration files of nginx, which balances requests over several replicas."""
+"""The configuration files of nginx, which balances requests across several replicas."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from vd100k.config.run import Hardware
 
 
 def nginx_files(hardware: Hardware, folder: Path) -> dict[str, str]:
-    """The two files by name: ``vllm.conf`` has an upstream and a server, for the ``http`` block of any nginx;
-    ``nginx.conf`` includes it and can be run from ``folder`` by an ordinary user."""
-    from jinja2 import Environment, StrictUndefined  # slow to import, and few machines have nginx
+    """The content of the two files by name.
+
+    ``vllm.conf`` has an upstream and a server for the ``http`` block of any nginx. ``nginx.conf``
+    includes it, so that an ordinary user can run nginx from ``folder``.
+    """
+    from jinja2 import Environment, StrictUndefined  # slow to import, and few runs need nginx
 
     templates = Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)
     shares = hardware.replica_weights or [1] * hardware.replicas

@@ -1,4 +1,4 @@
-"""Ports of this machine."""
+"""Whether a TCP port of this machine is free."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import socket
 
 
 def binding_error(port: int, host: str = "", rebinds: bool = False) -> OSError | None:
-    """Why the port cannot be bound as if never used: after a server it stays taken for a minute (TIME_WAIT).
+    """The error of binding the port; None if it is free.
 
-    ``rebinds`` is for one who does not mind that.
+    After a server has stopped, its port stays in TIME_WAIT for a minute. ``rebinds`` is true for
+    programs that can bind a port in this state (SO_REUSEADDR).
     """
     try:
         with socket.socket() as probe:

@@ -1,4 +1,4 @@
-"""What can be known before an engine starts: all that stands in its way, at once."""
+"""Checks before an engine starts, which report all problems together."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from vd100k.engines.serving.ports import binding_error
 from vd100k.errors import ServerError
 
 KEY = "hardware.engine"
-BFLOAT16_SINCE = 8.0  # compute capability: Ampere
-IDLE_S = 75.0  # a port's TIME_WAIT is a minute
+BFLOAT16_SINCE = 8.0  # compute capability of Ampere
+IDLE_TIMEOUT_S = 75.0  # TIME_WAIT takes a minute
 POLL_S = 0.5
 
 
@@ -37,13 +37,13 @@ class Gpu:
 
 
 def check(run: Run, balanced: bool) -> None:
-    """Raise ServerError with everything that would keep the run's engine from starting here."""
+    """Raise ServerError with all problems that would keep the run's engine from starting here."""
     engine = run.hardware.engine
     assert engine is not None
     if engine.steps:
         raise ServerError(
-            f"{engine.name} is not started from here: dry_run=true shows its commands, which are to be run where "
-            f"TensorRT-LLM is ({engine.install}). Ask it then with hardware=api 'hardware.urls=[http://HOST:PORT/v1]'."
+            f"{engine.name} is not started from here: run the commands that dry_run=true shows on a machine with "
+            f"TensorRT-LLM ({engine.install}), then use hardware=api 'hardware.urls=[http://HOST:PORT/v1]'."
         )
     faults = [*_engine(engine), *_key(run, engine), *_ports(run, balanced)]
     if balanced and run.hardware.balanced and not shutil.which("nginx"):
@@ -61,33 +61,34 @@ def check(run: Run, balanced: bool) -> None:
 
 
 def _engine(engine: Engine) -> Iterator[str]:
-    elsewhere = f"choose another (engine@hardware.engine=swift), or name its interpreter ({KEY}.python=PATH)"
+    elsewhere = f"choose another engine (engine@hardware.engine=swift), or set its interpreter ({KEY}.python=PATH)"
     if engine.python is None:
         if importlib.util.find_spec(engine.package) is None:
             yield f"the engine {engine.name} is not installed here: {engine.install}, {elsewhere}"
     elif not shutil.which(engine.python):
-        yield f"{KEY}.python={engine.python} is no interpreter: set it to one that has {engine.package}"
+        yield f"{KEY}.python={engine.python} is not an interpreter: set it to one that has {engine.package}"
     elif not _has(engine.python, engine.package):
-        yield f"{engine.python} has no {engine.package}: with that interpreter, {engine.install}"
+        yield f"{engine.python} has no {engine.package}: install it with that interpreter ({engine.install})"
 
 
 def _has(python: str, package: str) -> bool:
-    looks = f"import importlib.util; print(importlib.util.find_spec({package!r}) is not None)"
-    return subprocess.run([python, "-c", looks], capture_output=True, text=True, check=False).stdout.strip() == "True"
+    code = f"import importlib.util; print(importlib.util.find_spec({package!r}) is not None)"
+    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=False).stdout.strip() == "True"
 
 
 def _key(run: Run, engine: Engine) -> Iterator[str]:
     name = run.model.api_key_env
     if name and not engine.key_env:
         yield (
-            f"{engine.name} takes an API key on its command line alone, where everyone on the machine sees it: leave "
-            "model.api_key_env out and stay on 127.0.0.1, or use vllm"
+            f"{engine.name} accepts an API key only on its command line, which all users of the machine can read: "
+            "remove model.api_key_env and keep hardware.host=127.0.0.1, or use vllm"
         )
     elif name and not os.environ.get(name):
-        yield f"model.api_key_env={name} is not set: export {name}=…, the key that the server is to want"
+        yield f"model.api_key_env={name} is not set: export {name}=…, the key that clients must send"
 
 
-def _probed(run: Run) -> str:
+def _probe_host(run: Run) -> str:
+    """The address at which a server that occupies one of the ports would respond."""
     host = str(run.hardware.host)
     return "127.0.0.1" if host == "0.0.0.0" or run.hardware.balanced else host
 
@@ -97,18 +98,22 @@ def _ports(run: Run, balanced: bool) -> Iterator[str]:
     for port in [*front, *run.hardware.ports]:
         with socket.socket() as probe:
             probe.settimeout(1)
-            if probe.connect_ex((_probed(run), port)) == 0:
-                yield f"port {port} is in use: end what listens there, or choose another (hardware.port=PORT)"
+            if probe.connect_ex((_probe_host(run), port)) == 0:
+                yield f"port {port} is in use: stop the program on it, or choose another port (hardware.port=PORT)"
 
 
 def _await_idle(port: int) -> None:
-    """Until the port can be bound as if never used."""
-    end, said = time.monotonic() + IDLE_S, False
+    """Wait until the port is no longer in TIME_WAIT.
+
+    Raises:
+        ServerError: it is still in use after ``IDLE_TIMEOUT_S``.
+    """
+    end, said = time.monotonic() + IDLE_TIMEOUT_S, False
     while error := binding_error(port):
         if time.monotonic() > end:
-            raise ServerError(f"Port {port} does not become free: {error}. Choose another: hardware.port=PORT.")
+            raise ServerError(f"Port {port} is still in use: {error}. Choose another port: hardware.port=PORT.")
         if not said:
-            say(f"waiting until port {port} is free: the kernel keeps it for a minute after its last server …")
+            say(f"waiting for port {port}: the kernel keeps it for a minute after the last server …")
             said = True
         time.sleep(POLL_S)
 
@@ -120,20 +125,20 @@ def _gpus(run: Run) -> Iterator[str]:
     if len(found) < wanted:
         there = ", ".join(f"{gpu.index}: {gpu.name}" for gpu in found) or "none"
         yield (
-            f"{wanted} GPUs are wanted (hardware.replicas={hardware.replicas} x "
-            f"hardware.gpus_per_replica={hardware.gpus_per_replica}), and nvidia-smi shows {len(found)} ({there}): "
-            "choose another hardware or fewer replicas (hardware.preflight=false if it is mistaken)"
+            f"{wanted} GPUs are needed (hardware.replicas={hardware.replicas} x "
+            f"hardware.gpus_per_replica={hardware.gpus_per_replica}), but nvidia-smi shows {len(found)} ({there}): "
+            "choose another hardware or fewer replicas (hardware.preflight=false skips this check)"
         )
     old = next((gpu for gpu in found[:wanted] if gpu.capability < BFLOAT16_SINCE), None)
     if old and hardware.dtype == "bfloat16":
         yield (
-            f"hardware.dtype=bfloat16 wants compute capability {BFLOAT16_SINCE}, and GPU {old.index} ({old.name}) has "
+            f"hardware.dtype=bfloat16 needs compute capability {BFLOAT16_SINCE}, but GPU {old.index} ({old.name}) has "
             f"{old.capability}: set hardware.dtype=half"
         )
 
 
 def gpus() -> list[Gpu]:
-    """The NVIDIA GPUs that we were left to see, as nvidia-smi lists them."""
+    """The NVIDIA GPUs in the output of nvidia-smi, limited to ``CUDA_VISIBLE_DEVICES`` if that is set."""
     query = ["nvidia-smi", "--query-gpu=index,name,compute_cap,uuid", "--format=csv,noheader"]
     try:
         listed = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout
@@ -152,16 +157,16 @@ def gpus() -> list[Gpu]:
 
 
 def _model(run: Run, engine: Engine, folder: Path) -> Iterator[str]:
-    """What the folder's configuration says against these settings; that it is whole is known by now."""
+    """Conflicts between the settings and the model's configuration; the folder is already known to be complete."""
     config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     text = config.get("text_config") or config
     scaling = text.get("rope_scaling") or {}
     longest = int(text.get("max_position_embeddings") or 0) * (scaling.get("factor") or 1)
     wanted = run.hardware.max_model_len if run.hardware.max_model_len in engine.args.values() else None
     if wanted and longest and wanted > longest:
-        yield f"hardware.max_model_len={wanted} is more than the model's {longest} (max_position_embeddings): lower it"
+        yield f"hardware.max_model_len={wanted} exceeds the model's {longest} (max_position_embeddings): lower it"
     if "template" not in engine.args and not weights.has_chat_template(folder):
-        yield f"{folder}: there is no chat template (chat_template.jinja, or in tokenizer_config.json): download it"
+        yield f"{folder}: the chat template is missing: download chat_template.jinja (or tokenizer_config.json)"
     heads, split = text.get("num_attention_heads"), run.hardware.gpus_per_replica
     if engine.gpus_option and heads and split > 1 and heads % split:
         yield (

@@ -1,7 +1,7 @@
-"""Servers that were started, each known by a file, so that any later shell can look at them and end them.
+"""The registry of running servers: one file per server, so that any other shell can inspect and stop it.
 
-``<output_dir>/servers/<port>.json`` is written by the process that serves, and removed by it. One
-whose process is gone, or is another by now, is stale.
+The serving process writes ``<output_dir>/servers/<port>.json`` and removes it at the end. A file is
+stale if its process no longer exists, or if another process has its number.
 """
 
 from __future__ import annotations
@@ -23,33 +23,36 @@ from vd100k.errors import ServerError
 from vd100k.io.atomic import write_json
 
 GRACE_S = 20.0
-CLOCK_S = 3600.0
+CLOCK_TOLERANCE_S = 3600.0
 
 
 @dataclass(frozen=True)
 class Server:
-    """What a file says: who serves what where, and how each of its programs did when it was last looked at."""
+    """The content of a file: the serving process, its model and URL, and the last known state of its programs."""
 
     port: int
     model: str
     url: str
-    host: str  # the machine's name: output_dir may be on a disk that several share
+    host: str  # name of the machine, because several machines may share output_dir
     pid: int
     started: float  # seconds since the epoch
-    command: list[str]  # of the process, whose number may be given to another later
+    command: list[str]  # of the process, because its number may be reused
     folder: str
     programs: list[dict[str, Any]]
 
     @property
     def here(self) -> bool:
+        """Whether the server runs on this machine."""
         return self.host == platform.node()
 
     @property
     def alive(self) -> bool:
+        """Whether the process still runs; assumed for servers on other machines."""
         return not self.here or _is(self.pid, self.started, self.command)
 
     @property
     def state(self) -> str:
+        """``ready``, ``stale``, or how many of the programs are ready; with the machine if it is another."""
         if not self.alive:
             return "stale"
         ready = sum(program["state"] == "ready" for program in self.programs)
@@ -58,10 +61,10 @@ class Server:
 
 
 def _is(pid: int | None, started: float, command: list[str]) -> bool:
-    """Whether this is still that process; its start is told less exactly after the clock was set."""
+    """Whether ``pid`` is still the same process; its start time may shift when the clock is set."""
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
-        same = abs(process.create_time() - started) < CLOCK_S and process.cmdline() == command
+        same = abs(process.create_time() - started) < CLOCK_TOLERANCE_S and process.cmdline() == command
         return same and process.status() != psutil.STATUS_ZOMBIE
     return False
 
@@ -71,7 +74,7 @@ def folder(run: Run) -> Path:
 
 
 def write(run: Run, fleet: Fleet, logs: Path) -> None:
-    """Say what this process serves, and how it does."""
+    """Write the file of the server that this process runs, with the current states."""
     programs = [
         {
             "name": service.program.name,
@@ -84,9 +87,8 @@ def write(run: Run, fleet: Fleet, logs: Path) -> None:
         for service in fleet.services
     ]
     port, me = run.hardware.port or 0, psutil.Process()
-    place = str(logs.absolute()), programs
-    who = platform.node(), me.pid, me.create_time(), me.cmdline()
-    server = Server(port, run.served_name, fleet.urls[0], *who, *place)
+    process = platform.node(), me.pid, me.create_time(), me.cmdline()
+    server = Server(port, run.served_name, fleet.urls[0], *process, str(logs.absolute()), programs)
     folder(run).mkdir(parents=True, exist_ok=True)
     write_json(folder(run) / f"{port}.json", asdict(server))
 
@@ -100,24 +102,24 @@ def _process(pid: int | None) -> dict[str, Any]:
 
 
 def refuse_second(run: Run) -> None:
-    """Raise ServerError if a server of ours is at the port, or is about to be: some listen only when they are ready."""
+    """Raise ServerError if one of our servers uses the port; while it loads, it may not listen there yet."""
     server = _read(folder(run) / f"{run.hardware.port or 0}.json")
     if server and server.here and server.alive:
         raise ServerError(
-            f"The server of process {server.pid} is at port {server.port}: {server.model}, {server.state}. "
-            "End it with stage.action=stop, or choose another port (hardware.port=PORT)."
+            f"A server is already running at port {server.port}: {server.model}, {server.state}, process {server.pid}. "
+            "Stop it with stage.action=stop, or choose another port (hardware.port=PORT)."
         )
 
 
 def forget(run: Run, port: int, pid: int) -> None:
-    """Remove the file of the server at a port, if it is that of this process."""
+    """Remove the file of the server at a port if it belongs to the process ``pid``."""
     path = folder(run) / f"{port}.json"
     if (server := _read(path)) and server.pid == pid:
         path.unlink(missing_ok=True)
 
 
 def known(run: Run) -> list[Server]:
-    """All servers that have a file, stale ones too."""
+    """All servers that have a file, including stale ones."""
     found = (_read(path) for path in sorted(folder(run).glob("*.json")))
     return [server for server in found if server]
 
@@ -126,40 +128,40 @@ def _read(path: Path) -> Server | None:
     try:
         return Server(**json.loads(path.read_text(encoding="utf-8")))
     except OSError:
-        return None  # gone meanwhile
+        return None  # removed in the meantime
     except (ValueError, TypeError):
-        say(f"{path} is no server's file, and is removed.")
+        say(f"{path} is not a valid server file and was removed.")
         path.unlink(missing_ok=True)
         return None
 
 
 def chosen(run: Run, name: str | None) -> list[Server]:
-    """The server of that port or model, all of them for ``all``, the only one for None.
+    """The servers with that port or model; all servers for ``all``; the only server for None.
 
     Raises:
-        ServerError: there is none, or several to choose from.
+        ServerError: no server matches, or ``name`` is None and there are several servers.
     """
     servers = [server for server in known(run) if _is_current(run, server)]
     if name not in (None, "all"):
         servers = [server for server in servers if name in (str(server.port), server.model)]
     elif name is None and len(servers) > 1:
         raise ServerError(
-            f"{len(servers)} servers run, at ports {', '.join(str(server.port) for server in servers)}: "
+            f"{len(servers)} servers are running, at ports {', '.join(str(server.port) for server in servers)}: "
             "choose one with stage.server=PORT, or stage.server=all."
         )
     if not servers:
-        raise ServerError(f"No server{'' if name in (None, 'all') else f' {name}'} is known to {folder(run)}.")
+        raise ServerError(f"No server{'' if name in (None, 'all') else f' {name}'} is registered in {folder(run)}.")
     return servers
 
 
 def end(run: Run, server: Server) -> None:
-    """Ask the process that serves to end all it has started, and wait for it.
+    """Terminate the serving process, which stops its programs, and wait for all of them.
 
     Raises:
-        ServerError: it is on another machine.
+        ServerError: the server runs on another machine.
     """
     if not server.here:
-        raise ServerError(f"The server at port {server.port} is on {server.host}: stop it there.")
+        raise ServerError(f"The server at port {server.port} runs on {server.host}: stop it there.")
     family = []
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(server.pid)
@@ -178,9 +180,9 @@ def _kill(processes: list[psutil.Process]) -> None:
 
 
 def _is_current(run: Run, server: Server) -> bool:
-    """Whether it is there still; of one that is not, the file and what it left behind are removed."""
+    """Whether the server still runs; otherwise its file is removed and its remaining programs are killed."""
     if not server.alive:
-        say(f"The server at port {server.port} ended without a word (process {server.pid}): its file is removed.")
+        say(f"The server at port {server.port} ended unexpectedly (process {server.pid}): its file is removed.")
         left = [p for p in server.programs if p["pid"] and _is(p["pid"], p["started"], p["command"])]
         _kill([psutil.Process(program["pid"]) for program in left])
         forget(run, server.port, server.pid)
@@ -188,6 +190,6 @@ def _is_current(run: Run, server: Server) -> bool:
 
 
 def age(server: Server) -> str:
-    """How long it has been running."""
+    """The time since the server was started, as hours:minutes."""
     minutes = int(time.time() - server.started) // 60
     return f"{minutes // 60}:{minutes % 60:02d} h"

@@ -1,1 +1,1 @@
-"""``report.html``: what a run did, on one page that needs nothing else, made from the run's folder alone."""
+"""``report.html``: the results of a run on one self-contained page, made only from the run's folder."""

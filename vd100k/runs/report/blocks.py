@@ -1,4 +1,4 @@
-"""What a page is made of. Each is plain data; ``templates/report.html.j2`` draws it, and escapes all text in it."""
+"""The parts of a report page, as plain data. ``report.html.j2`` renders them and escapes all of their text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text."""
+    """A table of text cells."""
 
     kind: ClassVar[str] = "table"
     title: str
@@ -18,7 +18,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Bars:
-    """How often each: a histogram, or counts by name."""
+    """Bars with counts: a histogram, or counts by name."""
 
     kind: ClassVar[str] = "bars"
     title: str
@@ -31,7 +31,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Text:
-    """A text of a card, under its label; ``tone`` is right, wrong or none."""
+    """A labelled text of a card; ``tone`` is "right", "wrong" or empty."""
 
     label: str
     text: str
@@ -40,36 +40,38 @@ class Text:
 
 @dataclass(frozen=True)
 class Card:
-    """A picture, a ``data:`` URL (None where it is gone), and texts about it."""
+    """An image as a ``data:`` URL (None if it is missing) with texts about it."""
 
     name: str
-    picture: str | None
+    image: str | None
     texts: list[Text]
 
 
 @dataclass(frozen=True)
 class Gallery:
+    """A titled grid of cards."""
+
     kind: ClassVar[str] = "gallery"
     title: str
     cards: list[Card]
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A picture alone, a ``data:`` URL."""
+class Chart:
+    """A titled chart; ``url`` is a ``data:`` URL."""
 
-    kind: ClassVar[str] = "figure"
+    kind: ClassVar[str] = "chart"
     title: str
-    picture: str
+    url: str
 
 
 @dataclass(frozen=True)
 class Section:
-    """A stage: what it did, its single numbers, and blocks below; ``link`` is the page of its own, if it has one."""
+    """A stage: its status, its figures (``facts``) and its blocks; ``link`` is the address of its own report."""
 
     stage: str
     status: str
     error: str | None
     facts: list[tuple[str, str]]
-    blocks: list[Table | Bars | Gallery | Figure] = field(default_factory=list)
+    blocks: list[Table | Bars | Gallery | Chart] = field(default_factory=list)
     link: str | None = None

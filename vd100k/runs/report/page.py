@@ -1,4 +1,4 @@
-"""The page of a run folder, made and made again."""
+"""Writes ``report.html`` into a run folder."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from vd100k.errors import DataError
 from vd100k.runs.report.sections import BLOCKS, section
 
 NAME = "report.html"
-STAGES = {*BLOCKS, "pipeline"}  # that have a page
+STAGES = {*BLOCKS, "pipeline"}  # the stages that get a report
 
 
 def write(folder: Path) -> Path:
-    """Make ``report.html`` from the ``summary.json`` of a run folder and the files that names.
+    """Write ``report.html`` from the ``summary.json`` of a run folder and the files that it lists. Return its path.
 
     Raises:
-        DataError: there is no summary, or it is of something else.
+        DataError: ``summary.json`` is missing or is not the summary of a run.
     """
     summary = read(folder)
     sections = [section(summary)]
     for number, step in enumerate(summary.get("steps", []), start=1):
         page = f"{number}-{step['stage']}/{NAME}"
         sections.append(section(step, page if (folder / page).exists() else None))
-    pages = jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("vd100k.runs.report", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    html = pages.get_template("report.html.j2").render(
+    html = environment.get_template("report.html.j2").render(
         title=_title(summary),
         sections=sections,
         steps=sections[1:],
@@ -49,15 +49,17 @@ def read(folder: Path) -> dict[str, Any]:
     """The ``summary.json`` of a run folder.
 
     Raises:
-        DataError: there is none, or it is of something else.
+        DataError: it is missing, or it is not the summary of a run.
     """
     path = folder / "summary.json" if folder.is_dir() else folder
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: no summary of a run ({error}). A folder of outputs/runs is expected.") from error
+        raise DataError(
+            f"{path}: cannot be read as the summary of a run ({error}). Name a folder in outputs/runs."
+        ) from error
     if not isinstance(summary, dict) or not {"stage", "status", "outputs"} <= summary.keys():
-        raise DataError(f"{path}: is no summary of a run. A folder of outputs/runs is expected.")
+        raise DataError(f"{path}: is not the summary of a run. Name a folder in outputs/runs.")
     return summary
 
 

@@ -1,4 +1,4 @@
-"""A few of many rows, how all are spread, and small pictures."""
+"""Samples of the rows of a file, histograms, and thumbnails of images."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from pathlib import Path
 from vd100k.io import jsonl
 from vd100k.io.jsonl import Row
 
-PARSED = 5000  # rows of a file that are looked at: enough for a histogram, and quick
-SIDE = 320  # pixels, of a picture on the page
+PARSED = 5000  # rows of a file that are parsed: enough for a histogram, and fast
+SIDE = 320  # pixels, the longest side of a thumbnail
 BINS = 12
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows of a file, evenly spaced, and how many there are in all."""
+    """Evenly spaced rows of a file, and the number of its lines."""
 
     rows: list[Row]
     total: int
 
     @property
     def note(self) -> str:
-        """For a title, where not all were looked at."""
+        """An addition to a title if only some of the rows were parsed, otherwise empty."""
         return f" ({len(self.rows):,} of {self.total:,} rows)" if len(self.rows) < self.total else ""
 
 
 def sample(path: Path, most: int = PARSED) -> Sample:
-    """Of a JSONL file, ``most`` rows at the most; none if there is no such file."""
+    """At most ``most`` rows of a JSONL file; none if the file is missing."""
     if not path.is_file():
         return Sample([], 0)
     with path.open("rb") as file:
@@ -40,7 +40,7 @@ def sample(path: Path, most: int = PARSED) -> Sample:
 
 
 def by_reason(path: Path, most: int) -> dict[str, tuple[int, list[Row]]]:
-    """How many rows of a JSONL file have each ``reason``, and the first ``most`` of them; often ones first."""
+    """The number of rows with each ``reason`` in a JSONL file and the first ``most`` of them, most frequent first."""
     found: dict[str, tuple[int, list[Row]]] = {}
     if path.is_file():
         for row in _rows(path):
@@ -50,17 +50,17 @@ def by_reason(path: Path, most: int) -> dict[str, tuple[int, list[Row]]]:
 
 
 def _rows(path: Path, step: int = 1) -> Iterator[Row]:
-    """Every ``step``-th line of a file, as far as it holds a row."""
+    """The rows on every ``step``-th line of a file, without lines that are not JSON objects."""
     return (row for _, row in jsonl.read(path, step) if isinstance(row, dict))
 
 
-def spread(of: list[Row], most: int) -> list[Row]:
-    """``most`` rows, evenly spaced."""
-    return of[:: -(-len(of) // most) or 1]
+def spread(rows: list[Row], most: int) -> list[Row]:
+    """At most ``most`` rows, evenly spaced."""
+    return rows[:: -(-len(rows) // most) or 1]
 
 
 def histogram(values: list[int]) -> list[tuple[str, int]]:
-    """How many of the values lie in each of some ranges of whole numbers."""
+    """The number of values in each of at most ``BINS`` ranges of integers, with the range as text."""
     if not values:
         return []
     low, high = min(values), max(values)
@@ -73,7 +73,7 @@ def histogram(values: list[int]) -> list[tuple[str, int]]:
 
 
 def thumbnail(path: object) -> str | None:
-    """The image, small, as a ``data:`` URL; None if it cannot be shown."""
+    """A thumbnail of the image file as a ``data:`` URL; None if it cannot be read."""
     from PIL import Image
 
     from vd100k.images import transform
@@ -82,7 +82,7 @@ def thumbnail(path: object) -> str | None:
         with Image.open(str(path)) as image:
             image.draft("RGB", (2 * SIDE, 2 * SIDE))
             small = transform.rgb(image)
-    except Exception:  # whatever Pillow's decoders stumble over: the page goes without
+    except Exception:  # Pillow's decoders raise errors of many types
         return None
     small.thumbnail((SIDE, SIDE))
     encoded = io.BytesIO()

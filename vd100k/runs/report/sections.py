@@ -1,4 +1,4 @@
-"""A ``summary.json`` and the files it names -> what the page says about that stage."""
+"""Builds the section of a stage on the report page from its ``summary.json`` and the files that it lists."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from vd100k.evaluation.metrics import score
-from vd100k.runs.report.blocks import Bars, Card, Figure, Gallery, Section, Table, Text
+from vd100k.runs.report.blocks import Bars, Card, Chart, Gallery, Section, Table, Text
 from vd100k.runs.report.samples import by_reason, data_url, histogram, sample, spread, thumbnail
 from vd100k.runs.summary import figures
 
 Summary = dict[str, Any]
-Blocks = list[Table | Bars | Gallery | Figure]
+Blocks = list[Table | Bars | Gallery | Chart]
 
-SHOWN = 24  # answers
-WORST = 36  # of an evaluation
+SHOWN = 24  # answers of a generation
+WORST = 36  # answers of an evaluation
 PER_REASON = 3
 LONGEST = 1500  # characters of a text
 
 
 def section(summary: Summary, link: str | None = None) -> Section:
-    """All about one stage; blocks only of those files that are still there."""
+    """The section of one stage. Files that were deleted since are left out."""
     facts = [(name.replace("_", " ").replace("/", " "), _number(value)) for name, value in figures(summary).items()]
     blocks = BLOCKS[summary["stage"]](summary) if summary["stage"] in BLOCKS else []
     facts.append(("seconds", _number(summary["seconds"])))
@@ -32,21 +32,21 @@ def section(summary: Summary, link: str | None = None) -> Section:
 def _generate(summary: Summary) -> Blocks:
     blocks: Blocks = []
     if path := _first(summary, ".jsonl"):
-        looked_at = sample(path)
-        answered = looked_at.rows
+        parsed = sample(path)
+        answered = parsed.rows
         blocks.append(Gallery("Answers", [_answer(row) for row in spread(answered, SHOWN)]))
         lengths = [len(str(row.get("answer"))) for row in answered]
-        blocks.append(Bars(f"Length of the answers, characters{looked_at.note}", histogram(lengths)))
+        blocks.append(Bars(f"Length of the answers, characters{parsed.note}", histogram(lengths)))
         tokens = [int(row["completion_tokens"]) for row in answered if row.get("completion_tokens")]
-        blocks.append(Bars(f"Length of the answers, tokens{looked_at.note}", histogram(tokens)))
+        blocks.append(Bars(f"Length of the answers, tokens{parsed.note}", histogram(tokens)))
         failed = by_reason(path.with_name(f"{path.stem}.failures.jsonl"), PER_REASON)
-        blocks.append(Bars("Without an answer, by reason", [(reason, count) for reason, (count, _) in failed.items()]))
+        blocks.append(Bars("Failures by reason", [(reason, count) for reason, (count, _) in failed.items()]))
         details = [
             [str(row.get("id")), reason, _clip(row.get("detail"))]
-            for reason, (_, those) in failed.items()
-            for row in those
+            for reason, (_, examples) in failed.items()
+            for row in examples
         ]
-        blocks.append(Table("Some without an answer", ["image", "reason", "detail"], details))
+        blocks.append(Table("Examples of failures", ["image", "reason", "detail"], details))
     return blocks
 
 
@@ -54,24 +54,26 @@ def _convert(summary: Summary) -> Blocks:
     rejected = summary["metrics"].get("rejected", {})
     nested = {name: reasons for name, reasons in rejected.items() if isinstance(reasons, dict)}
     blocks: Blocks = [
-        Bars(f"Rejected, by reason{f': {name}' if name else ''}", sorted(reasons.items(), key=lambda pair: -pair[1]))
+        Bars(
+            f"Rejected rows by reason{f': {name}' if name else ''}", sorted(reasons.items(), key=lambda pair: -pair[1])
+        )
         for name, reasons in (nested or {"": rejected}).items()
     ]
     if path := _first(summary):
         cards = []
-        for reason, (_, those) in by_reason(path.parent / "rejected.jsonl", PER_REASON).items():
-            for row in those:
+        for reason, (_, examples) in by_reason(path.parent / "rejected.jsonl", PER_REASON).items():
+            for row in examples:
                 whole = row.get("row")
                 kept = whole if isinstance(whole, dict) else {"answer": whole}
                 texts = [Text(reason, _clip(row.get("detail")), "wrong"), Text("answer", _clip(kept.get("answer")))]
                 cards.append(Card(str(row.get("id")), thumbnail(kept.get("image")), texts))
-        blocks.append(Gallery("Some that were rejected", cards))
+        blocks.append(Gallery("Examples of rejected rows", cards))
     blocks.append(_files(summary))
     return blocks
 
 
 def _finetune(summary: Summary) -> Blocks:
-    from vd100k.runs import charts as drawing  # only now: matplotlib takes a while
+    from vd100k.runs import charts
 
     curves = {name: points for name, points in summary["metrics"].items() if points}
     stage = summary.get("settings", {}).get("stage", {"method": "sft", "args": {}})
@@ -79,7 +81,7 @@ def _finetune(summary: Summary) -> Blocks:
     options = Table(f"swift {stage['method']}", ["option", "value"], settings)
     if not curves:
         return [options]
-    return [Figure("While it trained", data_url("image/svg+xml", drawing.curves_svg(curves))), options]
+    return [Chart("Training curves", data_url("image/svg+xml", charts.curves_svg(curves))), options]
 
 
 def _evaluate(summary: Summary) -> Blocks:
@@ -103,13 +105,13 @@ def _evaluate(summary: Summary) -> Blocks:
             for side, result in scores.items():
                 texts.append(Text(side, _clip(row.get(side)), "right" if result.exact_match else "wrong"))
             cards.append(Card(str(row["id"]), thumbnail(row.get("image")), texts))
-        blocks.append(Gallery(f"{' and '.join(sides).capitalize()}, the worst first", cards))
+        blocks.append(Gallery(f"{' and '.join(sides).capitalize()}, worst first", cards))
     return blocks
 
 
 def _files(summary: Summary) -> Table:
     made = [[Path(fact["path"]).name, _number(fact.get("rows"))] for fact in summary["outputs"]]
-    return Table("Written", ["file", "rows"], made)
+    return Table("Files written", ["file", "rows"], made)
 
 
 BLOCKS: dict[str, Callable[[Summary], Blocks]] = {
@@ -128,7 +130,7 @@ def _answer(row: Summary) -> Card:
 
 
 def _first(summary: Summary, suffix: str = "") -> Path | None:
-    """The first file written that is still there."""
+    """The first output file with this suffix that still exists."""
     paths = (Path(fact["path"]) for fact in summary["outputs"])
     return next((path for path in paths if path.suffix.endswith(suffix) and path.exists()), None)
 
