@@ -1,4 +1,4 @@
-"""A real Chromium without a window."""
+"""A real Chromium, headless."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-# Only where someone tries the project on a machine without Chromium are its tests left out, never in CI.
+# Tests in Chromium are skipped on a machine without Chromium, but never in CI.
 needs_chromium = pytest.mark.skipif(not CHROMIUM and "CI" not in os.environ, reason="Chromium is not installed here")
 
 

@@ -1,4 +1,4 @@
-"""Real engines, started once for all tests: two vLLM replicas of the tiny teacher behind nginx."""
+"""Real engines shared by all tests: two vLLM replicas of the tiny teacher behind nginx, started once."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ import pytest
 from tests.conftest import command_line, free_ports
 
 START_S = 400  # two replicas share two cores
-# Only where someone tries the project on a machine without nginx are its tests left out, never in CI.
+# Tests on nginx are skipped on a machine without nginx, but never in CI.
 NGINX = shutil.which("nginx") is not None or "CI" in os.environ
 needs_nginx = pytest.mark.skipif(not NGINX, reason="nginx is not installed here")
 
 
-# Which of examples/dialects.py an engine does not take; the table in docs/serving.md says the same.
+# The requests of examples/dialects.py that each engine refuses, as in the table in docs/serving.md.
 REFUSED = {
     "vllm": {"type image, functions", "type image, functions, streamed", "two file:// images"},
     "swift": {"two file:// images"},
@@ -33,23 +33,15 @@ REFUSED = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep all engine tests on one xdist worker: they share the engines of the session fixtures."""
-    for item in items:
-        if item.get_closest_marker("engine"):
-            item.add_marker(pytest.mark.xdist_group("engine"))
-
-
 @dataclass
 class Running:
-    """A command line at work: what it has said so far, and how to end it."""
+    """A running command: its output so far, and a way to interrupt it."""
 
     process: subprocess.Popen[str]
     lines: list[str]
 
     def wait_for(self, text: str, seconds: float) -> str:
-        """The first line with ``text``."""
+        """The first line of output that contains ``text``; fails after ``seconds`` or when the command exits."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             for line in list(self.lines):
@@ -57,13 +49,14 @@ class Running:
                     return line
             assert self.process.poll() is None, "".join(self.lines)
             time.sleep(0.05)
-        raise AssertionError(f"{text!r} not said within {seconds} s:\n{''.join(self.lines)}")
+        raise AssertionError(f"{text!r} was not printed within {seconds} s:\n{''.join(self.lines)}")
 
     def family(self) -> list[psutil.Process]:
+        """All processes below the command."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def interrupt(self) -> float:
-        """Ctrl-C; seconds until it and all it had started were gone."""
+        """Press Ctrl-C, and return the seconds until the command and all its processes were gone."""
         family = self.family()
         began = time.monotonic()
         self.process.send_signal(signal.SIGINT)
@@ -75,7 +68,7 @@ class Running:
 
 @pytest.fixture(scope="session")
 def launch() -> Iterator[Callable[..., Running]]:
-    """Start the command line in a folder; whatever is still at work at the end is interrupted."""
+    """Start commands in a folder; those still running after the last test are interrupted."""
     started: list[Running] = []
 
     def start(folder: Path, *overrides: str) -> Running:
@@ -95,29 +88,32 @@ def launch() -> Iterator[Callable[..., Running]]:
 
 @dataclass
 class Fleet:
-    """A folder with rendered pictures in it, and two replicas that were started from there."""
+    """Two running replicas, and the folder with rendered pictures that they were started in."""
 
     folder: Path
     port: int
     running: Running
 
     @property
-    def said(self) -> list[str]:
+    def lines(self) -> list[str]:
+        """The output of the command so far."""
         return self.running.lines
 
     def wait_for(self, text: str, seconds: float, times: int) -> None:
-        """Until so many lines had the text in them."""
+        """Wait until ``times`` lines of output contain ``text``; fails after ``seconds``."""
         end = time.monotonic() + seconds
-        while sum(text in line for line in list(self.said)) < times:
-            assert time.monotonic() < end, "".join(self.said)
+        while sum(text in line for line in list(self.lines)) < times:
+            assert time.monotonic() < end, "".join(self.lines)
             time.sleep(0.5)
 
     @property
     def overrides(self) -> list[str]:
+        """The overrides with which another command finds these replicas."""
         return two_behind_nginx(self.port)
 
     @property
     def replicas(self) -> list[int]:
+        """The ports of the two replicas."""
         first = self.port + (1 if NGINX else 0)
         return [first, first + 1]
 
@@ -141,9 +137,11 @@ def two_behind_nginx(port: int) -> list[str]:
 
 
 def summary(folder: Path) -> dict[str, Any]:
+    """The ``summary.json`` of the last run in ``folder``."""
     read: dict[str, Any] = json.loads((folder / "outputs/latest/summary.json").read_text(encoding="utf-8"))
     return read
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
+    """All rows of a JSONL file."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

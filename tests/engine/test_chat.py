@@ -1,4 +1,4 @@
-"""The page of stage=chat in a real Chromium: images uploaded, questions asked, answers streamed, boxes drawn."""
+"""The page of stage=chat in a real Chromium: uploading images, asking questions, streaming answers, drawing boxes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ANSWERS_MS = 30_000
 
 
 def script(number: int, body: dict[str, Any]) -> Reply:
-    """What a model might say to the last question."""
+    """The reply to the last question, as a model might give it."""
     question = [part["text"] for part in body["messages"][-1]["content"] if part["type"] == "text"][-1]
     if question == "too much":
         return 400, {}, json.dumps({"error": {"message": "At most 1 image(s) may be provided in one prompt."}})
@@ -57,7 +57,7 @@ def address(
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:  # noqa: F811
-    """The page, newly opened; at the end it has asked nobody but our server for anything."""
+    """A newly opened page; afterwards, fails if the page sent a request to any other server."""
     page = browser.new_page(viewport={"width": 900, "height": 1000})
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -82,12 +82,12 @@ def bot(page: Page, number: int) -> Any:
     return page.get_by_test_id("bot").nth(number)
 
 
-def test_an_answer_is_streamed_and_its_box_drawn(page: Page, server: ChatServer, tmp_path: Path) -> None:
+def test_an_answer_is_streamed_and_its_box_is_drawn(page: Page, server: ChatServer, tmp_path: Path) -> None:
     picture = tmp_path / "white.png"
     Image.new("RGB", (400, 400), "white").save(picture)
     ask(page, "box", picture)
     expect(bot(page, 0)).to_contain_text("<ref>a")
-    assert "</box>" not in bot(page, 0).inner_text(), "it is shown as it comes"
+    assert "</box>" not in bot(page, 0).inner_text(), "the answer appears before it is complete"
     expect(bot(page, 0)).to_contain_text(BOX, timeout=ANSWERS_MS)
     drawn = page.locator("[data-testid=bot] img, .bot img").last
     expect(drawn).to_be_visible(timeout=ANSWERS_MS)
@@ -100,12 +100,12 @@ def test_an_answer_is_streamed_and_its_box_drawn(page: Page, server: ChatServer,
     assert max(edges) == pytest.approx(shown.width * 3 / 4, abs=6)
 
 
-def test_several_images_and_turns_with_the_settings(page: Page, server: ChatServer, tmp_path: Path) -> None:
+def test_several_images_and_turns_use_the_settings(page: Page, server: ChatServer, tmp_path: Path) -> None:
     before = len(server.requests)
     images = sorted(draw_pictures(tmp_path / "two", 2).iterdir())
     page.get_by_text("Settings").click()
     expect(page.get_by_label("range slider for Max tokens")).to_be_visible()
-    page.wait_for_timeout(1000)  # what is in the accordion is drawn anew when it opens
+    page.wait_for_timeout(1000)  # the content of the accordion is drawn again when it opens
     page.get_by_label("number input for Max tokens").fill("77")
     page.get_by_label("number input for Max tokens").blur()
     expect(page.get_by_label("range slider for Max tokens")).to_have_value("77")
@@ -128,7 +128,7 @@ def test_several_images_and_turns_with_the_settings(page: Page, server: ChatServ
     assert second["content"] == [{"type": "text", "text": "And now?"}]
 
 
-def test_html_is_shown_as_text_and_said_back_as_it_was(page: Page, server: ChatServer) -> None:
+def test_html_is_shown_as_text_and_sent_back_unchanged(page: Page, server: ChatServer) -> None:
     ask(page, "html")
     expect(bot(page, 0)).to_contain_text("**b**", timeout=ANSWERS_MS)
     assert bot(page, 0).inner_text().strip() == HTML
@@ -143,13 +143,13 @@ def test_html_is_shown_as_text_and_said_back_as_it_was(page: Page, server: ChatS
     ]
 
 
-def test_a_refusal_is_shown_and_the_talk_goes_on(page: Page, server: ChatServer) -> None:
+def test_a_refusal_is_shown_and_the_conversation_continues(page: Page, server: ChatServer) -> None:
     ask(page, "too much")
     expect(page.get_by_text("At most 1 image(s)")).to_be_visible(timeout=ANSWERS_MS)
     ask(page, "and now?")
     expect(page.get_by_text("one blue.")).to_be_visible(timeout=ANSWERS_MS)
     assert [message["role"] for message in server.requests[-1]["messages"]] == ["user"]
-    assert len(server.requests[-1]["messages"][0]["content"]) == 1, "what was refused is not said again"
+    assert len(server.requests[-1]["messages"][0]["content"]) == 1, "the refused question must not be sent again"
 
 
 def test_a_broken_image_is_named(page: Page, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_broken_image_is_named(page: Page, tmp_path: Path) -> None:
     expect(page.get_by_text("broken.png: Truncated File Read", exact=True)).to_be_visible(timeout=ANSWERS_MS)
 
 
-def test_a_real_model_answers_as_it_answers_anyone(
+def test_a_real_model_gives_the_same_answer_as_through_the_api(
     launch: Callable[..., Running],
     fleet: Fleet,
     browser: Browser,  # noqa: F811
@@ -176,12 +176,12 @@ def test_a_real_model_answers_as_it_answers_anyone(
         {"type": "image_url", "image_url": {"url": data_url(image)}},
         {"type": "text", "text": question},
     ]
-    said = client.chat.completions.create(
+    answer = client.chat.completions.create(
         model="tiny-teacher", messages=[{"role": "user", "content": content}], temperature=0, max_tokens=64
     )
     page = browser.new_page()
     page.goto(f"http://127.0.0.1:{port}")
     ask(page, question, image)
-    expect(bot(page, 0)).to_contain_text((said.choices[0].message.content or "")[:20], timeout=ANSWERS_MS)
+    expect(bot(page, 0)).to_contain_text((answer.choices[0].message.content or "")[:20], timeout=ANSWERS_MS)
     page.close()
     running.interrupt()

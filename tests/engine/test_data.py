@@ -1,4 +1,4 @@
-"""What convert writes, read by ms-swift's own loader and trained on: nothing dropped, the image seen."""
+"""The data sets of convert in ms-swift itself: its loader drops no row, sees every image, and training works."""
 
 from __future__ import annotations
 
@@ -54,10 +54,8 @@ def load(folder: Path) -> Iterator[Load]:
             stderr=errors,
             text=True,
         )
-    assert process.stdin
-    assert process.stdout
 
-    def call(path: Path, mode: str = "train", max_length: int = 2048) -> list[dict[str, Any]]:
+    def load_rows(path: Path, mode: str = "train", max_length: int = 2048) -> list[dict[str, Any]]:
         assert process.stdin
         assert process.stdout
         process.stdin.write(json.dumps([str(path), mode, max_length]) + "\n")
@@ -67,14 +65,15 @@ def load(folder: Path) -> Iterator[Load]:
         found: list[dict[str, Any]] = json.loads(line.split("FOUND")[1])
         return found
 
-    yield call
+    yield load_rows
+    assert process.stdin
     process.stdin.close()
     assert process.wait(30) == 0
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """True answers to rendered pictures, and worse ones: another notation, as of another model."""
+    """Correct answers to rendered pictures, and worse ones in another notation, as from another model."""
     folder = tmp_path_factory.mktemp("data")
     assert call(folder, "stage=render", "stage.train=48", "stage.heldout=8").returncode == 0
     student = [sys.executable, "-m", "vd100k.tiny", "student", folder / "outputs/models/tiny-student"]
@@ -101,9 +100,9 @@ def test_swift_loads_every_row_with_its_image(folder: Path, load: Load) -> None:
     counts, made = summary(folder)["counts"], folder / "outputs/data/scenes-42/scene/truth.swift"
     for side in ("train", "val"):
         found = load(made / f"{side}.jsonl")
-        assert len(found) == counts[side] > 0, "swift drops what it cannot take"
+        assert len(found) == counts[side] > 0, "swift drops rows that it cannot encode"
         for row in found:
-            assert row["pixels"] == [64, 1176], "8 x 8 patches of 2 x 3 x 14 x 14 values"
+            assert row["pixels"] == [64, 1176], "expected 8 x 8 patches of 2 x 3 x 14 x 14 values"
             assert "<|im_start|>system\nBe terse.<|im_end|>" in row["text"]
             assert row["text"].count("<|image_pad|>") == 16
 
@@ -117,8 +116,8 @@ def test_swift_loads_every_pair_with_its_image_and_both_answers(folder: Path, lo
     assert all(row["pixels"] == [64, 1176] for row in found)
 
 
-def test_what_convert_counts_is_what_swift_counts(folder: Path, load: Load) -> None:
-    """The longest row that passes is one that swift takes; one token more is one that swift would drop."""
+def test_convert_and_swift_count_the_same_tokens(folder: Path, load: Load) -> None:
+    """Convert keeps exactly the rows that swift would not drop at the same maximum length."""
     rows_path = folder / "outputs/data/scenes-42/scene/lengths.jsonl"
     shutil.copy(rows_path.with_name("truth.jsonl"), rows_path)
     first = rows(rows_path)[0]

@@ -1,4 +1,4 @@
-"""The demo, whole, as ``python run.py`` runs it: what the README promises."""
+"""The whole demo as ``python run.py`` runs it, with the results that the README promises."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ from tests.engine.conftest import START_S, Running, rows, summary
 pytestmark = [pytest.mark.engine, pytest.mark.story, pytest.mark.timeout(1200)]
 
 
-def test_the_demo(launch: Callable[..., Running], tmp_path: Path) -> None:
+def test_the_demo_improves_the_student_and_a_second_run_reuses_everything(
+    launch: Callable[..., Running], tmp_path: Path
+) -> None:
     demo = [f"hardware.port={free_ports(1)}", "tracking=wandb"]
     first = launch(tmp_path, *demo)
     first.process.wait(1000)
-    said = "".join(first.lines)
-    assert first.process.returncode == 0, said
+    output = "".join(first.lines)
+    assert first.process.returncode == 0, output
     metrics = summary(tmp_path)["metrics"]
     assert metrics["before"]["exact_match"] <= 0.1
     assert metrics["after"]["exact_match"] >= 0.8
@@ -35,25 +37,25 @@ def test_the_demo(launch: Callable[..., Running], tmp_path: Path) -> None:
     trained_on = {row["id"] for row in rows(tmp_path / "outputs/data/scenes-42/scene/tiny-teacher.jsonl")}
     assert len(trained_on) == 320
 
-    look_at_tracking(tmp_path)
-    look_at_page(tmp_path)
+    check_tracking(tmp_path)
+    check_page(tmp_path)
 
     again = launch(tmp_path, *demo)
     again.process.wait(120)
-    said = "".join(again.lines)
-    assert summary(tmp_path)["counts"]["requests"] == 0, said
-    assert said.count("reusing") == 3
+    output = "".join(again.lines)
+    assert summary(tmp_path)["counts"]["requests"] == 0, output
+    assert output.count("reusing") == 3
     assert summary(tmp_path)["metrics"] == metrics
 
-    # The adapter on its base, both by name, and heard to make a difference.
+    # vLLM serves the base model and the adapter under two names, and their answers differ.
     served = launch(tmp_path, "stage=serve", "experiment=demo", "weights=adapter", demo[0])
     served.wait_for("Ctrl-C stops it", START_S)
     assert "tiny-student-tuned answers 4 of 4 questions differently from tiny-student." in "".join(served.lines)
     assert served.interrupt() < 10
 
 
-def look_at_tracking(folder: Path) -> None:
-    """One W&B run a stage, and the lineage from the tuned model's evaluation back to the pictures' labels."""
+def check_tracking(folder: Path) -> None:
+    """There is one W&B run for each stage, and artifacts link each stage to the one before it."""
     runs = {kept.job_type: kept for kept in wandb_file.read(folder)}
     assert list(runs) == ["render", "generate", "convert", "finetune", "export", "evaluate"]
     assert len({kept.group for kept in runs.values()}) == 1
@@ -69,11 +71,11 @@ def look_at_tracking(folder: Path) -> None:
     made = {stage: {a[:1] + a[2:4] for a in kept.artifacts if a.how == "made"} for stage, kept in runs.items()}
     used = {stage: {a[:1] + a[2:4] for a in kept.artifacts if a.how == "used"} for stage, kept in runs.items()}
     for earlier, later in itertools.pairwise(["generate", "convert", "finetune", "export", "evaluate"]):
-        assert made[earlier] & used[later], f"{later} used nothing of what {earlier} made"
+        assert made[earlier] & used[later], f"{later} used no artifact of {earlier}"
 
 
-def look_at_page(folder: Path) -> None:
-    """The pipeline's page as a browser shows it, wide and narrow, and nothing fetched."""
+def check_page(folder: Path) -> None:
+    """The report of the pipeline fits a wide and a narrow window, and loads nothing from the network."""
     if not CHROMIUM and "CI" not in os.environ:
         return
     address = (folder / "outputs/latest/report.html").resolve().as_uri()
@@ -88,7 +90,7 @@ def look_at_page(folder: Path) -> None:
                 f"{stage} ok details" for stage in ("render", "generate", "convert", "finetune", "export", "evaluate")
             ]
             assert page.locator("article img").count() >= 50
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, "nothing sticks out"
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page is wider than the window"
             assert page.evaluate("[...document.images].every(i => i.naturalWidth > 0)")
             page.get_by_role("link", name="details").nth(1).click()
             expect(page.locator("h1")).to_contain_text("generate")

@@ -1,4 +1,4 @@
-"""The seeds' stories, whole: annotated documents taught to a reader, and a teacher's answers to a student."""
+"""Two shipped experiments from start to end: learning from annotated documents, and from a teacher's answers."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def test_manifest_ocr_learns_the_fields(tmp_path: Path) -> None:
     compared = rows(tmp_path / "outputs/evaluations/manifests-42/manifest/tiny-reader.compared.jsonl")
     assert len(compared) == 40
     trained_on = rows(tmp_path / "outputs/data/manifests-42/manifest/annotations.swift/train.jsonl")
-    assert all("/train/" in row["images"][0] for row in trained_on), "none of the documents it is judged by"
+    assert all("/train/" in row["images"][0] for row in trained_on), "training used documents of the evaluation"
     (tmp_path / "outputs/images/manifests-42/render.json").unlink()
     own = call(tmp_path, "experiment=manifest-ocr", "stage.steps=[render]")
     assert "contains your own images: nothing is drawn" in own.stdout
 
 
-def test_gpt_distill_with_a_teacher_behind_an_address(fleet: Fleet, tmp_path: Path) -> None:
-    """The story's own configuration; only the models are tiny and GPT's address is a local one."""
+def test_gpt_distill_trains_on_the_answers_of_a_remote_teacher(fleet: Fleet, tmp_path: Path) -> None:
+    """The shipped configuration, with tiny models and a local endpoint in place of GPT's."""
     url = f"http://127.0.0.1:{fleet.replicas[0]}/v1"
     story = [
         "experiment=gpt-distill",
@@ -48,8 +48,8 @@ def test_gpt_distill_with_a_teacher_behind_an_address(fleet: Fleet, tmp_path: Pa
     short = ["+stage.finetune.args.max_steps=6", "stage.finetune.args.gradient_accumulation_steps=1"]
     done = call(tmp_path, *story, *short)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert summary(tmp_path)["counts"]["requests"] == 48 + 1, "a tiny one first"
-    assert summary(tmp_path)["steps"][0]["counts"]["cost"] > 0, "GPT-4o's price is known"
+    assert summary(tmp_path)["counts"]["requests"] == 48 + 1, "one small request first, to check the endpoint"
+    assert summary(tmp_path)["steps"][0]["counts"]["cost"] > 0, "the price of GPT-4o is not known"
     models = tmp_path / "outputs/models/tiny-student/photos-vqa-gpt-4o"
     assert (models / "merged/model.safetensors").exists()
     again = call(tmp_path, *story, *short)

@@ -1,4 +1,4 @@
-"""``swift sft`` on the tiny student: it learns, it sees, it resumes, and its export serves."""
+"""``swift sft`` on the tiny student: it learns, uses the images, and resumes; its export can be served."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ SHORT = ["+stage.args.max_steps=16", "stage.args.logging_steps=1", "stage.args.s
 
 
 def call(folder: Path, *overrides: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """Run the command line in ``folder`` and wait until it exits."""
     return subprocess.run(
         command_line(*overrides), cwd=folder, capture_output=True, text=True, timeout=timeout, check=False
     )
 
 
 def prepare(folder: Path, shift: int = 0) -> Path:
-    """Pictures and rows whose answers are true, or, shifted, those of other pictures."""
+    """Make pictures and rows with correct answers, or, with a shift, with the answers to other pictures."""
     assert call(folder, "stage=render", "stage.train=64", "stage.heldout=8").returncode == 0
     images = sorted((folder / "outputs/images/scenes-42/train").iterdir())
     labels = rows(folder / "outputs/images/scenes-42/train.jsonl")
@@ -39,12 +40,13 @@ def prepare(folder: Path, shift: int = 0) -> Path:
             row = {"id": label["id"], "image": str(image), "model": "truth", "finish_reason": "stop"}
             row |= {"question": "Describe the picture as JSON.", "answer": json.dumps(label["answer"])}
             file.write(json.dumps(row) + "\n")
-    # Nothing set apart: the split goes by the picture, and these may be shifted.
+    # No validation split: it depends on the image, and a shift changes the images.
     assert call(folder, "stage=convert", *COMMON, "stage.split_dataset_ratio=0").returncode == 0
     return folder
 
 
 def losses(folder: Path) -> list[float]:
+    """The training loss of each step of the last run."""
     return [loss for _, loss in summary(folder)["metrics"]["loss"]]
 
 
@@ -56,7 +58,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_loss_falls_and_the_curve_is_kept(trained: Path) -> None:
+def test_the_loss_falls_and_its_chart_is_saved(trained: Path) -> None:
     steps = losses(trained)
     assert len(steps) == 16
     assert sum(steps[-4:]) < 0.5 * sum(steps[:4])
@@ -66,7 +68,7 @@ def test_the_loss_falls_and_the_curve_is_kept(trained: Path) -> None:
 
 
 def test_the_result_changes_when_the_images_change(trained: Path, tmp_path: Path) -> None:
-    """Same questions, answers, order and seed; only the pictures are others. Blind training would not notice."""
+    """Questions, answers, order and seed are the same, and only the images differ: the loss must differ too."""
     folder = prepare(tmp_path, shift=1)
     done = call(folder, "stage=finetune", *COMMON, *SHORT)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -75,9 +77,9 @@ def test_the_result_changes_when_the_images_change(trained: Path, tmp_path: Path
         for one in (trained, folder)
     ]
     assert same_text[0] == same_text[1]
-    # The first step's loss is taken before anything is learnt: only what is seen can change it.
+    # The loss of the first step is measured before any update, so only the images can change it.
     assert abs(losses(folder)[0] - losses(trained)[0]) > 1e-3
-    # And false pictures are harder to learn from.
+    # Answers that do not fit the images are harder to learn.
     assert sum(losses(folder)[-4:]) > sum(losses(trained)[-4:])
 
 
@@ -87,7 +89,7 @@ def test_a_rerun_reuses_the_adapter(trained: Path) -> None:
     assert "reusing the adapter" in again.stdout
 
 
-def test_an_interrupted_training_goes_on_from_its_checkpoint(launch: Callable[..., Running], tmp_path: Path) -> None:
+def test_an_interrupted_training_resumes_from_its_checkpoint(launch: Callable[..., Running], tmp_path: Path) -> None:
     prepare(tmp_path)
     running = launch(tmp_path, "stage=finetune", *COMMON, *SHORT, "tracking=wandb")
     running.wait_for("step 10/16", 200)
@@ -98,7 +100,7 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(launch: Callable[..
     assert "resuming from" in done.stdout
     assert "checkpoint-8" in done.stdout
     assert len(losses(tmp_path)) == 16
-    # Two files, since W&B was offline, of one run: the second goes on where the checkpoint was.
+    # W&B was offline, so one run has two files: the second starts at the checkpoint.
     first, second = wandb_file.read(tmp_path)
     assert first.id == second.id
     steps = [[row["train/global_step"] for row in kept.history if "train/loss" in row] for kept in (first, second)]
@@ -109,7 +111,7 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(launch: Callable[..
 
 @pytest.mark.story
 def test_a_sweep_trains_each_setting_once(trained: Path) -> None:
-    """Four settings, one of which swift refuses; then the same again."""
+    """A sweep over four settings, one of which swift rejects, runs twice; the second run reuses the adapters."""
     ranks = ["2", "4", "8", "0"]
     steps = ["+stage.args.max_steps=4", "stage.args.logging_steps=1"]
     sweep = ["-m", "stage=finetune", *COMMON, *steps, f"stage.args.lora_rank={','.join(ranks)}", "tracking=wandb"]
@@ -134,12 +136,14 @@ def test_a_sweep_trains_each_setting_once(trained: Path) -> None:
     assert [row["loss"] for row in sweep_table(trained)] == [row["loss"] for row in first]
 
 
-def test_an_option_swift_rejects_is_shown_in_its_words(trained: Path) -> None:
+def test_an_option_that_swift_rejects_is_reported_in_the_words_of_swift(trained: Path) -> None:
     done = call(trained, "stage=finetune", *COMMON, "+stage.args.no_such_option=1")
     assert done.returncode == 1
     assert "no_such_option" in done.stderr
     assert "Traceback" not in done.stderr.split("swift sft ended")[0]
-    assert (trained / "outputs/models/tiny-student/scenes-42-scene-truth/adapter").exists(), "what was trained is kept"
+    assert (trained / "outputs/models/tiny-student/scenes-42-scene-truth/adapter").exists(), (
+        "the adapter trained before is kept"
+    )
 
 
 def test_the_export_serves_on_swift_and_answers_differently(trained: Path, launch: Callable[..., Running]) -> None:
@@ -157,7 +161,7 @@ def test_the_export_serves_on_swift_and_answers_differently(trained: Path, launc
             f"weights={weights}",
             "answers=truth",
             f"paths.rows=outputs/{weights}.jsonl",
-            "task.reader=text",  # sixteen steps do not make JSON of it yet
+            "task.reader=text",  # after 16 steps the answers are not valid JSON yet
             "images=outputs/images/scenes-42/heldout",
             "engine@hardware.engine=swift",
             f"hardware.port={free_ports(1)}",

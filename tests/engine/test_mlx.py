@@ -1,4 +1,4 @@
-"""MLX in an environment of its own, as on a Mac; here its CPU build."""
+"""MLX in a separate environment, as on a Mac; on Linux, its CPU build."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from vd100k.tiny import checkpoint
 
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.skipif(platform.machine() not in ("x86_64", "arm64", "aarch64"), reason="no MLX for this machine"),
+    pytest.mark.skipif(
+        platform.machine() not in ("x86_64", "arm64", "aarch64"), reason="MLX has no build for this machine"
+    ),
 ]
 MLX = "mlx-vlm[cpu]==0.7.10" if sys.platform == "linux" else "mlx-vlm==0.7.10"
 
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment with MLX."""
+    """The interpreter of a new environment that contains MLX."""
     uv, folder = Path(sys.executable).with_name("uv"), tmp_path_factory.mktemp("mlx") / "venv"
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
     subprocess.run([uv, "pip", "install", "--quiet", "--python", folder / "bin/python", MLX], check=True)
@@ -33,7 +35,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def dense(folder: Path) -> Path:
-    """The teacher with a name for each number below its vocabulary's last: mlx_vlm keeps them in a list."""
+    """The teacher with a vocabulary without gaps, because mlx_vlm keeps the tokens in a list."""
     checkpoint.unpack("teacher", folder)
     for name in ("tokenizer.json", "vocab.json"):
         content = json.loads((folder / name).read_text(encoding="utf-8"))
@@ -44,7 +46,7 @@ def dense(folder: Path) -> Path:
     return folder
 
 
-def test_it_is_started_answers_and_is_ended(launch: Callable[..., Running], python: Path, tmp_path: Path) -> None:
+def test_mlx_starts_answers_and_stops(launch: Callable[..., Running], python: Path, tmp_path: Path) -> None:
     port = free_ports(1)
     mlx = [
         *("engine@hardware.engine=mlx", f"hardware.engine.python={python}", f"hardware.port={port}"),

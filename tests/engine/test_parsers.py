@@ -1,4 +1,4 @@
-"""Every command line we make, read by the real parser of the engine it is for: a renamed flag is noticed."""
+"""The parsers of the real engines accept every command line that we build, so a renamed flag is noticed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tests.engine.conftest import needs_nginx
 from tests.unit.config.test_parse import impossible, options
 from vd100k.config.run import Run
 from vd100k.engines import commands
+from vd100k.engines.serving.nginx import nginx_files
 
 pytestmark = pytest.mark.engine
 
@@ -39,13 +40,14 @@ for name, *argv in json.load(sys.stdin):
 
 
 def read_all(program: str, argvs: list[list[str]]) -> None:
+    """Run ``program``, which parses each command line of ``argvs``; fails unless it accepts all of them."""
     done = subprocess.run(
         [sys.executable, "-c", program], input=json.dumps(argvs), capture_output=True, text=True, check=False
     )
     assert done.stdout.count("read") == len(argvs), done.stderr[-2000:]
 
 
-def test_vllm_reads_ours(parsed: Callable[..., Run]) -> None:
+def test_vllm_accepts_our_arguments(parsed: Callable[..., Run]) -> None:
     argvs = []
     for hardware in ("cpu", "single-gpu", "t4x4"):
         for model in options("model"):
@@ -57,7 +59,7 @@ def test_vllm_reads_ours(parsed: Callable[..., Run]) -> None:
     read_all(VLLM, argvs)
 
 
-def test_swift_reads_ours(parsed: Callable[..., Run]) -> None:
+def test_swift_accepts_our_arguments(parsed: Callable[..., Run]) -> None:
     argvs = []
     large = ["experiment=manifest-ocr", "images=photos", "hardware=single-gpu", "model=qwen2.5-vl"]
     pairs = ["images=photos", "answers=a", "rejected=b", "model=qwen2-vl-7b", "hardware=single-gpu"]
@@ -73,11 +75,11 @@ def test_swift_reads_ours(parsed: Callable[..., Run]) -> None:
 
 @needs_nginx
 @pytest.mark.parametrize("more", [[], ["hardware.replica_weights=[2,1,1,1]", "hardware.affinity_header=X-Image-Key"]])
-def test_nginx_reads_ours(parsed: Callable[..., Run], tmp_path: Path, more: list[str]) -> None:
+def test_nginx_accepts_our_configuration(parsed: Callable[..., Run], tmp_path: Path, more: list[str]) -> None:
     run = parsed("hardware=t4x4", "model=qwen2-vl-2b", "stage=serve", *more)
     tmp_path = tmp_path / "with a space"
     tmp_path.mkdir()
-    for name, text in commands.nginx_files(run.hardware, tmp_path).items():
+    for name, text in nginx_files(run.hardware, tmp_path).items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     done = subprocess.run(
         ["nginx", "-t", "-p", tmp_path, "-c", tmp_path / "nginx.conf"], capture_output=True, text=True, check=False

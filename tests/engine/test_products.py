@@ -1,4 +1,4 @@
-"""VisualDataset100K, whole: every product made by the commands that convert prints, from tiny models."""
+"""All of VisualDataset100K: the commands that convert prints make every product, here with tiny models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.engine.conftest import Fleet, rows, summary
 pytestmark = pytest.mark.engine
 
 IMAGES = 48
-# The tiny teacher stands for all four models; how freely it speaks tells them apart.
+# The tiny teacher stands in for all four models; a different temperature for each makes their answers differ.
 TEMPERATURE = {"qwen2-vl-2b": 0.9, "qwen2-vl-7b": 0.7, "qwen2-vl-72b": 0.5, "claude-3-5-sonnet": 0.0}
 PROMPT = {"question": "Ask a question about the picture.", "details": "Describe the image in detail."}
 ANSWER = {"id", "question", "answer"}
@@ -26,12 +26,13 @@ def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command_line(*arguments), cwd=folder, capture_output=True, text=True, check=False)
 
 
-def printed_commands(said: str) -> list[list[str]]:
-    return [shlex.split(line)[2:] for line in re.findall(r"^  (python run\.py .*)$", said, re.MULTILINE)]
+def printed_commands(output: str) -> list[list[str]]:
+    """The arguments of each ``python run.py`` command in ``output``."""
+    return [shlex.split(line)[2:] for line in re.findall(r"^  (python run\.py .*)$", output, re.MULTILINE)]
 
 
 def stand_in(arguments: list[str], urls: str) -> list[str]:
-    """A printed command, the model it names replaced by the one that is served here."""
+    """The arguments of a printed command, with the endpoint at ``urls`` in place of the model that it names."""
     chosen = dict(argument.split("=", 1) for argument in arguments)
     prompt = PROMPT.get(chosen["task"])
     return [
@@ -45,14 +46,14 @@ def stand_in(arguments: list[str], urls: str) -> list[str]:
     ]
 
 
-def test_every_product_of_the_list(fleet: Fleet, tmp_path: Path) -> None:
+def test_the_printed_commands_make_every_product(fleet: Fleet, tmp_path: Path) -> None:
     assert call(tmp_path, "stage=render", f"stage.train={IMAGES}", "stage.heldout=1").returncode == 0
     start = ["experiment=vd100k", "images=outputs/images/scenes-42/train"]
     first = call(tmp_path, *start)
     assert first.returncode == 1
     assert "0 of 16 products made" in first.stdout
     commands = printed_commands(first.stdout)
-    assert len(commands) == 10, "two details, two sets of questions, six sets of answers"
+    assert len(commands) == 10, "two of details, two of questions, six of answers"
     urls = ",".join(f"http://127.0.0.1:{port}/v1" for port in fleet.replicas)
     for k, arguments in enumerate(commands):
         done = call(tmp_path, *stand_in(arguments, urls))
@@ -93,4 +94,6 @@ def test_every_product_of_the_list(fleet: Fleet, tmp_path: Path) -> None:
         assert ("ranking" in entries[Path(file).stem]) == (file in pairs)
         if file in pairs:
             assert all(row["chosen"]["value"] != row["rejected"]["value"] for row in content)
-    assert len(list(made.glob("*.json*"))) == 16 + 16 + 1, "the products, what each rejected, the entries"
+    assert len(list(made.glob("*.json*"))) == 16 + 16 + 1, (
+        "the products, the rejected rows of each, and dataset_info.json"
+    )

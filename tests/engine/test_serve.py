@@ -1,4 +1,4 @@
-"""Two vLLM replicas behind nginx, and what generate makes of them."""
+"""Two vLLM replicas behind nginx: generation, routing, restarts, and requests of other clients."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def requests_served(port: int) -> float:
     return sum(float(n) for n in re.findall(r"^vllm:request_success_total\{.*\} (\S+)$", text, re.MULTILINE))
 
 
-def test_generate_uses_both_replicas_and_asks_once(fleet: Fleet) -> None:
+def test_generate_uses_both_replicas_and_repeats_no_request(fleet: Fleet) -> None:
     before = [requests_served(port) for port in fleet.replicas]
     command = command_line(
         "stage=generate",
@@ -51,19 +51,21 @@ def test_generate_uses_both_replicas_and_asks_once(fleet: Fleet) -> None:
     counts = summary(fleet.folder)["counts"]
     assert (counts["images"], counts["rows"], counts["requests"], counts["failed"]) == (48, 48, 48 + 2, 0)
     served = [requests_served(port) - n for port, n in zip(fleet.replicas, before, strict=True)]
-    assert sum(served) == 48 + 2, "each replica was tried with a tiny request first"
+    assert sum(served) == 48 + 2, "one small request to each replica first, to check it"
     assert min(served) >= 12
 
     made = rows(fleet.folder / "outputs/data/scenes-42/scene/tiny-teacher.jsonl")
     right = {row["id"]: row["answer"] for row in rows(fleet.folder / "outputs/images/scenes-42/train.jsonl")}
-    assert sum(_json(row["answer"]) == right[row["id"]] for row in made) >= 40, "the teacher knows its pictures"
+    assert sum(_json(row["answer"]) == right[row["id"]] for row in made) >= 40, (
+        "the teacher should answer most pictures correctly"
+    )
 
     again = subprocess.run(command, cwd=fleet.folder, capture_output=True, text=True, check=False)
     assert again.returncode == 0
     assert summary(fleet.folder)["counts"]["requests"] == 0
 
 
-def test_answers_keep_to_a_schema(fleet: Fleet) -> None:
+def test_answers_follow_a_json_schema(fleet: Fleet) -> None:
     schema = "{type: object, required: [size], additionalProperties: false, properties: {size: {enum: [small, large]}}}"
     done = subprocess.run(
         command_line(
@@ -77,25 +79,25 @@ def test_answers_keep_to_a_schema(fleet: Fleet) -> None:
     )
     assert done.returncode == 0, done.stderr
     made = rows(fleet.folder / "outputs/data/scenes-42/sized/tiny-teacher.jsonl")
-    # The teacher would say something else, as in the test before: the server holds it to the schema.
+    # Without the schema the teacher answers otherwise, as in the test before: the server enforces the schema.
     assert [_json(row["answer"]) in ({"size": "small"}, {"size": "large"}) for row in made] == [True] * 3
 
 
 @needs_nginx
-def test_nginx_routes_everything_and_takes_large_bodies(fleet: Fleet) -> None:
+def test_nginx_routes_all_paths_and_accepts_large_bodies(fleet: Fleet) -> None:
     url = f"http://127.0.0.1:{fleet.port}"
     assert httpx.get(f"{url}/health").status_code == 200
     assert httpx.get(f"{url}/v1/models").json()["data"][0]["id"] == "tiny-teacher"
     noise = Image.frombytes("RGB", (1200, 1200), os.urandom(1200 * 1200 * 3))
     assert len(_data_url(noise)) > 5_000_000
     answer = _ask(url, noise)
-    # However large, a picture is reduced to the model's cap: 16 visual tokens.
+    # Every image, however large, is scaled down to the limit of the model, which is 16 visual tokens.
     small = _ask(url, Image.new("RGB", (112, 112)))
     assert answer["usage"]["prompt_tokens"] <= small["usage"]["prompt_tokens"]
 
 
-def test_the_curl_it_prints_works(fleet: Fleet) -> None:
-    line = next(line for line in fleet.said if "| curl" in line)
+def test_the_printed_curl_command_works(fleet: Fleet) -> None:
+    line = next(line for line in fleet.lines if "| curl" in line)
     line = line.replace("IMAGE.png", "outputs/images/scenes-42/train/00000.png").replace("curl", "curl --silent")
     answer = subprocess.run(["bash", "-c", line], cwd=fleet.folder, capture_output=True, text=True, check=True)
     assert json.loads(answer.stdout)["choices"][0]["message"]["content"].startswith("{")
@@ -110,18 +112,20 @@ def test_answers_stream_through_nginx(fleet: Fleet) -> None:
     assert pieces[-1] == "data: [DONE]"
 
 
-def test_ctrl_c_while_starting_leaves_nothing(launch: Callable[..., Running], fleet: Fleet) -> None:
+def test_ctrl_c_during_startup_leaves_no_process(launch: Callable[..., Running], fleet: Fleet) -> None:
     port = free_ports(1)
     running = launch(fleet.folder, "stage=serve", "model=tiny-teacher", f"hardware.port={port}")
     running.wait_for("starting", 60)
-    with pytest.raises(AssertionError, match="not said"):
+    with pytest.raises(AssertionError, match="was not printed"):
         running.wait_for("answers after", 6)
     assert running.family()
     assert running.interrupt() < 10
     assert running.process.returncode == 130
 
 
-def test_a_replica_given_up_ends_it_with_its_log(launch: Callable[..., Running], tmp_path: Path) -> None:
+def test_a_replica_without_restarts_left_stops_the_fleet_and_its_log_is_named(
+    launch: Callable[..., Running], tmp_path: Path
+) -> None:
     allowed = tmp_path / "allowed"
     allowed.mkdir()
     running = launch(
@@ -145,7 +149,7 @@ def test_a_replica_given_up_ends_it_with_its_log(launch: Callable[..., Running],
     assert "replica-0.log" in running_text
 
 
-def test_a_server_that_dies_while_starting_shows_its_last_lines(tmp_path: Path) -> None:
+def test_a_server_that_dies_during_startup_shows_its_last_lines(tmp_path: Path) -> None:
     command = command_line("stage=serve", "+hardware.engine.args.no_such_flag=1", f"hardware.port={free_ports(1)}")
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 1
@@ -153,25 +157,25 @@ def test_a_server_that_dies_while_starting_shows_its_last_lines(tmp_path: Path) 
     assert "Traceback" not in done.stderr
 
 
-def test_dialects_that_vllm_understands(fleet: Fleet) -> None:
+def test_vllm_refuses_only_the_documented_dialects(fleet: Fleet) -> None:
     pictures = fleet.folder / "outputs/images/scenes-42/train"
     outcomes = tried(f"http://127.0.0.1:{fleet.port}/v1", pictures / "00000.png", pictures / "00001.png")
     assert {name for name, outcome in outcomes.items() if outcome.startswith("refused")} == REFUSED["vllm"], outcomes
 
 
-def test_media_come_from_requests_alone(fleet: Fleet, tmp_path: Path) -> None:
+def test_vllm_reads_no_local_file_and_fetches_no_address(fleet: Fleet, tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{fleet.port}"
     Image.new("RGB", (112, 112)).save(tmp_path / "secret.png")
     with _web(tmp_path) as site:
         for place in (f"file://{tmp_path / 'secret.png'}", f"{site}/secret.png"):
             answer = _ask_about(f"{url}/v1", place)
-            assert answer.status_code in (400, 500)  # vLLM says 500 of a file
+            assert answer.status_code in (400, 500)  # vLLM answers 500 for a file
             assert "allowed" in answer.text
 
 
 @pytest.mark.story
 @needs_nginx
-def test_one_killed_costs_no_answer_and_comes_back(fleet: Fleet) -> None:
+def test_a_killed_replica_loses_no_answer_and_is_restarted(fleet: Fleet) -> None:
     state = json.loads((fleet.folder / f"outputs/servers/{fleet.port}.json").read_text(encoding="utf-8"))
     url, lost = f"http://127.0.0.1:{fleet.port}", []
     with ThreadPoolExecutor(8) as pool:
@@ -181,7 +185,7 @@ def test_one_killed_costs_no_answer_and_comes_back(fleet: Fleet) -> None:
         lost = [error for one in asked if (error := one.exception())]
     assert not lost
     fleet.wait_for(f"replica 1 (port {fleet.replicas[1]}) answers", START_S, times=2)
-    time.sleep(11)  # nginx tries it again after ten seconds
+    time.sleep(11)  # nginx retries a failed replica after ten seconds
     before = [requests_served(port) for port in fleet.replicas]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda k: _ask(url, Image.new("RGB", (112, 112), (k, k, 9))), range(40)))
@@ -190,7 +194,7 @@ def test_one_killed_costs_no_answer_and_comes_back(fleet: Fleet) -> None:
 
 @contextlib.contextmanager
 def _web(folder: Path) -> Iterator[str]:
-    """The folder on a web server of its own."""
+    """Serve the folder over HTTP, and return the address."""
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -220,7 +224,7 @@ def _body(image: Image.Image) -> dict[str, Any]:
 
 
 def _ask_about(url: str, place: str) -> httpx.Response:
-    """What a server says about an image that it is to fetch itself."""
+    """The response to a question about an image that the server must load from ``place`` itself."""
     body = _body(Image.new("RGB", (112, 112)))
     body["messages"][0]["content"][0]["image_url"]["url"] = place
     model = httpx.get(f"{url}/models").json()["data"][0]["id"]

@@ -29,7 +29,7 @@ from vd100k.runs.tracker import Tracker
 
 TITLES = {"exact_match": "exact match", "valid_json": "valid JSON", "field_accuracy": "correct fields"}
 TABLE_ROWS = 100  # images in the table for W&B
-CHART_IMAGES = 8  # images in the picture of the comparison
+CHART_IMAGES = 8  # images in the comparison chart
 
 
 @dataclass(frozen=True)

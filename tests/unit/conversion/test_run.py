@@ -99,9 +99,9 @@ def with_faults(tmp_path: Path) -> Callable[[int, Row], Row]:
 
 def test_bad_rows_are_rejected_with_their_reasons(parsed: Callable[..., Run], tmp_path: Path, generated: Write) -> None:
     generated(with_faults(tmp_path))
-    pictures = f"images={tmp_path / 'pictures'}"
+    images = f"images={tmp_path / 'pictures'}"
     tokenizer = tiny_tokenizer(tmp_path)
-    summary, folder = convert(parsed, tmp_path, pictures, tokenizer)
+    summary, folder = convert(parsed, tmp_path, images, tokenizer)
     assert list(rejected(folder).values()) == list(FAULTS)
     assert summary.metrics["rejected"] == dict.fromkeys(FAULTS, 1)
     kept = next(read_rows(folder / "rejected.jsonl"))
@@ -139,7 +139,7 @@ def test_duplicates_are_found_at_any_distance(parsed: Callable[..., Run], tmp_pa
     assert summary.counts["rejected"] == 0
 
 
-def test_torn_and_foreign_lines_are_told_by_number(
+def test_bad_lines_are_rejected_with_their_line_numbers(
     parsed: Callable[..., Run], tmp_path: Path, generated: Write
 ) -> None:
     path = generated()
@@ -264,8 +264,8 @@ def test_parquet_files_contain_their_images(parsed: Callable[..., Run], tmp_path
     generated()
     options = ["format=parquet", "stage.license=cc-by-4.0", "stage.split_dataset_ratio=0.3"]
     summary, folder = convert(parsed, tmp_path, *options)
-    for picture in (tmp_path / "pictures").iterdir():
-        picture.unlink()
+    for image in (tmp_path / "pictures").iterdir():
+        image.unlink()
     loaded = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
     assert {split: len(rows) for split, rows in loaded.items()} == {
         "train": summary.counts["train"],
@@ -317,7 +317,7 @@ def test_every_row_read_is_either_written_or_rejected(
         content = path.read_text(encoding="utf-8")
         records = [json.loads(line) for line in content.splitlines()] if target == "swift" else json.loads(content)
         written += len(records)
-    refused = list(read_rows(folder / "rejected.jsonl"))
-    assert written + len(refused) == summary.counts["rows"]
+    rejected_rows = list(read_rows(folder / "rejected.jsonl"))
+    assert written + len(rejected_rows) == summary.counts["rows"]
     assert summary.counts["rows"] == sum(1 for line in source.read_bytes().split(b"\n") if line.strip())
-    assert all(row["reason"] and row["line"] for row in refused)
+    assert all(row["reason"] and row["line"] for row in rejected_rows)

@@ -130,8 +130,8 @@ def test_an_open_quote_does_not_swallow_later_answers(convert: Convert, tmp_path
     (folder / "t.csv").write_text('image,question,answer\n00.png,q,a\n01.png,q,"torn\n02.png,q,c\n', encoding="utf-8")
     counts, made = convert(f"stage.source={folder / 't.csv'}")
     assert (counts["train"], counts["rejected"]) == (1, 1)
-    refused = next(read_rows(made / "rejected.jsonl"))
-    assert (refused["line"], refused["reason"]) == (3, "bad_line")
+    rejected = next(read_rows(made / "rejected.jsonl"))
+    assert (rejected["line"], rejected["reason"]) == (3, "bad_line")
     (folder / "t.csv").write_bytes("image,question,answer,备注\n".encode("gbk"))
     with pytest.raises(DataError, match="the first line"):
         convert(f"stage.source={folder / 't.csv'}")
