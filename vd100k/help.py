@@ -29,6 +29,8 @@ RECIPES = {
     "task": "Add a task",
     "format": "Add an output format",
 }
+# Arguments that make Hydra look for options in other folders.
+OTHER_FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp", "hydra.searchpath=")
 INTRO = """\
 vd100k: build a vision-language data set, fine-tune a Qwen-VL on it, serve the result.
 
@@ -58,12 +60,9 @@ def text(conf: Path) -> str:
 def unknown_option(argv: list[str], conf: Path) -> str | None:
     """A message about the first argument that chooses an option without a file in ``conf``; None if all exist.
 
-    Options may also come from other folders (``--config-dir``, ``--config-path``, ``hydra.searchpath``);
-    then Hydra looks for them.
+    If an argument names other folders with options (``OTHER_FOLDERS``), Hydra looks for the option itself.
     """
-    if any(
-        argument.startswith(("--config-dir", "-cd", "--config-path", "-cp", "hydra.searchpath=")) for argument in argv
-    ):
+    if any(argument.startswith(OTHER_FOLDERS) for argument in argv):
         return None
     for argument in argv:
         key, _, value = argument.partition("=")

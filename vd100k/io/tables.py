@@ -33,11 +33,11 @@ def _csv_rows(path: Path) -> Iterator[Entry]:
         if any(_has_undecoded_bytes(name) for name in _header(rows, path)):
             raise DataError(f"{path}: the first line, which names the columns, is not UTF-8 text.")
         while True:
-            number = rows.line_num + 1
+            number = rows.reader.line_num + 1  # unlike rows.line_num, this also counts the lines of a bad row
             try:
                 row = next(rows, None)
             except csv.Error as error:
-                yield number, Fault("bad_line", f"not CSV up to line {rows.line_num}: {error}", "")
+                yield number, Fault("bad_line", f"not CSV up to line {rows.reader.line_num}: {error}", "")
                 continue
             if row is None:
                 return

@@ -1,4 +1,4 @@
-"""Sets of millions of keys behave as sets."""
+"""Sets of millions of keys behave like sets, and the index of offsets like a dictionary."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from hypothesis import strategies as st
 
 from vd100k.io.key_set import KeySet, OffsetIndex, row_key
 
-# Many with the same first bits, too.
+# The small numbers share their first bits.
 numbers = st.integers(0, 2**64 - 1) | st.integers(0, 99)
 
 
 @given(st.lists(numbers), st.lists(numbers))
-def test_what_was_added_is_in_it_and_nothing_else(added: list[int], others: list[int]) -> None:
-    found = KeySet()
-    seen: set[int] = set()
+def test_a_set_contains_the_added_keys_and_no_others(added: list[int], others: list[int]) -> None:
+    keys = KeySet()
+    expected: set[int] = set()
     for number in added:
-        assert found.add(number) == (number not in seen)
-        seen.add(number)
-    assert list(found) == sorted(seen)
-    assert len(found) == len(seen)
-    assert all((number in found) == (number in seen) for number in others + added)
+        assert keys.add(number) == (number not in expected)
+        expected.add(number)
+    assert list(keys) == sorted(expected)
+    assert len(keys) == len(expected)
+    assert all((number in keys) == (number in expected) for number in others + added)
 
 
 @given(st.dictionaries(numbers, st.integers(0, 2**63)), numbers)
-def test_each_key_has_its_place(places: dict[int, int], other: int) -> None:
-    found = OffsetIndex()
-    for number, place in places.items():
-        found.add(number, place)
-    assert all(found.find(number) == place for number, place in places.items())
-    assert found.find(other) == places.get(other)
+def test_the_index_finds_the_offset_of_each_key(offsets: dict[int, int], other: int) -> None:
+    index = OffsetIndex()
+    for number, offset in offsets.items():
+        index.add(number, offset)
+    assert all(index.find(number) == offset for number, offset in offsets.items())
+    assert index.find(other) == offsets.get(other)
 
 
-def test_a_question_is_another_key_than_its_image() -> None:
+def test_a_question_has_another_key_than_its_image() -> None:
     assert len({row_key("a"), row_key("a", ""), row_key("a", "b"), row_key("ab"), row_key("\udc80")}) == 5
