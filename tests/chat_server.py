@@ -1,7 +1,7 @@
-"""A local OpenAI-compatible server whose behaviour a test scripts: refusals, silence, nonsense.
+"""A local OpenAI-compatible server whose replies are scripted by a test.
 
-``script(number, body)`` decides the reply to the n-th chat request (from 0): a text to answer
-with, or (status, headers, body). Everything it was sent is in ``requests``.
+``script(number, body)`` returns the reply to the n-th chat request (from 0): the text of the answer, or
+(status, headers, body). All request bodies are in ``requests``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ChatServer(ThreadingHTTPServer):
         self.script, self.name = script, name
         self.requests: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
-        self.pause_s = 0.02  # between two characters of a streamed answer
+        self.pause_s = 0.02  # pause after each character of a streamed answer
         self.in_flight = self.most_in_flight = 0
         self.lock = threading.Lock()
 
@@ -62,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send(*((200, {}, completion(reply)) if isinstance(reply, str) else reply))
 
     def _stream(self, text: str) -> None:
-        """Character by character, as server-sent events."""
+        """Send the text character by character as server-sent events."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
@@ -85,7 +85,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: what was sent is in ``requests``."""
+        """Log nothing: the requests are in ``requests``."""
 
 
 def chunk(delta: dict[str, str], finish_reason: str | None = None) -> str:

@@ -1,4 +1,4 @@
-"""What all tests share: composing, running the command line, pictures."""
+"""Fixtures and helpers that many tests use: parsed configurations, the command line, ports and images."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="session")
 def parsed() -> Iterator[Callable[..., Run]]:
-    """Overrides -> typed run, as the command line would give it."""
+    """Turns overrides into a typed run, as the command line does."""
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")):
         yield lambda *overrides: parse(hydra.compose("config", list(overrides)))
 
 
 def command_line(*overrides: str) -> list[str]:
-    """The command, without W&B where the overrides do not ask for it: it costs seconds a run."""
+    """The command with these overrides; W&B, which takes seconds per run, is off unless they turn it on."""
     tracking = [] if any(override.startswith("tracking=") for override in overrides) else ["tracking=none"]
     return [sys.executable, str(ROOT / "run.py"), *overrides, *tracking]
 
 
 @pytest.fixture
 def vd100k(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command line in the test's own folder, to its end."""
+    """Runs the command line in the test's temporary folder until it exits."""
 
     def call(*overrides: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -49,14 +49,14 @@ def vd100k(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return call
 
 
-# An engine that starts in a moment, and where it is configured.
+# A lightweight engine that starts at once, and the folder of its configuration.
 LIGHT = ["--config-dir", str(ROOT / "tests" / "conf"), "engine@hardware.engine=light"]
 os.environ["REPOSITORY"] = str(ROOT)
 
 
 @pytest.fixture
 def light_run(parsed: Callable[..., Run], tmp_path: Path) -> Callable[..., Run]:
-    """A typed run of stage=serve with the light engine, its files in the test's own folder."""
+    """A typed run of stage=serve with the light engine and with outputs in the test's temporary folder."""
     search = f"hydra.searchpath=[file://{ROOT / 'tests' / 'conf'}]"
     return lambda *overrides: parsed(
         *(search, "stage=serve", "engine@hardware.engine=light", f"output_dir={tmp_path / 'outputs'}"),
@@ -65,31 +65,31 @@ def light_run(parsed: Callable[..., Run], tmp_path: Path) -> Callable[..., Run]:
 
 
 def sweep_table(folder: Path) -> list[dict[str, str]]:
-    """The rows of the last ``sweep.csv`` of the outputs in ``folder``."""
+    """The rows of the latest ``sweep.csv`` of the outputs in ``folder``."""
     path = max(folder.glob("outputs/sweeps/*/*/sweep.csv"))
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
 def free_ports(count: int) -> int:
-    """The first of ``count`` free ports in a row."""
+    """The first of ``count`` consecutive free ports."""
     for first in range(20_000 + os.getpid() % 5_000, 40_000, count):
-        with_sockets = [socket.socket() for _ in range(count)]
+        sockets = [socket.socket() for _ in range(count)]
         try:
-            for k, one in enumerate(with_sockets):
+            for k, one in enumerate(sockets):
                 one.bind(("127.0.0.1", first + k))
         except OSError:
             continue
         else:
             return first
         finally:
-            for one in with_sockets:
+            for one in sockets:
                 one.close()
     raise AssertionError("no free ports")
 
 
 def draw_pictures(folder: Path, count: int, seed: int = 0) -> Path:
-    """Flat pictures of different colours."""
+    """Write ``count`` images of random single colours and return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(seed)
     for k in range(count):

@@ -1,7 +1,7 @@
-"""What W&B keeps of a run when it is offline, read back.
+"""Reads the files that W&B writes for offline runs.
 
-A ``.wandb`` file is a log in LevelDB's format after a header of seven bytes
-(https://github.com/google/leveldb/blob/main/doc/log_format.md) of ``wandb.proto``'s records.
+A ``.wandb`` file is a header of seven bytes and a log in LevelDB's format
+(https://github.com/google/leveldb/blob/main/doc/log_format.md) with the records of ``wandb.proto``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Artifact(NamedTuple):
 
 @dataclass
 class Kept:
-    """One run's file."""
+    """The content of the file of one W&B run."""
 
     id: str
     group: str
@@ -46,7 +46,7 @@ class Kept:
 
 
 def read(folder: Path) -> list[Kept]:
-    """All runs kept below ``folder``, the first started first; W&B may write their ends a moment after it returns."""
+    """All W&B runs below ``folder`` in the order of their start; waits for their ends, which W&B may write late."""
     paths = sorted(folder.glob("**/offline-run-*/run-*.wandb"))
     until = time.monotonic() + PATIENCE_S
     while True:

@@ -1,4 +1,4 @@
-"""A local server that lets a W&B run begin and refuses the key from then on."""
+"""A local W&B server that accepts the start of a run and then rejects the API key."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ VIEWER = {"id": "1", "entity": "me", "username": "me", "flags": "{}", "teams": {
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    begun = False
+    started = False
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         asked = json.loads(body) if self.path == "/graphql" else {}
         if asked.get("operationName") == "Viewer":
             self._send(200, {"data": {"viewer": VIEWER}})
-        elif asked.get("operationName") == "UpsertBucket" and not type(self).begun:
-            type(self).begun = True
+        elif asked.get("operationName") == "UpsertBucket" and not type(self).started:
+            type(self).started = True
             bucket = {**BUCKET, "name": asked["variables"]["name"]}
             self._send(200, {"data": {"upsertBucket": {"bucket": bucket, "inserted": True}}})
         else:
-            self._send(401, {"errors": [{"message": "this key is no longer good"}]})
+            self._send(401, {"errors": [{"message": "this key is no longer valid"}]})
 
     def _send(self, status: int, content: dict[str, Any]) -> None:
         encoded = json.dumps(content).encode()
@@ -42,12 +42,12 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(encoded)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 @contextlib.contextmanager
 def wandb_server() -> Iterator[str]:
-    """Its address."""
+    """Run the server while the block runs; yields its URL."""
     handler = type("Refusing", (Handler,), {})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)

@@ -1,4 +1,4 @@
-"""What moves, seen by a terminal of its own."""
+"""Progress output, tested in a pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ with ProgressLine("asking a-model-with-a-name", progress) as line:
 
 
 @pytest.mark.parametrize("columns", [80, 160])
-def test_the_line_says_all_in_a_window_of_any_width(columns: int) -> None:
+def test_the_progress_line_shows_all_figures_at_any_window_width(columns: int) -> None:
     terminal, inner = pty.openpty()
     environment = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
     child = subprocess.Popen([sys.executable, "-c", SHOWS], stdout=inner, stderr=inner, env=environment)
@@ -32,7 +32,7 @@ def test_the_line_says_all_in_a_window_of_any_width(columns: int) -> None:
     while True:
         try:
             more = os.read(terminal, 4096)
-        except OSError:  # the other end is closed
+        except OSError:  # the child has closed the terminal
             break
         if not more:
             break

@@ -1,4 +1,4 @@
-"""The command line: the demo by default, messages instead of stack traces."""
+"""The command line: the demo by default, and messages instead of stack traces."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.conftest import ROOT
 from vd100k.config.parse import dataset_name
+from vd100k.help import unknown_option
 from vd100k.launch import with_demo
 
 Result = subprocess.CompletedProcess[str]
@@ -26,7 +28,7 @@ Result = subprocess.CompletedProcess[str]
         (["images=photos"], False),
     ],
 )
-def test_the_demo_is_what_runs_when_nothing_is_asked_for(argv: list[str], demo: bool) -> None:
+def test_the_demo_runs_if_the_command_line_asks_for_nothing(argv: list[str], demo: bool) -> None:
     assert with_demo(argv) == ([*argv, "experiment=demo"] if demo else argv)
 
 
@@ -71,7 +73,7 @@ def test_a_dry_run_plans_the_whole_demo_and_writes_nothing(vd100k: Callable[...,
         (["stage=generate", "images=texts"], "None of the 1 images of texts was answered"),
     ],
 )
-def test_bad_input_ends_in_one_message(
+def test_bad_input_is_one_message_without_a_stack_trace(
     vd100k: Callable[..., Result], tmp_path: Path, overrides: list[str], message: str
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -93,13 +95,13 @@ def test_bad_input_ends_in_one_message(
     assert len(done.stderr.strip().splitlines()) < 30
 
 
-def test_a_port_in_use_is_named(vd100k: Callable[..., Result]) -> None:
+def test_a_port_in_use_is_an_error_with_its_remedy(vd100k: Callable[..., Result]) -> None:
     import socket
 
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
+    with socket.socket() as occupied:
+        occupied.bind(("127.0.0.1", 0))
+        occupied.listen()
+        port = occupied.getsockname()[1]
         done = vd100k("stage=serve", "engine@hardware.engine=swift", f"hardware.port={port}")
     assert done.returncode == 1
     assert f"port {port} is in use" in done.stderr
@@ -107,8 +109,36 @@ def test_a_port_in_use_is_named(vd100k: Callable[..., Result]) -> None:
 
 
 @pytest.mark.parametrize("stage", ["generate", "serve", "pipeline"])
-def test_all_that_is_set_can_be_printed(vd100k: Callable[..., Result], stage: str) -> None:
+def test_the_resolved_configuration_can_be_printed(vd100k: Callable[..., Result], stage: str) -> None:
     done = vd100k("--cfg", "job", "--resolve", f"stage={stage}", "images=photos")
     assert done.returncode == 0, done.stderr
     assert "variant: null" in done.stdout
     assert "${" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("model=qwen2-vl-2", "model=qwen2-vl-2: there is no such option. Did you mean qwen2-vl-2b?"),
+        ("model@teacher.model=gpt-5", "model@teacher.model=gpt-5: there is no such option"),
+        ("hardware=t4x4,t4x8", "hardware=t4x8: there is no such option"),
+    ],
+)
+def test_an_unknown_option_is_named_with_the_existing_ones(argument: str, message: str) -> None:
+    shown = unknown_option(["limit=1", argument], ROOT / "conf") or ""
+    assert message in shown
+    assert "Available: " in shown
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["model=qwen2-vl-2b,qwen2-vl-7b", "experiment=null", "model.name=anything", "engine@hardware.engine=vllm"],
+        ["model=choice(a,b)", "model=", "task=mine/task"],
+        ["--config-dir", "folder", "model=mine"],
+        ["-cp=/folder", "model=mine"],
+        ["model=mine", "hydra.searchpath=[file://folder]"],
+    ],
+)
+def test_other_arguments_are_left_to_hydra(argv: list[str]) -> None:
+    assert unknown_option(argv, ROOT / "conf") is None

@@ -5,10 +5,11 @@ python -m vd100k.config.reference docs/configuration.md
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -34,26 +35,32 @@ This page lists every key. `make docs` makes it from the schema (`vd100k/config/
   images, and its machine. They have the same keys as `model` and `hardware`.
 - `--cfg job` prints the settings of a run, and `dry_run=true` shows what it would do.
 
-A default of the form `${…}` is computed from other keys. An option file may set any key of its group.
+A default of the form `${…}` is computed from other keys. The defaults are those of `conf/config.yaml`, `conf/base/` and
+`conf/stage/`. A file in `conf/GROUP/` may set any key of its group, an experiment any key, and the command line wins
+over all files. `stage.` keys belong to the chosen stage; in a pipeline, `stage.STEP.KEY` sets a key of one step.
 """
 # Title, prefix of the keys, schema, file with the values and comments, key of the part of that file.
-SECTIONS: list[tuple[str, str, type[Part], str, str]] = [
-    ("The run", "", run.Run, "config.yaml", ""),
+Section = tuple[str, str, type[Part], str, str]
+STAGES: tuple[type[Part], ...] = get_args(stages.AnyStage)
+SECTIONS: list[Section] = [
+    ("Keys of every run", "", run.Run, "config.yaml", ""),
     ("hardware: a machine", "hardware.", run.Hardware, "base/hardware.yaml", ""),
     ("hardware.engine: how a model is served", "hardware.engine.", run.Engine, "base/engine.yaml", ""),
-    ("model", "model.", run.Model, "base/model.yaml", ""),
+    ("model: weights or an API", "model.", run.Model, "base/model.yaml", ""),
     ("task: a prompt", "task.", run.Task, "config.yaml", "task"),
-    ("tracking=wandb", "tracking.", run.Tracking, "tracking/wandb.yaml", ""),
+    ("format: what convert writes", "format.", run.Format, "format/swift.yaml", ""),
+    ("tracking: where figures are sent", "tracking.", run.Tracking, "tracking/wandb.yaml", ""),
     ("sweep: the jobs of -m", "sweep.", run.Sweep, "config.yaml", "sweep"),
     ("paths: where files are kept", "paths.", run.Paths, "config.yaml", "paths"),
-    *(
-        (f"stage={name.lower()}", "stage.", getattr(stages, name), f"stage/{name.lower()}.yaml", "")
-        for name in ("Generate", "Convert", "Finetune", "Export", "Evaluate", "Serve", "Chat", "Pipeline", "Render")
-    ),
+    *((f"stage={(name := stage.__name__.lower())}", "stage.", stage, f"stage/{name}.yaml", "") for stage in STAGES),
 ]
-SECTIONED = {schema for _, _, schema, _, _ in SECTIONS} | {run.Format}
-INTERNAL = {"key", "parts", "stage"}  # of a run: not keys, or a section of their own
+SECTIONED = {schema for _, _, schema, _, _ in SECTIONS}
+INTERNAL = {"key", "parts", "stage"}  # fields of a run that are not keys, or have sections of their own
 WORDS = {int: "integer", float: "number", str: "text", bool: "true or false", Path: "path", Any: "anything"}
+BOUNDS = {"gt": "> {}", "ge": "≥ {}", "lt": "< {}", "le": "≤ {}", "pattern": "that matches `{}`"}
+BOUNDS |= {"min_length": "that is not empty"}
+NO_KEYS = "This stage has no keys of its own."
+LONGEST = 90  # characters of a mapping that is shown as a default
 
 
 def text() -> str:
@@ -61,84 +68,123 @@ def text() -> str:
     parts = [INTRO]
     for title, prefix, schema, file, part in SECTIONS:
         rows = [f"| `{prefix}{row[0]}` | {' | '.join(row[1:])} |" for row in keys(schema, file, part)]
-        parts.append(f"## {title}\n\n| key | type | default | meaning |\n|---|---|---|---|\n" + "\n".join(rows) + "\n")
+        table = "\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *rows])
+        parts.append(f"## {title}\n\n{_introduction(schema, file, part)}\n\n{table if rows else NO_KEYS}\n")
     return "\n".join(parts)
 
 
 def keys(schema: type[Part], file: str, part: str = "") -> Iterator[tuple[str, str, str, str]]:
     """The key, type, default and meaning of each field of a part of the configuration."""
-    comments: dict[str, str] = _comments(CONF / file)
     values: Any = OmegaConf.to_container(OmegaConf.load(CONF / file))
-    values = values[part] if part else values
-    yield from _fields(schema, values, comments, f"{part}." if part else "", "")
+    rows = _Rows(file, _comments(CONF / file))
+    yield from rows.of(schema, values[part] if part else values, f"{part}." if part else "", "")
 
 
-def _fields(
-    schema: type[Part], values: dict[str, Any], comments: dict[str, str], where: str, prefix: str
-) -> Iterator[tuple[str, str, str, str]]:
-    schema.model_rebuild()
-    for name, field in schema.model_fields.items():
-        key = field.alias or name
-        nested = field.annotation if isinstance(field.annotation, type) and issubclass(field.annotation, Part) else None
-        if nested is stages.Rules:
-            yield from _fields(nested, values[key], comments, f"{where}{key}.", f"{prefix}{key}.")
-        elif not (nested and nested in SECTIONED) and name not in INTERNAL and not _is_option_name(schema, key):
-            default = _default(values[key]) if key in values else "set by the option"
-            yield prefix + key, _type(field.annotation, field), default, comments.get(where + key, "")
+class _Rows:
+    """The rows of a table, with the comments of ``file``."""
+
+    def __init__(self, file: str, comments: dict[str, str]) -> None:
+        self.file, self.comments = file, comments
+
+    def of(self, schema: type[Part], values: Any, where: str, prefix: str) -> Iterator[tuple[str, str, str, str]]:
+        """The rows of ``schema``; ``where`` leads to its comments, ``prefix`` is the start of its keys."""
+        schema.model_rebuild()
+        for name, field in schema.model_fields.items():
+            key = field.alias or name
+            mark, nested = _nested(field.annotation) or ("", None)
+            section = nested in SECTIONED
+            if (schema is run.Run and (section or key in INTERNAL)) or (schema in STAGES and key == "name"):
+                continue
+            meaning = self.comments.get(where + key, "")
+            if nested in STAGES:
+                meaning = meaning or f"The settings of `stage={nested.__name__.lower()}` as a step."
+            if schema in (run.Format, run.Tracking) and key == "name":
+                meaning = "The name of the chosen option."
+            meaning = meaning.replace("<", "&lt;").replace("|", "\\|")
+            yield prefix + key, _type(field.annotation, field.metadata), self._default(values, key, field), meaning
+            if nested is not None and not section:
+                inner = values.get(key) if not mark and isinstance(values, dict) else None
+                yield from self.of(nested, inner, f"{where}{key}.", f"{prefix}{key}.{mark}")
+
+    def _default(self, values: Any, key: str, field: FieldInfo) -> str:
+        if (_nested(field.annotation) or ("", None))[1] in STAGES:
+            return "see there"
+        if isinstance(values, dict) and key in values:
+            value = values[key]
+        elif field.is_required():
+            return "required"
+        else:
+            value = field.default
+        if value is None and type(None) not in get_args(field.annotation):
+            return "set by the option"
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        if isinstance(value, dict) and len(text) > LONGEST:
+            return f"[conf/{self.file}](../conf/{self.file})"
+        return f"`{text}`".replace("|", "\\|")
 
 
-def _is_option_name(schema: type[Part], key: str) -> bool:
-    """Whether the key is the name of the chosen stage or tracker, which the command line chooses."""
-    return key == "name" and (schema.__module__ == stages.__name__ or schema is run.Tracking)
+def _introduction(schema: type[Part], file: str, part: str) -> str:
+    """The first comment of a file or of its part; the formats and trackers have one file for each option."""
+    if schema in (run.Format, run.Tracking):
+        return str(schema.__doc__)
+    if part:
+        return _comments(CONF / file)[part]
+    lines = (CONF / file).read_text(encoding="utf-8").splitlines()
+    return " ".join(line.removeprefix("#").strip() for line in itertools.takewhile(lambda one: one[:1] == "#", lines))
 
 
-def _default(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return f"`{text}`".replace("|", "\\|")
+def _nested(annotation: Any) -> tuple[str, type[Part]] | None:
+    """The part of the schema in a type, and what stands before its keys: NAME in a mapping, N in a list."""
+    if isinstance(annotation, type) and issubclass(annotation, Part):
+        return "", annotation
+    for argument in get_args(annotation):
+        if found := _nested(argument):
+            return {list: "N.", dict: "NAME."}.get(get_origin(annotation), "") + found[0], found[1]
+    return None
 
 
-def _type(annotation: Any, field: FieldInfo | None = None) -> str:
+def _type(annotation: Any, metadata: Iterable[Any] = ()) -> str:
     """A type in words, with its bounds: integer > 0, text or null."""
     origin, args = get_origin(annotation), get_args(annotation)
-    bounds = "".join(_bound(one) for one in (field.metadata if field else ()))
     if origin is Annotated:
-        return _type(args[0]) + "".join(_bound(one) for one in args[1:])
+        return _type(args[0], [inner for one in args[1:] for inner in getattr(one, "metadata", [one])])
     if origin is Literal:
-        return " or ".join(f"`{one}`" for one in args)
-    if origin in (Union, types.UnionType):
-        return " or ".join("null" if one is type(None) else _type(one) for one in args) + bounds
-    if origin is list:
-        return f"list of {_type(args[0])}" + bounds
-    if origin is dict:
-        return "mapping"
-    if isinstance(annotation, type) and issubclass(annotation, Part):
-        return "mapping"
-    return WORDS.get(annotation, str(annotation)) + bounds
-
-
-def _bound(metadata: Any) -> str:
-    signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
-    return "".join(f" {sign} {getattr(metadata, name)}" for name, sign in signs.items() if hasattr(metadata, name))
+        words = " or ".join(f"`{one}`" for one in args)
+    elif origin in (Union, types.UnionType):
+        words = " or ".join("null" if one is type(None) else _type(one) for one in args)
+    elif origin is list:
+        words = (
+            f"list of ({_type(args[0])})"
+            if get_origin(args[0]) in (Union, types.UnionType, Literal)
+            else (f"list of {_type(args[0])}")
+        )
+    else:
+        words = WORDS.get(annotation, "mapping")
+    bounds = [
+        form.format(getattr(one, name)) for one in metadata for name, form in BOUNDS.items() if hasattr(one, name)
+    ]
+    return " ".join([words, " and ".join(bounds)]).strip().replace("|", "\\|")
 
 
 def _comments(path: Path) -> dict[str, str]:
-    """The comment above each key of a YAML file, by dotted key."""
+    """The comment above each key of a YAML file, by dotted key; ``#   KEY: text`` in it is about a key of the key."""
     found: dict[str, str] = {}
     pending: list[str] = []
     parents: list[tuple[int, str]] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         stripped = line.strip()
         if stripped.startswith("#"):
-            pending.append(stripped.removeprefix("#").strip())
+            pending.append(stripped.removeprefix("#").removeprefix(" "))
             continue
         key, colon, _ = stripped.partition(":")
-        if not colon or stripped.startswith("-") or not key.isidentifier():
-            pending = []
-            continue
-        indent = len(line) - len(line.lstrip())
-        parents = [(depth, name) for depth, name in parents if depth < indent]
-        found[".".join([*(name for _, name in parents), key])] = " ".join(pending)
-        parents.append((indent, key))
+        if colon and key.isidentifier():
+            indent = len(line) - len(line.lstrip())
+            parents = [(depth, name) for depth, name in parents if depth < indent]
+            full = ".".join([*(name for _, name in parents), key])
+            found[full] = " ".join(one for one in pending if not one.startswith("  "))
+            inner = (one.strip().partition(": ") for one in pending if one.startswith("  "))
+            found |= {f"{full}.{name}": meaning for name, _, meaning in inner}
+            parents.append((indent, key))
         pending = []
     return found
 

@@ -1,4 +1,4 @@
-"""What was said on the page -> what a server is asked, and back."""
+"""The chat history of the page as request messages, and replies as page content."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vd100k.chat import conversation
-from vd100k.images import encode as images
+from vd100k.images import encode
 from vd100k.images.encode import ImageError
 
 CAP = 1_003_520
@@ -22,7 +22,7 @@ def turn(role: str, text: str, *files: Path, **more: Any) -> conversation.Messag
     return {"role": role, "content": [*parts, {"type": "text", "text": text}], **more}
 
 
-def test_images_before_text_and_roles_in_turn(pictures: Path) -> None:
+def test_messages_have_images_before_text_and_alternating_roles(pictures: Path) -> None:
     one, two = sorted(pictures.iterdir())[:2]
     error = turn("assistant", "Error code: 500", metadata={"title": "No answer"})
     boxes = {"role": "assistant", "content": [{"type": "component", "component": "image", "value": {}}]}
@@ -30,30 +30,32 @@ def test_images_before_text_and_roles_in_turn(pictures: Path) -> None:
     said = conversation.messages([*history, turn("user", "last", two)], "Be brief.", CAP)
     assert [message["role"] for message in said] == ["system", "user", "assistant", "user"]
     assert [part["type"] for part in said[1]["content"]] == ["image_url", "text"]
-    assert said[1]["content"][0]["image_url"]["url"] == images.encode(str(one), CAP).url.decode()
+    assert said[1]["content"][0]["image_url"]["url"] == encode.encode(str(one), CAP).url.decode()
     assert said[2]["content"] == "1"
-    assert [part.get("text") for part in said[3]["content"]] == [None, "last"], "what was refused is not said again"
+    assert [part.get("text") for part in said[3]["content"]] == [None, "last"], (
+        "a refused question must not be sent again"
+    )
 
 
-def test_nothing_typed_is_nothing_said(pictures: Path) -> None:
+def test_an_image_without_a_question_has_no_text_part(pictures: Path) -> None:
     said = conversation.messages([turn("user", "", next(pictures.iterdir()))], "", CAP)
     assert [part["type"] for part in said[0]["content"]] == ["image_url"]
 
 
-def test_a_broken_image_is_named_without_its_place(tmp_path: Path) -> None:
+def test_a_broken_image_is_named_without_its_folder(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no")
     with pytest.raises(ImageError, match=r"^a\.png: "):
         conversation.messages([turn("user", "what?", tmp_path / "a.png")], "", CAP)
 
 
 @given(st.text(min_size=1))
-def test_what_was_shown_is_said_back_as_it_was(answer: str) -> None:
+def test_a_shown_answer_is_sent_back_unchanged(answer: str) -> None:
     shown = conversation.as_shown(answer)
     assert "<" not in shown["content"][0]["text"]
     assert conversation.messages([shown], "", CAP) == [{"role": "assistant", "content": answer}]
 
 
-def test_boxes_are_drawn_on_the_last_picture(tmp_path: Path) -> None:
+def test_boxes_are_drawn_on_the_last_image(tmp_path: Path) -> None:
     for name, size in (("first.png", (80, 80)), ("last.png", (200, 100))):
         Image.new("RGB", size, "white").save(tmp_path / name)
     turns = [turn("user", "", tmp_path / "first.png"), turn("user", "", tmp_path / "last.png")]

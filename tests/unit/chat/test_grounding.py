@@ -1,4 +1,4 @@
-"""Boxes in answers, in the notations of three generations of Qwen-VL."""
+"""Finding and drawing the boxes of answers, in the notations of three generations of Qwen-VL."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ SIZE = (2000, 1000)
         "<|object_ref_start|>女生<|object_ref_end|><|box_start|>(441,382),(733,811)<|box_end|>",
     ],
 )
-def test_thousandths(answer: str) -> None:
+def test_boxes_in_thousandths_are_found(answer: str) -> None:
     assert find(answer, SIZE, CAP) == [Box("女生", (882, 382, 1466, 811))]
 
 
-def test_several_boxes_of_one_and_none_of_another() -> None:
+def test_labels_may_have_several_boxes_or_none() -> None:
     text = "<ref>dog</ref><box>(0,0),(100,100)</box><box>(500,500),(600,600)</box> and <ref>cat</ref>"
     assert [box.label for box in find(text, SIZE, CAP)] == ["dog", "dog"]
     assert find("(100,100),(200,300)", (1000, 1000), CAP) == [Box("", (100, 100, 200, 300))]
     assert find("In (2024), (3) people.", SIZE, CAP) == []
 
 
-def test_pixels_as_the_model_saw_them() -> None:
+def test_boxes_in_pixels_of_the_resized_image_are_found() -> None:
     answer = '```json\n[\n\t{"bbox_2d": [0, 0, 700, 336], "label": "dog"}\n]\n```'
     # 2000 x 1000 is reduced to 1400 x 700.
     assert find(answer, SIZE, CAP) == [Box("dog", (0, 0, 1000, 480))]
@@ -42,7 +42,7 @@ def test_pixels_as_the_model_saw_them() -> None:
     assert find(cut_off, SIZE, CAP)[0] == Box("dog", (0, 0, 1000, 480))
 
 
-def test_json_of_other_shapes() -> None:
+def test_unusual_json_is_read_without_errors() -> None:
     assert find("bbox " + "[" * 3000, SIZE, CAP) == []
     assert find('[{"bbox_2d": [0, 0, 1' + "0" * 400 + ", 7]}]", SIZE, CAP) == []
     nested = '{"objects": [{"bbox": [0, 0, 700, 336], "label": "dog"}]}'
@@ -54,9 +54,9 @@ def test_json_of_other_shapes() -> None:
 number = st.integers(0, 1200)
 
 
-@settings(deadline=None)  # the first label in Chinese looks for a font
+@settings(deadline=None)  # the first Chinese label searches for a font
 @given(st.text(max_size=20), number, number, number, number)
-def test_boxes_lie_in_the_picture(label: str, x1: int, y1: int, x2: int, y2: int) -> None:
+def test_boxes_lie_within_the_image(label: str, x1: int, y1: int, x2: int, y2: int) -> None:
     picture = Image.new("RGB", (320, 200))
     for answer in (
         f"<ref>{label}</ref><box>({x1},{y1}),({x2},{y2})</box>",
@@ -70,15 +70,15 @@ def test_boxes_lie_in_the_picture(label: str, x1: int, y1: int, x2: int, y2: int
         assert draw(picture, boxes).size == picture.size
 
 
-def test_drawn_boxes_are_seen() -> None:
+def test_drawn_boxes_are_visible_on_a_copy_of_the_image() -> None:
     picture = Image.new("RGB", (200, 200), "white")
     drawn = draw(picture, [Box("dog", (50, 50, 150, 150)), Box("女生", (10, 10, 40, 40))])
     assert drawn.getpixel((150, 100)) != (255, 255, 255)
     assert drawn.getpixel((100, 100)) == (255, 255, 255)
-    assert picture.getpixel((150, 100)) == (255, 255, 255), "the picture itself stays as it is"
+    assert picture.getpixel((150, 100)) == (255, 255, 255), "the image itself must not change"
 
 
 @given(st.text())
-def test_any_answer_is_read(answer: str) -> None:
+def test_any_answer_is_read_without_errors(answer: str) -> None:
     find(answer, (100, 100), CAP)
     find(f"bbox {answer}", (100, 100), CAP)

@@ -1,4 +1,4 @@
-"""Composition and typed parsing: what goes together, and how what does not is told."""
+"""Composed and parsed configurations: valid combinations, and the message for each invalid one."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
 
 
-def own(stage: str) -> list[str]:
-    """What a stage cannot do without."""
+def required(stage: str) -> list[str]:
+    """The overrides that a stage needs."""
     if stage == "evaluate":
         return ["images=photos", "stage.labels=labels.jsonl", "stage.images=photos"]
     if stage == "pipeline":
@@ -28,7 +28,7 @@ def own(stage: str) -> list[str]:
 
 
 def impossible(hardware: str, model: str, stage: str) -> bool:
-    """A hosted model has no weights for a machine; a hosted machine has none for a model with weights."""
+    """Whether they do not fit: a hosted model has no weights to load, and hardware=api cannot load any."""
     hosted = model in {"gpt-4o", "claude-3-5-sonnet", "qwen-vl-max"}
     if stage in {"render", "convert", "report", "compare"}:
         return False
@@ -40,9 +40,11 @@ def impossible(hardware: str, model: str, stage: str) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("hardware", options("hardware"))
 @pytest.mark.parametrize("stage", options("stage"))
-def test_every_hardware_model_and_stage(parsed: Parsed, hardware: str, stage: str) -> None:
+def test_every_combination_of_hardware_model_and_stage_parses_or_names_a_remedy(
+    parsed: Parsed, hardware: str, stage: str
+) -> None:
     for model in options("model"):
-        overrides = [f"hardware={hardware}", f"model={model}", f"stage={stage}", *own(stage)]
+        overrides = [f"hardware={hardware}", f"model={model}", f"stage={stage}", *required(stage)]
         if impossible(hardware, model, stage):
             with pytest.raises(ConfigError) as caught:
                 parsed(*overrides)
@@ -53,21 +55,21 @@ def test_every_hardware_model_and_stage(parsed: Parsed, hardware: str, stage: st
 
 
 @pytest.mark.parametrize("group", ["task", "format", "tracking", "engine"])
-def test_every_other_option(parsed: Parsed, group: str) -> None:
+def test_every_other_option_parses(parsed: Parsed, group: str) -> None:
     for option in options(group):
         choice = f"engine@hardware.engine={option}" if group == "engine" else f"{group}={option}"
         parsed(choice, "stage=generate", "images=photos", "asker=m")
 
 
 @pytest.mark.parametrize("name", options("experiment"))
-def test_every_experiment(parsed: Parsed, name: str) -> None:
+def test_every_experiment_parses(parsed: Parsed, name: str) -> None:
     needs = ["stage.evaluate.labels=l.jsonl", "stage.evaluate.images=photos"] if name == "gpt-distill" else []
     run = parsed(f"experiment={name}", *([] if name in ("demo", "manifest-ocr") else ["images=photos"]), *needs)
     assert run.stage.name == ("convert" if name == "vd100k" else "pipeline")
 
 
 @pytest.mark.parametrize("name", options("fit"))
-def test_every_fit_names_a_pair_and_sets_no_stage(parsed: Parsed, name: str) -> None:
+def test_every_fit_file_changes_the_hardware_for_its_model_and_sets_no_stage(parsed: Parsed, name: str) -> None:
     hardware, model = name.split("_", 1)
     plain = parsed(f"hardware={hardware}", "model=qwen2-vl-2b", "stage=serve")
     fitted = parsed(f"hardware={hardware}", f"model={model}", "stage=serve")
@@ -75,12 +77,12 @@ def test_every_fit_names_a_pair_and_sets_no_stage(parsed: Parsed, name: str) -> 
     assert "stage" not in (ROOT / "conf" / "fit" / f"{name}.yaml").read_text(encoding="utf-8")
 
 
-def test_all_problems_are_told_at_once(parsed: Parsed) -> None:
+def test_all_problems_are_reported_at_once(parsed: Parsed) -> None:
     with pytest.raises(ConfigError) as caught:
         parsed("stage=generate", "stage.max_in_flight=0", "limit=many", "+stage.max_in_flite=3", "model.max_pixels=-1")
-    told = str(caught.value)
+    message = str(caught.value)
     for piece in ("stage.max_in_flight=0", "limit='many'", "did you mean max_in_flight?", "model.max_pixels=-1"):
-        assert piece in told
+        assert piece in message
     assert len(caught.value.problems) == 4
 
 
@@ -107,7 +109,7 @@ def test_all_problems_are_told_at_once(parsed: Parsed) -> None:
         (["stage=finetune", "images=p", "stage.method=dpo"], "set rejected=MODEL"),
         (["stage=finetune", "images=p", "rejected=m"], "set stage.method=dpo"),
         (
-            ["experiment=vd100k", "stage.products.0.answers=Nobody"],
+            ["experiment=vd100k", "stage.products.0.answers=Unknown"],
             "which is missing in stage.models",
         ),
         (["stage=chat", "model=gpt-4o"], "choose hardware=api"),
@@ -120,19 +122,19 @@ def test_all_problems_are_told_at_once(parsed: Parsed) -> None:
         (["experiment=demo", "model@teacher.model=gpt-4o"], "choose hardware@teacher.hardware=api"),
     ],
 )
-def test_what_is_impossible_comes_with_its_remedy(parsed: Parsed, overrides: list[str], remedy: str) -> None:
+def test_every_problem_comes_with_its_remedy(parsed: Parsed, overrides: list[str], remedy: str) -> None:
     with pytest.raises(ConfigError, match="problem") as caught:
         parsed(*overrides)
     assert remedy in str(caught.value)
 
 
-def test_generation_is_the_teachers(parsed: Parsed) -> None:
+def test_generation_uses_the_model_and_hardware_of_the_teacher(parsed: Parsed) -> None:
     run = parsed("experiment=gpt-distill", "images=photos", "stage=generate")
     assert (run.model.name, run.hardware.name) == ("gpt-4o", "api")
     assert run.paths.rows == Path("outputs/data/photos/vqa/gpt-4o.jsonl")
 
 
-def test_a_pipeline_hands_on_files(parsed: Parsed) -> None:
+def test_each_step_of_a_pipeline_reads_the_files_of_the_step_before(parsed: Parsed) -> None:
     parts = parsed("experiment=demo").parts
     assert list(parts) == ["render", "generate", "convert", "finetune", "export", "evaluate"]
     assert parts["generate"].model.name == "tiny-teacher"
@@ -144,23 +146,23 @@ def test_a_pipeline_hands_on_files(parsed: Parsed) -> None:
     assert (before.served_name, after.served_name) == ("tiny-student", "tiny-student-tuned")
 
 
-def test_preference_pairs_have_files_and_models_of_their_own(parsed: Parsed) -> None:
+def test_preference_pairs_have_their_own_files_and_models(parsed: Parsed) -> None:
     pairs = ["dataset=d", "answers=a", "rejected=b"]
-    made = parsed("stage=convert", *pairs).stage
-    trained = parsed("stage=finetune", *pairs, "stage.method=dpo").stage
-    assert made.rejected == Path("outputs/data/d/details/b.jsonl")
-    assert trained.args["dataset"] == f"{made.folder}/train.jsonl" == "outputs/data/d/details/a-b.swift/train.jsonl"
-    assert trained.folder != parsed("stage=finetune", "dataset=d", "answers=a").stage.folder
+    convert = parsed("stage=convert", *pairs).stage
+    finetune = parsed("stage=finetune", *pairs, "stage.method=dpo").stage
+    assert convert.rejected == Path("outputs/data/d/details/b.jsonl")
+    assert finetune.args["dataset"] == f"{convert.folder}/train.jsonl" == "outputs/data/d/details/a-b.swift/train.jsonl"
+    assert finetune.folder != parsed("stage=finetune", "dataset=d", "answers=a").stage.folder
 
 
-def test_every_language_of_a_task_says_something(parsed: Parsed) -> None:
+def test_every_language_of_a_task_has_its_own_prompt(parsed: Parsed) -> None:
     for task in options("task"):
         for language in parsed(f"task={task}", "stage=generate", "images=p", "asker=m").task.texts:
             run = parsed(f"task={task}", f"task.language={language}", "stage=generate", "images=p", "asker=m")
             assert run.task.prompt == run.task.texts[language]["prompt"]
 
 
-def test_training_and_serving_share_the_pixel_cap(parsed: Parsed) -> None:
+def test_training_and_serving_use_the_same_pixel_cap(parsed: Parsed) -> None:
     serve = parsed("stage=serve", "hardware=single-gpu", "model=qwen2-vl-2b", "model.max_pixels=200704")
     train = parsed("stage=finetune", "dataset=d", "hardware=single-gpu", "model=qwen2-vl-2b", "model.max_pixels=200704")
     assert serve.hardware.engine.args["mm_processor_kwargs"]["max_pixels"] == 200704

@@ -91,10 +91,15 @@ def test_an_exception_for_a_model_applies_on_its_machine(composed: Callable[...,
     assert [command.env["CUDA_VISIBLE_DEVICES"] for command in replicas(run)] == ["0,1", "2,3", "4,5", "6,7"]
 
 
-def test_a_model_is_served_and_trained(composed: Callable[..., Run], parsed: Callable[..., Run]) -> None:
-    served = composed("Add a model", "stage=serve", "hardware=single-gpu", "model=qwen3-vl-8b")
+def test_a_model_is_served_and_trained(
+    composed: Callable[..., Run], parsed: Callable[..., Run], tmp_path: Path
+) -> None:
+    chosen = ["hardware=single-gpu", "model=qwen3-vl-8b"]
+    served = composed("Add a model", "stage=serve", *chosen)
     assert served.served_name == "Qwen3-VL-8B-Instruct"
     assert "Qwen/Qwen3-VL-8B-Instruct" in replicas(served)[0].argv
+    trained = parsed(f"hydra.searchpath=[file://{tmp_path / 'conf'}]", "stage=finetune", "dataset=d", *chosen).stage
+    assert (trained.args["model_type"], trained.args["max_pixels"]) == ("qwen3_vl", served.model.max_pixels)
 
 
 def test_a_model_behind_an_api_is_asked_there(composed: Callable[..., Run]) -> None:
@@ -141,3 +146,7 @@ def test_a_stage_plans_and_runs(repository: Path) -> None:
     jsonl.write(data / "m.jsonl", [{"id": "1"}, {"id": "2"}])
     assert "count the rows in outputs/data/d/details" in call(repository, "stage=count", "dataset=d", "dry_run=true")
     assert "m: 2 rows" in call(repository, "stage=count", "dataset=d")
+    assert "m: 2 rows" not in call(repository, "stage=count", "dataset=d", "stage.at_least=3")
+    document = repository / "configuration.md"
+    subprocess.run([sys.executable, "-m", "vd100k.config.reference", str(document)], cwd=repository, check=True)
+    assert "| `stage.at_least` | integer ≥ 0 | `1` |" in document.read_text(encoding="utf-8")

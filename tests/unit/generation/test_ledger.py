@@ -1,4 +1,4 @@
-"""The ledger: every row once, whatever happened before."""
+"""The ledger: every row once, after any interruption."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from vd100k.io.jsonl import read_rows
 from vd100k.io.key_set import KeySet, row_key
 
 SETTINGS = {"model": "m", "prompt": "p"}
-texts = st.text(st.characters(codec=None))  # lone surrogates too: models write them
+texts = st.text(st.characters(codec=None))  # includes lone surrogates, which models write
 
 
 def row(id: str, answer: str = "a") -> dict[str, str]:
     return {"id": id, "answer": answer}
 
 
-def named(found: KeySet, *ids: str) -> bool:
-    """Whether these keys are the ids', and no more."""
-    return set(found) == {row_key(id) for id in ids}
+def has_exactly(keys: KeySet, *ids: str) -> bool:
+    """Whether the set contains the keys of these ids and no others."""
+    return set(keys) == {row_key(id) for id in ids}
 
 
 def append_all(ledger: Ledger, ids: list[str]) -> None:
@@ -35,7 +35,9 @@ def append_all(ledger: Ledger, ids: list[str]) -> None:
 
 
 @given(st.lists(st.tuples(st.text(st.characters(codec="utf-8"), min_size=1), st.text(st.characters(codec="utf-8")))))
-def test_what_is_appended_is_read(tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]]) -> None:
+def test_rows_are_read_as_they_were_appended(
+    tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]]
+) -> None:
     path = tmp_path_factory.mktemp("ledger") / "rows.jsonl"
     with Ledger(path, SETTINGS) as ledger:
         for id, answer in pairs:
@@ -44,7 +46,7 @@ def test_what_is_appended_is_read(tmp_path_factory: pytest.TempPathFactory, pair
 
 
 @given(texts)
-def test_any_text_a_model_writes_can_be_kept(tmp_path_factory: pytest.TempPathFactory, answer: str) -> None:
+def test_any_text_of_a_model_can_be_stored(tmp_path_factory: pytest.TempPathFactory, answer: str) -> None:
     path = tmp_path_factory.mktemp("ledger") / "rows.jsonl"
     with Ledger(path, SETTINGS) as ledger:
         ledger.append(row("1", answer))
@@ -52,7 +54,7 @@ def test_any_text_a_model_writes_can_be_kept(tmp_path_factory: pytest.TempPathFa
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1, unique=True), st.integers(0, 10_000))
-def test_a_crash_at_any_byte_costs_the_torn_row_alone(
+def test_a_crash_at_any_byte_loses_only_the_torn_row(
     tmp_path_factory: pytest.TempPathFactory, ids: list[str], cut: int
 ) -> None:
     path = tmp_path_factory.mktemp("ledger") / "rows.jsonl"
@@ -62,25 +64,39 @@ def test_a_crash_at_any_byte_costs_the_torn_row_alone(
     path.write_bytes(whole[: cut % (len(whole) + 1)])
     kept = path.read_bytes().count(b"\n")
     with Ledger(path, SETTINGS) as ledger:
-        assert named(ledger.done, *ids[:kept])
+        assert has_exactly(ledger.done, *ids[:kept])
         append_all(ledger, ids[kept:])
     assert path.read_bytes() == whole
 
 
-def test_a_failure_is_forgotten_once_answered(tmp_path: Path) -> None:
+def test_a_failure_is_removed_once_it_is_answered(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     with Ledger(path, SETTINGS) as ledger:
         ledger.fail("1", "timeout", "no answer", 4)
         ledger.fail("2", "http_400", "too large", 1)
         ledger.append(row("1"))
     with Ledger(path, SETTINGS) as ledger:
-        assert named(ledger.done, "1")
+        assert has_exactly(ledger.done, "1")
         assert ledger.failed == {row_key("2"): Failure("http_400", False)}
     (failure,) = read_rows(tmp_path / "rows.failures.jsonl")
     assert failure == {"id": "2", "reason": "http_400", "detail": "too large", "attempts": 1, "retryable": False}
 
 
-def test_other_settings_are_refused_and_named(tmp_path: Path) -> None:
+def test_a_failure_without_the_field_retryable_counts_as_retryable(tmp_path: Path) -> None:
+    (tmp_path / "rows.failures.jsonl").write_text('{"id": "1", "reason": "http_400"}\n', encoding="utf-8")
+    with Ledger(tmp_path / "rows.jsonl", SETTINGS) as ledger:
+        assert ledger.failed == {row_key("1"): Failure("http_400", True)}
+
+
+def test_settings_with_a_path_that_is_not_utf8_are_recognised_again(tmp_path: Path) -> None:
+    settings = SETTINGS | {"questions": "\udcff.jsonl"}
+    for expected in (0, 1):
+        with Ledger(tmp_path / "rows.jsonl", settings) as ledger:
+            assert len(ledger.done) == expected
+            ledger.append(row("1"))
+
+
+def test_other_settings_are_refused_with_the_difference(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     with Ledger(path, SETTINGS) as ledger:
         ledger.append(row("1"))
@@ -89,7 +105,7 @@ def test_other_settings_are_refused_and_named(tmp_path: Path) -> None:
     assert len(list(read_rows(path))) == 1
 
 
-def test_other_settings_can_set_the_old_rows_aside(tmp_path: Path) -> None:
+def test_rows_of_other_settings_are_set_aside_and_come_back(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     with Ledger(path, SETTINGS) as ledger:
         ledger.append(row("1", "old"))
@@ -100,36 +116,36 @@ def test_other_settings_can_set_the_old_rows_aside(tmp_path: Path) -> None:
     aside = list(tmp_path.glob("rows.jsonl.*"))
     assert [r["answer"] for r in read_rows(aside[0])] == ["old"]
     with Ledger(path, SETTINGS, "set_aside") as ledger:
-        assert named(ledger.done, "1"), "what was set aside comes back with its settings"
+        assert has_exactly(ledger.done, "1"), "rows that were set aside come back with their settings"
     assert [r["answer"] for r in read_rows(path)] == ["old"]
 
 
-def test_rows_of_other_images_are_refused(tmp_path: Path) -> None:
+def test_rows_of_changed_images_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     with Ledger(path, SETTINGS) as ledger:
         ledger.append(row("1"))
-    another = pytest.raises(DataError, match="1 has changed since it was answered")
-    with Ledger(path, SETTINGS, is_current=lambda row: False) as ledger, another:
+    refused = pytest.raises(DataError, match="1 has changed since it was answered")
+    with Ledger(path, SETTINGS, is_current=lambda row: False) as ledger, refused:
         ledger.check_images()
     for _ in range(2):
         with Ledger(path, SETTINGS, "set_aside", is_current=lambda row: False) as ledger:
             assert not ledger.done
             ledger.append(row("1"))
-    assert len(list(tmp_path.glob("rows.jsonl.*"))) == 2, "none overwrites another"
+    assert len(list(tmp_path.glob("rows.jsonl.*"))) == 2, "files that were set aside are never overwritten"
 
 
-def test_two_writers_are_one_too_many(tmp_path: Path) -> None:
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     with Ledger(path, SETTINGS), pytest.raises(DataError, match="another process"), Ledger(path, SETTINGS):
         pass
 
 
-def test_a_full_disk_ends_in_words_and_costs_no_row(tmp_path: Path) -> None:
+def test_a_full_disk_is_a_readable_error_and_loses_no_row(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     ids = [f"{k:03d}" for k in range(100)]
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     with Ledger(path, SETTINGS) as ledger:
-        # The largest file allowed stands for the room left: the write that meets it is cut short.
+        # A limit on the file size acts like a full disk: the write that reaches it is cut short.
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
         try:
             with pytest.raises(DataError, match=r"could not be written: No space left.*make room"):
@@ -143,29 +159,29 @@ def test_a_full_disk_ends_in_words_and_costs_no_row(tmp_path: Path) -> None:
     assert [r["id"] for r in read_rows(path)] == ids
 
 
-def test_a_damaged_line_is_kept_aside_and_asked_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_lines_are_moved_to_a_file_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "rows.jsonl"
     good = [json.dumps(row(id)).encode() + b"\n" for id in ("1", "2")]
     path.write_bytes(good[0] + b'{"id": "3", oo\xff\n[]\n' + good[1] + b'{"id": "4"')
     with Ledger(path, SETTINGS) as ledger:
-        assert named(ledger.done, "1", "2")
-    assert path.read_bytes() == b"".join(good), "the torn end is cut off"
+        assert has_exactly(ledger.done, "1", "2")
+    assert path.read_bytes() == b"".join(good), "the torn last line is removed"
     assert (tmp_path / "rows.corrupt.jsonl").read_bytes() == b'{"id": "3", oo\xff\n[]\n'
     assert "2 damaged lines were moved" in " ".join(capsys.readouterr().out.split())
 
 
-def test_rows_of_a_preview_and_of_other_machines_are_taken_over(tmp_path: Path) -> None:
+def test_rows_of_a_preview_and_of_other_machines_are_joined(tmp_path: Path) -> None:
     for name, ids in (("m.preview", "1"), ("m.shard-1-of-2", "12"), ("m.shard-2-of-2", "3"), ("m.other", "4")):
         with Ledger(tmp_path / f"{name}.jsonl", SETTINGS) as ledger:
             append_all(ledger, list(ids))
     with Ledger(tmp_path / "m.shard-3-of-3.jsonl", SETTINGS | {"prompt": "q"}) as ledger:
         append_all(ledger, ["5"])
     with Ledger(tmp_path / "m.jsonl", SETTINGS) as ledger:
-        assert named(ledger.done, "1", "2", "3")
+        assert has_exactly(ledger.done, "1", "2", "3")
     assert [r["id"] for r in read_rows(tmp_path / "m.jsonl")] == ["1", "2", "3"]
 
 
-def test_rows_count_when_they_are_on_the_disk(tmp_path: Path) -> None:
+def test_rows_count_as_saved_when_they_are_on_the_disk(tmp_path: Path) -> None:
     with Ledger(tmp_path / "rows.jsonl", SETTINGS) as ledger:
         append_all(ledger, ["1", "2"])
         assert ledger.saved == 0
@@ -173,12 +189,12 @@ def test_rows_count_when_they_are_on_the_disk(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8")), unique=True), st.randoms())
-def test_the_sorted_view_holds_all_rows_in_the_order_asked_for(
+def test_the_sorted_file_has_the_rows_in_the_given_order(
     tmp_path_factory: pytest.TempPathFactory, ids: list[str], random: Random
 ) -> None:
     path = tmp_path_factory.mktemp("ledger") / "rows.jsonl"
     order = random.sample(ids, len(ids))
     with Ledger(path, SETTINGS) as ledger:
         append_all(ledger, ids)
-        ledger.sort(path.with_name("sorted.jsonl"), map(row_key, [*order, "none such"]))
+        ledger.sort(path.with_name("sorted.jsonl"), map(row_key, [*order, "missing"]))
     assert [r["id"] for r in read_rows(path.with_name("sorted.jsonl"))] == order

@@ -1,4 +1,4 @@
-"""What threads make ready is taken whole, whoever is quicker."""
+"""Items prepared by threads are each taken once, whether the threads or the takers are faster."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 from vd100k.generation.prefetch import Prefetcher
 
 
-async def take_all(feed: Prefetcher[int, int], takers: int) -> list[int]:
+async def take_all(prefetcher: Prefetcher[int, int], takers: int) -> list[int]:
     taken: list[int] = []
 
     async def taker() -> None:
-        while (item := await feed.take()) is not None:
+        while (item := await prefetcher.take()) is not None:
             taken.append(item)
             await asyncio.sleep(0)
 
     try:
         await asyncio.gather(*(taker() for _ in range(takers)))
     finally:
-        feed.stop()
+        prefetcher.stop()
     return taken
 
 
@@ -36,7 +36,7 @@ def test_each_item_is_taken_once(count: int, ahead: int, takers: int) -> None:
     assert sorted(asyncio.run(story())) == list(range(count))
 
 
-def test_no_more_is_made_ready_than_is_asked_for() -> None:
+def test_no_more_items_are_prepared_than_allowed() -> None:
     drawn = 0
 
     def items() -> Iterator[int]:
@@ -46,16 +46,16 @@ def test_no_more_is_made_ready_than_is_asked_for() -> None:
             yield k
 
     async def story() -> None:
-        feed = Prefetcher(items(), lambda k: k, 8)
-        assert await feed.take() == 0
+        prefetcher = Prefetcher(items(), lambda k: k, 8)
+        assert await prefetcher.take() == 0
         await asyncio.sleep(0.1)
-        feed.stop()
+        prefetcher.stop()
 
     asyncio.run(story())
     assert drawn <= 8 + 8
 
 
-def test_an_error_reaches_the_taker() -> None:
+def test_an_error_of_prepare_is_raised_by_take() -> None:
     def prepare(k: int) -> int:
         time.sleep(0.001)
         return 1 // (5 - k)

@@ -1,4 +1,4 @@
-"""What a person looks at, and what the tool looks at, before and while a long run spends money."""
+"""The checks before and during a long run that costs money: a preview, a tiny request, the disk, failures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Result = subprocess.CompletedProcess[str]
 SCHEMA = "{type: object, required: [colour], properties: {colour: {type: string}}, additionalProperties: false}"
 
 
-def test_a_preview_shows_pictures_and_answers_and_is_not_paid_for_twice(
+def test_a_preview_shows_images_with_answers_that_the_run_reuses(
     vd100k: Callable[..., Result], tmp_path: Path, pictures: Path
 ) -> None:
     with chat_server(lambda n, body: "<script>alert(1)</script> a house") as server:
@@ -34,7 +34,7 @@ def test_a_preview_shows_pictures_and_answers_and_is_not_paid_for_twice(
         assert "&lt;script&gt;" in page
         assert "<script>" not in page
         done = ask(vd100k, server, "preview=2", "task.prompt='What else?'")
-        assert done.returncode == 0, "another prompt is tried without ado"
+        assert done.returncode == 0, "a preview with another prompt is not refused"
         assert ask(vd100k, server).returncode == 0
         assert len(server.requests) == 2 + 2 + 6
         assert ask(vd100k, server, "preview=3").returncode == 0
@@ -45,7 +45,7 @@ def test_a_preview_shows_pictures_and_answers_and_is_not_paid_for_twice(
         assert len(server.requests) == before + 4
 
 
-def test_one_tiny_request_comes_first(vd100k: Callable[..., Result], pictures: Path, tmp_path: Path) -> None:
+def test_a_tiny_request_is_sent_first(vd100k: Callable[..., Result], pictures: Path, tmp_path: Path) -> None:
     with chat_server(lambda n, body: "a") as server:
         assert ask(vd100k, server, "stage.check=true", "stage.max_in_flight=1").returncode == 0
         tiny = server.requests[0]
@@ -53,29 +53,29 @@ def test_one_tiny_request_comes_first(vd100k: Callable[..., Result], pictures: P
         assert tiny["messages"][-1]["content"][0]["image_url"]["url"].startswith("data:image/png;base64,")
         assert len(server.requests) == 1 + 6
         assert ask(vd100k, server, "stage.check=true").returncode == 0
-        assert len(server.requests) == 1 + 6, "where nothing is to be asked, nothing is"
+        assert len(server.requests) == 1 + 6, "nothing is sent if all images are answered"
 
 
 @pytest.mark.parametrize(
-    ("status", "words", "said"),
+    ("status", "message", "shown"),
     [
         (404, "The model `m` does not exist.", "It serves other, not m."),
         (400, "m is not a multimodal model", "m is not a multimodal model"),
         (401, "invalid api key", "the key is not accepted"),
     ],
 )
-def test_a_server_that_will_not_do_is_found_out_by_it(
-    vd100k: Callable[..., Result], pictures: Path, status: int, words: str, said: str
+def test_an_unsuitable_server_is_detected_by_the_tiny_request(
+    vd100k: Callable[..., Result], pictures: Path, status: int, message: str, shown: str
 ) -> None:
-    refusal: Reply = (status, {}, json.dumps({"error": {"message": words}}))
-    with chat_server(lambda n, body: refusal, name="other") as server:
+    error: Reply = (status, {}, json.dumps({"error": {"message": message}}))
+    with chat_server(lambda n, body: error, name="other") as server:
         done = ask(vd100k, server, "stage.check=true")
         assert len(server.requests) == 1
     assert done.returncode == 1
-    assert said in done.stderr
+    assert shown in done.stderr
 
 
-def test_a_run_in_which_too_much_fails_stops_by_itself(vd100k: Callable[..., Result], tmp_path: Path) -> None:
+def test_a_run_stops_if_too_many_images_fail(vd100k: Callable[..., Result], tmp_path: Path) -> None:
     draw_pictures(tmp_path / "pictures", 300)
 
     def script(n: int, body: dict[str, Any]) -> Reply:
@@ -89,10 +89,10 @@ def test_a_run_in_which_too_much_fails_stops_by_itself(vd100k: Callable[..., Res
     assert "max_failure_rate=0.3" in done.stderr
     assert "http_400: content policy" in done.stderr
     counts = summary(tmp_path)["counts"]
-    assert counts["requests"] == counts["rows"] + counts["failed"], "what was in flight is kept"
+    assert counts["requests"] == counts["rows"] + counts["failed"], "replies to requests in flight are kept"
 
 
-def test_a_disk_that_is_nearly_full_is_not_begun_on(vd100k: Callable[..., Result], pictures: Path) -> None:
+def test_a_run_does_not_start_on_a_nearly_full_disk(vd100k: Callable[..., Result], pictures: Path) -> None:
     done = ask(vd100k, "http://127.0.0.1:9/v1", "stage.min_free_disk_mb=1000000000")
     assert done.returncode == 1
     assert "less than min_free_disk_mb=1000000000" in done.stderr
@@ -115,20 +115,22 @@ def test_ctrl_c_twice_stops_at_once(tmp_path: Path, pictures: Path) -> None:
             os.kill(process.pid, 2)
             time.sleep(0.5)
             os.kill(process.pid, 2)
-            said, _ = process.communicate(timeout=15)
+            output, _ = process.communicate(timeout=15)
         assert time.monotonic() - began < 10
     assert process.returncode == 130
-    assert "Stopping after 1 requests in flight" in said
+    assert "Stopping after 1 requests in flight" in output
     assert len(rows(tmp_path)) == 1
 
 
-def test_answers_keep_to_a_schema(vd100k: Callable[..., Result], tmp_path: Path, pictures: Path) -> None:
+def test_answers_are_validated_against_the_schema(
+    vd100k: Callable[..., Result], tmp_path: Path, pictures: Path
+) -> None:
     replies = ['{"colour": 7}', '{"colour": "red"}']
     with chat_server(lambda n, body: replies[min(n, 1)]) as server:
         options = ["task=vqa", "task.prompt='Colour?'", "task.reader=json", "limit=1"]
         done = ask(vd100k, server, *options, f"task.schema={SCHEMA}")
         assert done.returncode == 0, done.stderr
-        assert len(server.requests) == 2, "what does not fit is asked again"
+        assert len(server.requests) == 2, "an answer that does not fit the schema is retried"
         asked = server.requests[0]["response_format"]
         assert (asked["type"], asked["json_schema"]["schema"]["required"]) == ("json_schema", ["colour"])
         done = ask(vd100k, server, *options, "+task.schema.type=9", "task.reader=text")
@@ -136,14 +138,14 @@ def test_answers_keep_to_a_schema(vd100k: Callable[..., Result], tmp_path: Path,
         assert "set task.reader=json" in done.stderr
 
 
-def test_parts_of_the_images_join_and_the_sorted_view_follows_them(
+def test_shards_are_joined_and_the_sorted_file_has_the_order_of_the_images(
     vd100k: Callable[..., Result], tmp_path: Path, pictures: Path
 ) -> None:
     with chat_server(lambda n, body: f"answer {n}") as server:
         for k in (1, 2):
             done = ask(vd100k, server, f"shard={k}/2")
             assert done.returncode == 0, done.stderr
-        assert len(server.requests) == 6, "no image is in two parts"
+        assert len(server.requests) == 6, "no image is in two shards"
         done = ask(vd100k, server, "stage.sorted=true")
         assert done.returncode == 0, done.stderr
         assert len(server.requests) == 6
@@ -159,7 +161,7 @@ def test_parts_of_the_images_join_and_the_sorted_view_follows_them(
     assert "is for stage=generate only" in vd100k("stage=convert", "dataset=pictures", "preview=5").stderr
 
 
-def test_all_questions_about_an_image_go_to_one_server(
+def test_all_questions_about_an_image_go_to_the_same_server(
     vd100k: Callable[..., Result], tmp_path: Path, pictures: Path
 ) -> None:
     lines = [{"id": path.name, "question": f"{k}?"} for k in range(3) for path in pictures.iterdir()]
@@ -183,4 +185,4 @@ def test_all_questions_about_an_image_go_to_one_server(
     assert len(images[0]) == len(images[1]) == 9
     assert not set(images[0]) & set(images[1])
     kinds = [part["type"] for part in one.requests[0]["messages"][-1]["content"]]
-    assert kinds == ["image_url", "text"], "the image first: servers then know it from their caches"
+    assert kinds == ["image_url", "text"], "the image comes first, so that servers find it in their caches"

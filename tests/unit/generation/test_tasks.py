@@ -1,4 +1,4 @@
-"""Tasks through the real command line: what is asked, how replies are read, what becomes rows."""
+"""Tasks on the real command line: the prompts, the parsing of replies, and the rows."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_one_model_asks_and_another_answers(vd100k: Callable[..., Result], tmp_p
         assert row["model"] == "other"
 
 
-def test_a_question_file_of_anyones_is_answered_line_by_line(
+def test_a_file_of_questions_is_answered_line_by_line(
     vd100k: Callable[..., Result], tmp_path: Path, pictures: Path
 ) -> None:
     lines = [{"id": "00.png", "question": "{{ 1 }} 多少?"}, {"id": "00.png", "question": "Why?"}]
@@ -54,11 +54,11 @@ def test_a_question_file_of_anyones_is_answered_line_by_line(
     with chat_server(lambda n, body: asked(body)) as server:
         done = ask(vd100k, server, "task=answer", "task.questions=q.jsonl")
         assert done.returncode == 0, done.stderr
-        assert len(server.requests) == 2, "each question once"
+        assert len(server.requests) == 2, "each question is asked once"
         ask(vd100k, server, "task=answer", "task.questions=q.jsonl")
         assert len(server.requests) == 2
-    made = {(row["id"], row["question"], row["answer"]) for row in rows(tmp_path, "answer")}
-    assert made == {("00.png", "{{ 1 }} 多少?", "{{ 1 }} 多少?"), ("00.png", "Why?", "Why?")}
+    answered = {(row["id"], row["question"], row["answer"]) for row in rows(tmp_path, "answer")}
+    assert answered == {("00.png", "{{ 1 }} 多少?", "{{ 1 }} 多少?"), ("00.png", "Why?", "Why?")}
     failures = [(row["id"], row["reason"]) for row in rows(tmp_path, "answer", "gpt-4o.failures")]
     assert failures == [
         ("elsewhere.png", "image_missing"),
@@ -67,7 +67,7 @@ def test_a_question_file_of_anyones_is_answered_line_by_line(
     ]
 
 
-def test_a_question_about_another_image_of_that_name_is_not_asked_about_this(
+def test_a_question_is_not_asked_about_an_image_that_has_changed_since(
     vd100k: Callable[..., Result], tmp_path: Path, pictures: Path
 ) -> None:
     with chat_server(lambda n, body: "What?") as server:
@@ -79,7 +79,7 @@ def test_a_question_about_another_image_of_that_name_is_not_asked_about_this(
     assert (failure["id"], failure["reason"]) == ("00.png", "image_changed")
 
 
-def test_odd_replies_of_a_server_end_nothing(vd100k: Callable[..., Result], tmp_path: Path, pictures: Path) -> None:
+def test_unusual_replies_do_not_end_the_run(vd100k: Callable[..., Result], tmp_path: Path, pictures: Path) -> None:
     def script(n: int, body: dict[str, Any]) -> Any:
         reply = json.loads(completion("a"))
         if n == 0:
@@ -103,14 +103,14 @@ def test_questions_about_other_images_are_an_error(
     done = ask(vd100k, "http://127.0.0.1:9/v1", "task=answer", "task.questions=q.jsonl")
     assert done.returncode == 1
     assert "no question is about an image of pictures" in done.stderr
-    done = ask(vd100k, "http://127.0.0.1:9/v1", "task=answer", "asker=nobody")
-    assert "stage=generate task=question model=nobody" in done.stderr
+    done = ask(vd100k, "http://127.0.0.1:9/v1", "task=answer", "asker=missing")
+    assert "stage=generate task=question model=missing" in done.stderr
 
 
-def test_a_choice_is_repaired_checked_and_asked_again(
+def test_a_choice_is_repaired_validated_and_retried(
     vd100k: Callable[..., Result], tmp_path: Path, pictures: Path
 ) -> None:
-    replies = ["no JSON", json.dumps(CHOICE | {"answer": "F"}), f"```json\n{json.dumps(CHOICE)}\n```"]
+    replies = ["not JSON", json.dumps(CHOICE | {"answer": "F"}), f"```json\n{json.dumps(CHOICE)}\n```"]
     with chat_server(lambda n, body: replies[n]) as server:
         done = ask(vd100k, server, "task=choice", "task.language=en", "limit=1")
         assert done.returncode == 0, done.stderr
@@ -126,7 +126,9 @@ def test_a_choice_is_repaired_checked_and_asked_again(
     assert "never" in failure["detail"]
 
 
-def test_json_cut_off_is_not_mended_into_a_whole(vd100k: Callable[..., Result], tmp_path: Path, pictures: Path) -> None:
+def test_json_that_was_cut_off_is_retried_instead_of_repaired(
+    vd100k: Callable[..., Result], tmp_path: Path, pictures: Path
+) -> None:
     def script(n: int, body: dict[str, Any]) -> Any:
         return 200, {}, completion('{"dock": "D0', "length") if n == 0 else completion('{"dock": "D05"')
 
@@ -139,27 +141,27 @@ def test_json_cut_off_is_not_mended_into_a_whole(vd100k: Callable[..., Result], 
     assert row["answer"] == '{"dock": "D05"}'
 
 
-def test_a_system_prompt_of_ones_own_is_sent_and_trained_on(
+def test_a_custom_system_prompt_is_sent_and_trained_on(
     vd100k: Callable[..., Result], tmp_path: Path, pictures: Path
 ) -> None:
-    own = ["task=vqa", "task.prompt='What is it?'", "task.system_prompt='You are a clerk.'"]
+    overrides = ["task=vqa", "task.prompt='What is it?'", "task.system_prompt='You are a clerk.'"]
     with chat_server(lambda n, body: "a") as server:
-        assert ask(vd100k, server, *own).returncode == 0
+        assert ask(vd100k, server, *overrides).returncode == 0
         assert server.requests[0]["messages"][0] == {"role": "system", "content": "You are a clerk."}
-    done = vd100k("stage=convert", "dataset=pictures", "answers=gpt-4o", *own, "model=qwen2-vl-2b")
+    done = vd100k("stage=convert", "dataset=pictures", "answers=gpt-4o", *overrides, "model=qwen2-vl-2b")
     assert done.returncode == 0, done.stderr
     record = next(read_rows(tmp_path / "outputs/data/pictures/vqa/gpt-4o.swift/train.jsonl"))
     assert record["messages"][0] == {"role": "system", "content": "You are a clerk."}
 
 
-def test_a_prompt_that_names_something_else_is_told(vd100k: Callable[..., Result], pictures: Path) -> None:
+def test_a_prompt_with_an_unknown_variable_is_an_error(vd100k: Callable[..., Result], pictures: Path) -> None:
     with chat_server(lambda n, body: "a") as server:
         done = ask(vd100k, server, "task=vqa", "task.prompt='{{ caption }}?'")
     assert done.returncode == 1
     assert "The only variable is {{ question }}" in done.stderr
 
 
-def test_costs_are_counted_where_the_price_is_known(
+def test_the_cost_is_counted_if_the_price_is_known(
     vd100k: Callable[..., Result], tmp_path: Path, pictures: Path
 ) -> None:
     with chat_server(lambda n, body: "a") as server:

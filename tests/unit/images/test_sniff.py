@@ -1,4 +1,4 @@
-"""The quick look at a file's first bytes says nothing that Pillow would not say."""
+"""Sniffing the header of an image never contradicts Pillow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ def saved(mode: str, size: tuple[int, int], format: str, **options: Any) -> byte
 
 
 @given(st.sampled_from(["L", "RGB"]), st.integers(1, 300), st.integers(1, 300), st.booleans(), st.booleans())
-def test_plain_images_are_known_with_their_size(mode: str, width: int, height: int, jpeg: bool, special: bool) -> None:
+def test_plain_images_are_recognised_with_their_size(
+    mode: str, width: int, height: int, jpeg: bool, special: bool
+) -> None:
     if jpeg:
         content = saved(mode, (width, height), "JPEG", progressive=special, icc_profile=b"profile" if special else None)
         assert sniff.plain(content) == ("image/jpeg", width, height)
@@ -30,9 +32,9 @@ def test_plain_images_are_known_with_their_size(mode: str, width: int, height: i
 
 
 def exif() -> Image.Exif:
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    return turned
+    rotated = Image.Exif()
+    rotated[0x0112] = 6
+    return rotated
 
 
 @pytest.mark.parametrize(
@@ -53,13 +55,13 @@ def exif() -> Image.Exif:
         saved("RGB", (9, 9), "WEBP"),
     ],
 )
-def test_all_others_are_left_to_pillow(content: bytes) -> None:
+def test_all_other_images_are_left_to_pillow(content: bytes) -> None:
     assert sniff.plain(content) is None
 
 
 @given(st.binary(max_size=60), st.sampled_from(["JPEG", "PNG"]), st.integers(0, 40))
 @example(b"", "PNG", 30)
-def test_no_content_is_too_odd(junk: bytes, format: str, keep: int) -> None:
+def test_any_bytes_are_sniffed_without_an_exception(junk: bytes, format: str, keep: int) -> None:
     whole = saved("RGB", (9, 9), format)
     end = sniff.JPEG_END if format == "JPEG" else sniff.PNG_END
     found = sniff.plain(whole[:keep] + junk + end)

@@ -78,7 +78,7 @@ def test_a_quote_that_is_never_closed_is_a_fault(tmp_path: Path) -> None:
     assert first == {"id": "1", "answer": "a"}
     assert number == 3
     assert isinstance(fault, Fault)
-    assert fault.detail.startswith("not CSV up to line")
+    assert fault.detail.startswith("not CSV up to line 3")
 
 
 def test_a_header_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What models reply, read as the task asks; repaired where that loses nothing."""
+"""Replies of models, parsed as the task asks, and repaired where nothing is lost by it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHOICE = {"question": "Which?", "choiceA": "a", "choiceB": "b", "choiceC": "c", 
 
 
 @given(st.text(min_size=1))
-def test_text_is_kept_as_it_came(reply: str) -> None:
+def test_text_is_kept_unchanged(reply: str) -> None:
     assert read("text", reply) == {"answer": reply}
 
 
@@ -26,7 +26,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_json_is_kept_to_the_letter(value: Any) -> None:
+def test_valid_json_is_kept_byte_for_byte(value: Any) -> None:
     reply = json.dumps(value, indent=1)
     assert read("json", reply) == {"answer": reply}
 
@@ -35,17 +35,17 @@ def test_json_is_kept_to_the_letter(value: Any) -> None:
     "reply",
     ['```json\n{"a": "1"}\n```', "Here it is: {'a': '1',}", '{"a": "1"', '{a: "1"} Hope this helps!'],
 )
-def test_json_is_repaired(reply: str) -> None:
+def test_json_with_small_errors_is_repaired(reply: str) -> None:
     assert json.loads(read("json", reply)["answer"]) == {"a": "1"}
 
 
 @pytest.mark.parametrize("reply", ["There is a cat.", "", "[]", "{}", "{"])
-def test_what_holds_no_json_is_told(reply: str) -> None:
+def test_a_reply_without_json_is_an_error(reply: str) -> None:
     with pytest.raises(ParseError):
         read("choice", reply)
 
 
-def test_half_an_answer_is_never_passed_off_as_a_whole() -> None:
+def test_json_that_was_cut_off_is_never_repaired() -> None:
     with pytest.raises(ParseError, match="cut off"):
         read("json", '{"products": [{"cases": "4"}, {"cas', complete=False)
     assert read("json", '{"whole": 1}', complete=False) == {"answer": '{"whole": 1}'}
@@ -54,36 +54,36 @@ def test_half_an_answer_is_never_passed_off_as_a_whole() -> None:
 @pytest.mark.parametrize(
     "answer", ["B", "b", "B.", "(B)", "choiceB", "choice B", "B. b", "选项B", " B) b", "The answer is B", "答案：B"]
 )
-def test_a_choice_is_read_in_the_ways_models_write_it(answer: str) -> None:
+def test_a_choice_is_understood_in_all_the_ways_that_models_write_it(answer: str) -> None:
     assert read("choice", json.dumps(CHOICE | {"answer": answer})) == CHOICE
 
 
-def test_a_choice_given_as_its_text_is_that_option() -> None:
+def test_a_choice_given_as_the_text_of_an_option_is_that_option() -> None:
     options = {"choiceA": "a dog", "choiceB": "a cat", "choiceC": "Blue", "choiceD": "D"}
-    for said, letter in (("a cat", "B"), ("a dog", "A"), ("Blue", "C")):
-        assert read("choice", json.dumps(CHOICE | options | {"answer": said}))["answer"] == letter
+    for answer, letter in (("a cat", "B"), ("a dog", "A"), ("Blue", "C")):
+        assert read("choice", json.dumps(CHOICE | options | {"answer": answer}))["answer"] == letter
     with pytest.raises(ParseError):
         read("choice", json.dumps(CHOICE | options | {"answer": "A and B"}))
 
 
 @pytest.mark.parametrize("reader", ["json", "choice"])
-def test_nesting_without_end_is_told(reader: str) -> None:
+def test_extreme_nesting_is_an_error(reader: str) -> None:
     with pytest.raises(ParseError):
         read(reader, "[" * 5000)
 
 
-def test_a_question_cut_off_is_none() -> None:
+def test_a_question_that_was_cut_off_is_an_error() -> None:
     with pytest.raises(ParseError, match="cut off"):
         read("question", "What is the colour of the", complete=False)
 
 
-def test_a_choice_is_repaired_and_taken_out_of_a_list() -> None:
+def test_a_choice_is_repaired_and_extracted_from_a_list() -> None:
     assert read("choice", f"```json\n[{json.dumps(CHOICE)[:-1]},}}]\n```") == CHOICE
     assert read("choice", json.dumps(CHOICE | {"choiceA": 3}))["choiceA"] == "3"
 
 
 @pytest.mark.parametrize(
-    ("change", "why"),
+    ("change", "message"),
     [
         ({"answer": "E"}, "answer"),
         ({"answer": "Because"}, "answer"),
@@ -92,8 +92,8 @@ def test_a_choice_is_repaired_and_taken_out_of_a_list() -> None:
         ({"question": None}, "question"),
     ],
 )
-def test_a_choice_that_is_none_is_told(change: dict[str, Any], why: str) -> None:
-    with pytest.raises(ParseError, match=why):
+def test_an_invalid_choice_is_an_error_that_names_the_field(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParseError, match=message):
         read("choice", json.dumps(CHOICE | change))
 
 
@@ -109,5 +109,5 @@ def test_a_choice_that_is_none_is_told(change: dict[str, Any], why: str) -> None
         ('Does it say "STOP"', 'Does it say "STOP"'),
     ],
 )
-def test_a_question_is_freed_of_what_stands_around_it(reply: str, question: str) -> None:
+def test_labels_and_quotes_around_a_question_are_removed(reply: str, question: str) -> None:
     assert read("question", reply) == {"question": question, "answer": ""}

@@ -1,4 +1,4 @@
-"""``report.html`` and ``stage=compare``: made from a run's folder, harmless whatever is in it."""
+"""``report.html`` and ``stage=compare``: made from a run's folder, and safe with any content."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NASTY = "<script>alert(1)</script><img src=http://192.0.2.1/x onerror=alert(1)>{
 
 
 class Tags(HTMLParser):
-    """Which elements a page has, and where they point."""
+    """The elements of a page and the addresses that they refer to."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -40,7 +40,8 @@ class Tags(HTMLParser):
         assert not any(name.startswith("on") for name, _ in attrs)
 
 
-def harmless(html: str) -> str:
+def checked_as_safe(html: str) -> str:
+    """The page itself, after checking that it has no scripts and loads nothing from elsewhere."""
     found = Tags(html)
     assert not {"script", "iframe", "object", "link"} & found.tags
     assert all(re.match(r"data:image/|#\d+$|\d+-\w+/report\.html$", address) for address in found.addresses)
@@ -57,7 +58,7 @@ def summary(folder: Path, stage: str, **more: Any) -> Path:
     return folder
 
 
-def test_a_generation_has_a_gallery_and_its_failures(vd100k: Call, tmp_path: Path) -> None:
+def test_the_report_of_a_generation_shows_answers_and_failures(vd100k: Call, tmp_path: Path) -> None:
     pictures = draw_pictures(tmp_path / "<b>p", 6)
     (pictures / "<i>x.png").write_bytes((pictures / "00.png").read_bytes())
 
@@ -70,7 +71,7 @@ def test_a_generation_has_a_gallery_and_its_failures(vd100k: Call, tmp_path: Pat
             *(f"hardware.urls=[{server.url}]", "stage.max_in_flight=1"),
         )
     assert done.returncode == 0, done.stderr
-    html = harmless((tmp_path / "outputs/latest/report.html").read_text(encoding="utf-8"))
+    html = checked_as_safe((tmp_path / "outputs/latest/report.html").read_text(encoding="utf-8"))
     assert html.count("data:image/webp") == 6
     assert "&lt;script&gt;alert(1)" in html
     assert "&lt;i&gt;x.png" in html
@@ -83,7 +84,7 @@ def test_a_generation_has_a_gallery_and_its_failures(vd100k: Call, tmp_path: Pat
     assert (tmp_path / "outputs/latest/report.html").read_text(encoding="utf-8") == html
 
 
-def test_a_conversion_shows_what_it_rejected(tmp_path: Path) -> None:
+def test_the_report_of_a_conversion_shows_rejected_rows(tmp_path: Path) -> None:
     picture = str(next(draw_pictures(tmp_path / "p", 1).iterdir()))
     rejected = [
         {"id": "a", "reason": "echo", "detail": "the question", "row": {"image": picture, "answer": NASTY}},
@@ -94,13 +95,13 @@ def test_a_conversion_shows_what_it_rejected(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text("{}\n")
     outputs = [{"path": str(tmp_path / "train.jsonl"), "rows": 1, "sha256": ""}]
     folder = summary(tmp_path / "run", "convert", outputs=outputs, metrics={"rejected": {"echo": 1, "empty": 7}})
-    html = harmless(page.write(folder).read_text(encoding="utf-8"))
-    assert html.index("empty</span>") < html.index("echo</span>"), "the most frequent reason first"
+    html = checked_as_safe(page.write(folder).read_text(encoding="utf-8"))
+    assert html.index("empty</span>") < html.index("echo</span>"), "the most frequent reason must be first"
     assert html.count("data:image/webp") == 1
     assert html.count("no image") == 2
 
 
-def test_an_evaluation_shows_the_worst_first(tmp_path: Path) -> None:
+def test_the_report_of_an_evaluation_shows_the_worst_answers_first(tmp_path: Path) -> None:
     rows = [
         {"id": "good", "label": {"a": 1}, "before": "?", "after": '{"a": 1}'},
         {"id": "bad", "label": {"a": 1}, "before": '{"a": 1}', "after": NASTY},
@@ -110,37 +111,37 @@ def test_an_evaluation_shows_the_worst_first(tmp_path: Path) -> None:
     scores = {"exact_match": 0.5, "valid_json": 1.0, "field_accuracy": 0.25}
     outputs = [{"path": str(tmp_path / "m.compared.jsonl"), "rows": 3, "sha256": ""}]
     folder = summary(tmp_path / "run", "evaluate", outputs=outputs, metrics={"before": scores, "after": scores})
-    html = harmless(page.write(folder).read_text(encoding="utf-8"))
+    html = checked_as_safe(page.write(folder).read_text(encoding="utf-8"))
     assert html.index(">bad<") < html.index(">none<") < html.index(">good<")
     assert "50.0 %" in html
 
 
-def test_a_training_shows_its_curve_and_a_pipeline_all(tmp_path: Path) -> None:
+def test_the_reports_of_a_training_and_of_its_pipeline_show_the_training_curves(tmp_path: Path) -> None:
     settings = {"stage": {"method": "sft", "args": {"lora_rank": 8, "system": NASTY, "dropped": None}}}
     metrics = {"loss": [[1, 2.0], [2, 1.0]], "eval_loss": []}
     folder = summary(tmp_path / "run", "finetune", metrics=metrics, settings=settings)
     step = page.read(folder)
-    html = harmless(page.write(folder).read_text(encoding="utf-8"))
+    html = checked_as_safe(page.write(folder).read_text(encoding="utf-8"))
     assert "data:image/svg+xml" in html
     assert "lora_rank" in html
     assert "dropped" not in html.split("How it was run")[0]
     whole = summary(tmp_path / "whole", "pipeline", steps=[step, {**step, "status": "failed", "error": NASTY}])
     (whole / "1-finetune").mkdir()
     (whole / "1-finetune" / "report.html").write_text("")
-    html = harmless(page.write(whole).read_text(encoding="utf-8"))
+    html = checked_as_safe(page.write(whole).read_text(encoding="utf-8"))
     assert html.count("1-finetune/report.html") == 1
     assert html.count("data:image/svg+xml") == 2
 
 
-def test_a_failed_run_says_why(vd100k: Call, tmp_path: Path) -> None:
+def test_the_report_of_a_failed_run_shows_the_error(vd100k: Call, tmp_path: Path) -> None:
     done = vd100k("stage=convert", "dataset=nothing-there")
     assert done.returncode == 1
-    html = harmless((tmp_path / "outputs/latest/report.html").read_text(encoding="utf-8"))
+    html = checked_as_safe((tmp_path / "outputs/latest/report.html").read_text(encoding="utf-8"))
     assert "failed" in html
     assert "nothing-there" in html
 
 
-def test_many_rows_are_sampled(tmp_path: Path) -> None:
+def test_a_report_of_many_rows_uses_a_sample(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     line = json.dumps({"id": "x", "image": "/gone.png", "question": "?", "answer": "a" * 300}) + "\n"
     rows.write_text(line * 100_000)
@@ -151,14 +152,14 @@ def test_many_rows_are_sampled(tmp_path: Path) -> None:
     made = page.write(summary(tmp_path / "run", "generate", outputs=outputs))
     assert made.stat().st_size < 200_000
     assert time.monotonic() - began < 10
-    assert "<span>7,000</span>" in made.read_text(encoding="utf-8"), "failures are counted, not sampled"
+    assert "<span>7,000</span>" in made.read_text(encoding="utf-8"), "all failures must be counted, not a sample"
     assert "rare" in made.read_text(encoding="utf-8")
-    looked_at = samples.sample(rows)
-    assert (len(looked_at.rows), looked_at.total) == (samples.PARSED, 100_000)
+    parsed = samples.sample(rows)
+    assert (len(parsed.rows), parsed.total) == (samples.PARSED, 100_000)
     assert "(5,000 of 100,000 rows)" in made.read_text(encoding="utf-8")
 
 
-def test_a_summary_of_before_there_were_settings(vd100k: Call, tmp_path: Path) -> None:
+def test_a_summary_without_settings_is_accepted_and_an_invalid_one_is_refused(vd100k: Call, tmp_path: Path) -> None:
     folder = summary(tmp_path / "run", "finetune", metrics={"loss": [[1, 2.0]]})
     assert "data:image/svg+xml" in page.write(folder).read_text(encoding="utf-8")
     summary(tmp_path / "run", "finetune", metrics=7)
@@ -168,8 +169,8 @@ def test_a_summary_of_before_there_were_settings(vd100k: Call, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("stage", ["generate", "render"])
-def test_nothing_secret_is_kept(vd100k: Call, tmp_path: Path, stage: str) -> None:
-    """Of a run that fails at such an address, and of one that W&B hears of."""
+def test_secrets_are_not_saved_in_the_run_folder(vd100k: Call, tmp_path: Path, stage: str) -> None:
+    """For a run that cannot reach an address with a secret, and for a run that is tracked with W&B."""
     secret = "sk-do-not-keep-me"
     urls = f"hardware.urls=['http://me:{secret}@127.0.0.1:1/v1','http://127.0.0.1:1/v1?api_key={secret}']"
     asks = ["stage.endpoint_wait_s=0", "stage.connect_timeout_s=1", "model.served_name=m"]
@@ -199,13 +200,13 @@ def test_nothing_secret_is_kept(vd100k: Call, tmp_path: Path, stage: str) -> Non
         "stage.env.PGPASSWORD=SECRET",
     ],
 )
-def test_secrets_on_the_command_line(text: str) -> None:
+def test_secrets_on_the_command_line_are_hidden(text: str) -> None:
     assert "SECRET" not in redact_argument(text)
     assert redact_argument("model.api_key_env=OPENAI_API_KEY") == "model.api_key_env=OPENAI_API_KEY"
     assert redact_argument("task.sampling.max_tokens=5") == "task.sampling.max_tokens=5"
 
 
-def test_what_is_no_run_is_said(vd100k: Call, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_run_is_refused(vd100k: Call, tmp_path: Path) -> None:
     for content in (None, "{", "[]", '{"stage": "x"}'):
         if content is not None:
             (tmp_path / "summary.json").write_text(content)
@@ -224,21 +225,21 @@ def test_a_histogram_counts_everything(values: list[int]) -> None:
 
 
 @given(st.lists(st.integers(), max_size=200), st.integers(1, 50))
-def test_a_sample_is_of_the_size_asked_for(values: list[int], most: int) -> None:
+def test_a_sample_has_at_most_the_requested_size(values: list[int], most: int) -> None:
     rows = [{"n": value} for value in values]
     assert min(len(rows), (most + 1) // 2) <= len(samples.spread(rows, most)) <= most
 
 
-def test_runs_are_compared(vd100k: Call, tmp_path: Path) -> None:
+def test_compare_shows_the_settings_that_differ_and_the_results(vd100k: Call, tmp_path: Path) -> None:
     for name, rank, loss in (("one", 4, 0.5), ("two", 8, 0.25)):
         settings = {"stage": {"args": {"lora_rank": rank, "seed": 1}}, "model": {"name": "[m]"}}
         summary(tmp_path / name, "finetune", settings=settings, metrics={"loss": [[1, loss]]})
     done = vd100k("stage=compare", "runs=[one,two]")
     assert done.returncode == 0, done.stderr
-    told = {line.split("│")[1].strip(): line for line in done.stdout.splitlines() if "│" in line}
-    assert "4" in told["stage.args.lora_rank"]
-    assert "8" in told["stage.args.lora_rank"]
-    assert "stage.args.seed" not in told
-    assert "0.25" in told["loss"]
+    shown = {line.split("│")[1].strip(): line for line in done.stdout.splitlines() if "│" in line}
+    assert "4" in shown["stage.args.lora_rank"]
+    assert "8" in shown["stage.args.lora_rank"]
+    assert "stage.args.seed" not in shown
+    assert "0.25" in shown["loss"]
     done = vd100k("stage=compare", "runs=[one]")
     assert "runs=[FOLDER,FOLDER]" in done.stderr

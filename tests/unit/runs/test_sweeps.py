@@ -1,4 +1,4 @@
-"""Sweeps: every job in a folder of its own, one table, the best first, failures with their reason."""
+"""Sweeps: one folder per job, and one table with the best job first and the reasons of failures."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from vd100k.runs import sweeps
 Call = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def test_a_sweep_ends_with_a_table(vd100k: Call, tmp_path: Path) -> None:
+def test_a_sweep_ends_with_a_table_of_its_jobs(vd100k: Call, tmp_path: Path) -> None:
     done = vd100k("-m", "stage=render", "stage.heldout=2", "stage.train=0,3,5", "sweep.metric=train")
-    assert done.returncode == 1, "one of the jobs failed"
+    assert done.returncode == 1, "one of the jobs must fail"
     rows = sweep_table(tmp_path)
     assert [(row["stage.train"], row["status"], row["train"]) for row in rows] == [
         ("5", "ok", "5"),
@@ -36,7 +36,7 @@ def test_a_sweep_ends_with_a_table(vd100k: Call, tmp_path: Path) -> None:
         assert Path(tmp_path, row["folder"], "summary.json").exists()
 
 
-def test_models_are_compared_on_one_set(vd100k: Call, tmp_path: Path) -> None:
+def test_a_sweep_compares_models_on_the_same_images(vd100k: Call, tmp_path: Path) -> None:
     images = draw_pictures(tmp_path / "heldout", 4)
     labels = [{"id": path.name, "answer": "red"} for path in sorted(images.iterdir())]
     (tmp_path / "labels.jsonl").write_text("".join(json.dumps(label) + "\n" for label in labels))
@@ -56,7 +56,7 @@ def test_models_are_compared_on_one_set(vd100k: Call, tmp_path: Path) -> None:
     assert [row["before/exact_match"] for row in rows] == ["1.0", "0.5", "0.5"]
 
 
-def test_a_metric_that_nobody_has_is_said(vd100k: Call) -> None:
+def test_an_unknown_metric_is_reported(vd100k: Call) -> None:
     done = vd100k("-m", "stage=render", "stage.heldout=2", "stage.train=3", "sweep.metric=nothing")
     assert "sweep.metric=nothing is not one of train, heldout" in done.stdout
 
@@ -74,10 +74,10 @@ def test_a_metric_that_nobody_has_is_said(vd100k: Call) -> None:
         (["stage.args.lora_rank=4"], None),
     ],
 )
-def test_what_decides_a_training_is_part_of_its_name(
+def test_swept_training_settings_are_part_of_the_adapter_path(
     vd100k: Call, tmp_path: Path, varied: list[str], name: str | None
 ) -> None:
-    """``dry_run`` says where the adapter would go."""
+    """``dry_run`` prints the path of the adapter."""
     stage = [] if any(one.startswith("stage=") for one in varied) else ["stage=finetune"]
     done = vd100k("-m", "experiment=demo", "dry_run=true", *stage, *varied)
     assert done.returncode == 0, done.stderr
@@ -86,7 +86,7 @@ def test_what_decides_a_training_is_part_of_its_name(
     assert len(set(lines)) == jobs, lines
     if jobs < 4:
         assert f"scenes-42-scene-tiny-teacher{'-' + name if name else '/adapter'}" in lines[0]
-    assert not list(tmp_path.glob("outputs/sweeps/*/*/sweep.csv")), "nothing was done"
+    assert not list(tmp_path.glob("outputs/sweeps/*/*/sweep.csv")), "a dry run must not write a table"
 
 
 @pytest.mark.parametrize(
@@ -98,9 +98,9 @@ def test_what_decides_a_training_is_part_of_its_name(
     ],
     ids=["joblib", "submitit", "optuna"],
 )
-def test_hydras_plugins_run_jobs_too(vd100k: Call, tmp_path: Path, how: list[str]) -> None:
-    """Sweeps in other processes, and a search that goes by the metric."""
-    apart = "stage.folder=outputs/drawn-${stage.train}"  # where they are drawn at the same time
+def test_sweeps_run_with_hydras_launcher_and_sweeper_plugins(vd100k: Call, tmp_path: Path, how: list[str]) -> None:
+    """Jobs in other processes (joblib, submitit), and a search that optimises the metric (Optuna)."""
+    apart = "stage.folder=outputs/drawn-${stage.train}"  # separate folders, because jobs may run in parallel
     done = vd100k("-m", "stage=render", "stage.heldout=2", "sweep.metric=train", apart, *how)
     rows = sweep_table(tmp_path)
     figures = [int(row["train"]) for row in rows if row["status"] == "ok"]
@@ -124,7 +124,7 @@ def job(folder: Path, number: int, varied: dict[str, str], status: str, **metric
     (place / "summary.json").write_text(json.dumps(summary))
 
 
-def test_a_loss_is_better_when_it_is_lower(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_jobs_are_ordered_by_the_lowest_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     job(tmp_path, 0, {"rank": "4"}, "ok", loss=0.5)
     job(tmp_path, 1, {"rank": "8"}, "ok", loss=0.25)
     job(tmp_path, 2, {"rank": "16"}, "ok", loss=float("nan"))
@@ -136,12 +136,12 @@ def test_a_loss_is_better_when_it_is_lower(tmp_path: Path, capsys: pytest.Captur
     assert "[bold]" in capsys.readouterr().out
 
 
-def test_outside_a_sweep_there_is_none(parsed: Callable[..., Run]) -> None:
+def test_a_run_outside_a_sweep_has_no_variant_and_no_group(parsed: Callable[..., Run]) -> None:
     assert parsed("stage=finetune", "images=p").variant is None
     assert sweep_job.group() is None
 
 
-def test_completion_knows_the_groups() -> None:
+def test_shell_completion_lists_the_options_of_a_group() -> None:
     script = subprocess.run(
         ["bash", "-c", f"cd {ROOT} && COMP_LINE='python run.py hardware=' python run.py -sc query=bash"],
         capture_output=True,

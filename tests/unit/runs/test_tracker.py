@@ -1,4 +1,4 @@
-"""W&B: offline without a key, read back from its own files, and never a reason to fail."""
+"""W&B tracking: offline without a key, checked by reading W&B's own files. It never fails a run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from tests import wandb_file
 from tests.conftest import command_line, draw_pictures, free_ports
 from tests.wandb_server import wandb_server
 from vd100k.config.run import Run
-from vd100k.runs import tracker as tracking
-from vd100k.runs import wandb_session as wandb_runs
+from vd100k.runs import tracker, wandb_session
 from vd100k.runs.summary import Summary, file_facts
 from vd100k.runs.tracker import Tracker
 
@@ -28,7 +27,7 @@ def run(parsed: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: P
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    wandb_runs._unreachable.clear()
+    wandb_session._unreachable.clear()
     urls = f"hardware.urls=['http://me:{SECRET}@127.0.0.1:1/v1']"
     return parsed("stage=generate", "images=p", "hardware=api", urls, "tracking=wandb", f"output_dir={tmp_path}")
 
@@ -46,13 +45,13 @@ def summary(tmp_path: Path) -> Summary:
     )
 
 
-def test_everything_is_kept_offline_without_a_key(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_without_a_key_is_tracked_offline(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = next(draw_pictures(tmp_path / "p", 1).iterdir())
-    tracker = Tracker(run.in_group("a-pipeline"), tmp_path)
-    tracker.log({"train/loss": 2.0, "train/global_step": 1}, step=1)
-    tracker.log({"train/loss": 1.0, "train/global_step": 2}, step=2)
-    tracker.table("answers", ["id", "image", "after"], [["a", picture, "red"]])
-    tracker.finish(summary(tmp_path))
+    tracked = Tracker(run.in_group("a-pipeline"), tmp_path)
+    tracked.log({"train/loss": 2.0, "train/global_step": 1}, step=1)
+    tracked.log({"train/loss": 1.0, "train/global_step": 2}, step=2)
+    tracked.table("answers", ["id", "image", "after"], [["a", picture, "red"]])
+    tracked.finish(summary(tmp_path))
     (kept,) = wandb_file.read(tmp_path)
     assert (kept.group, kept.job_type, kept.exit_code) == ("a-pipeline", "generate", 0)
     assert [row["train/loss"] for row in kept.history if "train/loss" in row] == [2.0, 1.0]
@@ -67,7 +66,7 @@ def test_everything_is_kept_offline_without_a_key(run: Run, tmp_path: Path, caps
     assert "wandb sync" in capsys.readouterr().out
 
 
-def test_what_one_stage_made_is_what_the_next_used(run: Run, tmp_path: Path) -> None:
+def test_the_output_of_one_stage_is_the_input_artifact_of_the_next(run: Run, tmp_path: Path) -> None:
     for name in "12":
         (tmp_path / name).mkdir()
     first = summary(tmp_path)
@@ -78,18 +77,18 @@ def test_what_one_stage_made_is_what_the_next_used(run: Run, tmp_path: Path) -> 
     assert [(a.name, a.digest) for a in two if a.how == "used"] == [made]
 
 
-def test_a_run_is_gone_on_with(run: Run, tmp_path: Path) -> None:
+def test_a_resumed_training_continues_its_wandb_run(run: Run, tmp_path: Path) -> None:
     for loss in (2.0, 1.0):
-        tracker = Tracker(run, tmp_path)
-        tracker.resume(tmp_path / "id")
-        tracker.log({"train/loss": loss})
-        tracker.finish(Summary("finetune"))
+        tracked = Tracker(run, tmp_path)
+        tracked.resume(tmp_path / "id")
+        tracked.log({"train/loss": loss})
+        tracked.finish(Summary("finetune"))
     kept = wandb_file.read(tmp_path)
     assert len(kept) == 2
     assert len({one.id for one in kept}) == 1
 
 
-def test_nothing_done_is_nothing_tracked(run: Run, tmp_path: Path) -> None:
+def test_a_stage_without_results_or_with_tracking_disabled_starts_no_wandb_run(run: Run, tmp_path: Path) -> None:
     Tracker(run, tmp_path).finish(Summary("serve", "ok"))
     reused = Tracker(run, tmp_path)
     reused.disable()
@@ -97,33 +96,31 @@ def test_nothing_done_is_nothing_tracked(run: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "wandb").exists()
 
 
-def test_figures_that_change_by_themselves_are_followed(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tracking, "EVERY_S", 0.2)
+def test_changing_figures_are_logged_repeatedly(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracker, "EVERY_S", 0.2)
     count = iter(range(1_000_000))
-    tracker = Tracker(run, tmp_path)
-    with tracker.following(lambda: {"rows": next(count)}):
+    tracked = Tracker(run, tmp_path)
+    with tracked.following(lambda: {"rows": next(count)}):
         time.sleep(3)
-    tracker.finish(Summary("generate", metrics={"x": 1}))
+    tracked.finish(Summary("generate", metrics={"x": 1}))
     rows = [row["rows"] for row in wandb_file.read(tmp_path)[0].history]
     assert len(rows) > 1
     assert rows == sorted(rows)
 
 
-def test_what_it_raises_does_not_end_the_run(
+def test_an_error_of_wandb_is_printed_once_and_does_not_end_the_run(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "no-such-mode")
-    tracker = Tracker(run, tmp_path)
+    tracked = Tracker(run, tmp_path)
     for step in range(3):
-        tracker.log({"x": step})
-    tracker.finish(summary(tmp_path))
+        tracked.log({"x": step})
+    tracked.finish(summary(tmp_path))
     assert capsys.readouterr().out.count("continues without tracking") == 1
 
 
-def test_a_key_refused_half_way_is_said_once(tmp_path: Path) -> None:
-    """The whole command line, since W&B has words of its own for the terminal."""
+def test_a_key_that_is_rejected_during_a_run_is_reported_once(tmp_path: Path) -> None:
+    """Runs the command line, because W&B also prints messages of its own."""
     with wandb_server() as url:
         environment = os.environ | {"WANDB_BASE_URL": url, "WANDB_API_KEY": "k" * 40, "WANDB_MODE": "online"}
         done = subprocess.run(
@@ -145,17 +142,17 @@ def test_a_key_refused_half_way_is_said_once(tmp_path: Path) -> None:
     assert not done.stderr
 
 
-def test_a_server_out_of_reach_is_waited_for_once(
+def test_an_unreachable_server_is_waited_for_only_once(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free_ports(1)}")
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-    monkeypatch.setattr(wandb_runs, "START_S", 3.0)
+    monkeypatch.setattr(wandb_session, "START_S", 3.0)
     for name in "12":
         (tmp_path / name).mkdir()
-        tracker = Tracker(run, tmp_path / name)
-        tracker.log({"x": 1})
-        tracker.finish(summary(tmp_path))
+        tracked = Tracker(run, tmp_path / name)
+        tracked.log({"x": 1})
+        tracked.finish(summary(tmp_path))
     said = capsys.readouterr().out
     assert said.count("cannot be reached") == 1
     assert said.count("wandb sync") == 2

@@ -1,4 +1,4 @@
-"""The tiny models' files: small, whole, and read by the field's own libraries."""
+"""The files of the tiny models: small, complete, and readable by the usual libraries."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-unty
     return AutoTokenizer.from_pretrained(folder)
 
 
-def test_any_text_survives_the_tokenizer(tokenizer) -> None:  # type: ignore[no-untyped-def]
+def test_the_tokenizer_restores_any_text(tokenizer) -> None:  # type: ignore[no-untyped-def]
     @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cs"])))
-    def survives(text: str) -> None:
+    def restores(text: str) -> None:
         import unicodedata
 
         if "<|" in text:
@@ -37,7 +37,7 @@ def test_any_text_survives_the_tokenizer(tokenizer) -> None:  # type: ignore[no-
         assert bytes(ids) == unicodedata.normalize("NFC", text).encode()
         assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == unicodedata.normalize("NFC", text)
 
-    survives()
+    restores()
 
 
 def test_special_tokens_have_qwens_ids(tokenizer) -> None:  # type: ignore[no-untyped-def]
@@ -60,7 +60,7 @@ def test_the_chat_template_is_qwens(tokenizer) -> None:  # type: ignore[no-untyp
     )
 
 
-def test_kept_weights_are_small_and_unpack_whole(tmp_path: Path) -> None:
+def test_stored_weights_are_small_and_unpack_to_a_full_checkpoint(tmp_path: Path) -> None:
     from safetensors.numpy import load_file
 
     assert sum(path.stat().st_size for path in checkpoint.HERE.glob("*.safetensors")) < 6_000_000
@@ -73,7 +73,7 @@ def test_kept_weights_are_small_and_unpack_whole(tmp_path: Path) -> None:
     assert sum(tensor.size for name, tensor in whole.items() if "embed_tokens" not in name) > 1_000_000
 
 
-def test_packing_loses_less_than_a_step_of_each_rows_scale(tmp_path: Path) -> None:
+def test_the_error_of_packing_is_less_than_one_step_of_each_rows_scale(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     tensor = rng.normal(size=(8, 16)).astype(np.float32)
     checkpoint.pack({"w": tensor}, tmp_path / "w.safetensors")
@@ -84,7 +84,7 @@ def test_packing_loses_less_than_a_step_of_each_rows_scale(tmp_path: Path) -> No
     assert (np.abs(again - tensor) <= kept["w.scale"][:, None] * 0.51).all()
 
 
-def test_the_student_is_taught_every_character_of_the_target_but_never_the_target() -> None:
+def test_the_student_learns_every_character_of_the_target_format_but_not_the_format() -> None:
     rng = random.Random(0)
     taught = set()
     for _ in range(3000):
@@ -99,7 +99,7 @@ def test_the_student_is_taught_every_character_of_the_target_but_never_the_targe
 
 
 @pytest.mark.parametrize("draw", [scenes.draw, manifests.draw])
-def test_pictures_are_decided_by_the_seed(draw: Callable[[random.Random], tuple[Image.Image, object]]) -> None:
+def test_pictures_are_determined_by_the_seed(draw: Callable[[random.Random], tuple[Image.Image, object]]) -> None:
     def render(seed: int) -> list[tuple[Image.Image, object]]:
         rng = random.Random(seed)
         return [draw(rng) for _ in range(3)]
