@@ -29,20 +29,20 @@ def messages(turns: Iterable[Message], system: str, max_pixels: int) -> list[Mes
     Raises:
         ImageError: a file is not an image.
     """
-    said: list[Message] = [{"role": "system", "content": system}] if system else []
+    sent: list[Message] = [{"role": "system", "content": system}] if system else []
     for turn in answered_turns(turns):
         answered = turn["role"] == "assistant"
         text = _text(turn)
         if answered:
-            said += [{"role": "assistant", "content": html.unescape(text)}] if text else []
+            sent += [{"role": "assistant", "content": html.unescape(text)}] if text else []
             continue
         content = [_image(path, max_pixels) for path in _files(turn)]
         content += [{"type": "text", "text": text}] if text else []
-        if said and said[-1]["role"] == "user":
-            said[-1]["content"] += content
+        if sent and sent[-1]["role"] == "user":
+            sent[-1]["content"] += content
         else:
-            said.append({"role": "user", "content": content})
-    return said
+            sent.append({"role": "user", "content": content})
+    return sent
 
 
 def answered_turns(turns: Iterable[Message]) -> list[Message]:

@@ -64,10 +64,10 @@ def build(run: Run, client: OpenAI, models: list[str]) -> gr.Blocks:
         turns = [*history, _turn(message)]
         text = ""
         try:
-            said = conversation.messages(turns, system, run.model.max_pixels)
+            sent = conversation.messages(turns, system, run.model.max_pixels)
             # As extra_body, because servers also accept options that the client does not know.
             options = fixed | dict(zip(sliders, chosen, strict=True))
-            for text in conversation.stream(client, {"model": model, "messages": said, "extra_body": options}):
+            for text in conversation.stream(client, {"model": model, "messages": sent, "extra_body": options}):
                 yield [conversation.as_shown(text)]
             drawn = conversation.drawn(text, turns, run.model.max_pixels)
         except (ImageError, OpenAIError) as error:

@@ -27,19 +27,19 @@ def test_messages_have_images_before_text_and_alternating_roles(pictures: Path) 
     error = turn("assistant", "Error code: 500", metadata={"title": "No answer"})
     boxes = {"role": "assistant", "content": [{"type": "component", "component": "image", "value": {}}]}
     history = [turn("user", "first", one), turn("assistant", "1"), boxes, turn("user", "failed"), error]
-    said = conversation.messages([*history, turn("user", "last", two)], "Be brief.", CAP)
-    assert [message["role"] for message in said] == ["system", "user", "assistant", "user"]
-    assert [part["type"] for part in said[1]["content"]] == ["image_url", "text"]
-    assert said[1]["content"][0]["image_url"]["url"] == encode.encode(str(one), CAP).url.decode()
-    assert said[2]["content"] == "1"
-    assert [part.get("text") for part in said[3]["content"]] == [None, "last"], (
+    sent = conversation.messages([*history, turn("user", "last", two)], "Be brief.", CAP)
+    assert [message["role"] for message in sent] == ["system", "user", "assistant", "user"]
+    assert [part["type"] for part in sent[1]["content"]] == ["image_url", "text"]
+    assert sent[1]["content"][0]["image_url"]["url"] == encode.encode(str(one), CAP).url.decode()
+    assert sent[2]["content"] == "1"
+    assert [part.get("text") for part in sent[3]["content"]] == [None, "last"], (
         "a refused question must not be sent again"
     )
 
 
 def test_an_image_without_a_question_has_no_text_part(pictures: Path) -> None:
-    said = conversation.messages([turn("user", "", next(pictures.iterdir()))], "", CAP)
-    assert [part["type"] for part in said[0]["content"]] == ["image_url"]
+    sent = conversation.messages([turn("user", "", next(pictures.iterdir()))], "", CAP)
+    assert [part["type"] for part in sent[0]["content"]] == ["image_url"]
 
 
 def test_a_broken_image_is_named_without_its_folder(tmp_path: Path) -> None:

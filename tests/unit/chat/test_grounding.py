@@ -57,25 +57,25 @@ number = st.integers(0, 1200)
 @settings(deadline=None)  # the first Chinese label searches for a font
 @given(st.text(max_size=20), number, number, number, number)
 def test_boxes_lie_within_the_image(label: str, x1: int, y1: int, x2: int, y2: int) -> None:
-    picture = Image.new("RGB", (320, 200))
+    image = Image.new("RGB", (320, 200))
     for answer in (
         f"<ref>{label}</ref><box>({x1},{y1}),({x2},{y2})</box>",
         json.dumps([{"bbox_2d": [x1, y1, x2, y2], "label": label}]),
     ):
-        boxes = find(answer, picture.size, CAP)
+        boxes = find(answer, image.size, CAP)
         for box in boxes:
             left, top, right, bottom = box.corners
             assert 0 <= left < right < 320
             assert 0 <= top < bottom < 200
-        assert draw(picture, boxes).size == picture.size
+        assert draw(image, boxes).size == image.size
 
 
 def test_drawn_boxes_are_visible_on_a_copy_of_the_image() -> None:
-    picture = Image.new("RGB", (200, 200), "white")
-    drawn = draw(picture, [Box("dog", (50, 50, 150, 150)), Box("女生", (10, 10, 40, 40))])
+    image = Image.new("RGB", (200, 200), "white")
+    drawn = draw(image, [Box("dog", (50, 50, 150, 150)), Box("女生", (10, 10, 40, 40))])
     assert drawn.getpixel((150, 100)) != (255, 255, 255)
     assert drawn.getpixel((100, 100)) == (255, 255, 255)
-    assert picture.getpixel((150, 100)) == (255, 255, 255), "the image itself must not change"
+    assert image.getpixel((150, 100)) == (255, 255, 255), "the image itself must not change"
 
 
 @given(st.text())

@@ -85,9 +85,9 @@ def test_the_report_of_a_generation_shows_answers_and_failures(vd100k: Call, tmp
 
 
 def test_the_report_of_a_conversion_shows_rejected_rows(tmp_path: Path) -> None:
-    picture = str(next(draw_pictures(tmp_path / "p", 1).iterdir()))
+    image = str(next(draw_pictures(tmp_path / "p", 1).iterdir()))
     rejected = [
-        {"id": "a", "reason": "echo", "detail": "the question", "row": {"image": picture, "answer": NASTY}},
+        {"id": "a", "reason": "echo", "detail": "the question", "row": {"image": image, "answer": NASTY}},
         {"id": None, "reason": "bad_line", "detail": "no JSON", "row": '{"half'},
         {"id": "b", "reason": "empty", "detail": "", "row": {"image": "/gone.png", "answer": None}},
     ]

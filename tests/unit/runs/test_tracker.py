@@ -46,11 +46,11 @@ def summary(tmp_path: Path) -> Summary:
 
 
 def test_a_run_without_a_key_is_tracked_offline(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    picture = next(draw_pictures(tmp_path / "p", 1).iterdir())
+    image = next(draw_pictures(tmp_path / "p", 1).iterdir())
     tracked = Tracker(run.in_group("a-pipeline"), tmp_path)
     tracked.log({"train/loss": 2.0, "train/global_step": 1}, step=1)
     tracked.log({"train/loss": 1.0, "train/global_step": 2}, step=2)
-    tracked.table("answers", ["id", "image", "after"], [["a", picture, "red"]])
+    tracked.table("answers", ["id", "image", "after"], [["a", image, "red"]])
     tracked.finish(summary(tmp_path))
     (kept,) = wandb_file.read(tmp_path)
     assert (kept.group, kept.job_type, kept.exit_code) == ("a-pipeline", "generate", 0)
@@ -153,7 +153,7 @@ def test_an_unreachable_server_is_waited_for_only_once(
         tracked = Tracker(run, tmp_path / name)
         tracked.log({"x": 1})
         tracked.finish(summary(tmp_path))
-    said = capsys.readouterr().out
-    assert said.count("cannot be reached") == 1
-    assert said.count("wandb sync") == 2
+    output = capsys.readouterr().out
+    assert output.count("cannot be reached") == 1
+    assert output.count("wandb sync") == 2
     assert [row["x"] for kept in wandb_file.read(tmp_path) for row in kept.history] == [1, 1]
