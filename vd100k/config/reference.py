@@ -153,11 +153,8 @@ def _type(annotation: Any, metadata: Iterable[Any] = ()) -> str:
     elif origin in (Union, types.UnionType):
         words = " or ".join("null" if one is type(None) else _type(one) for one in args)
     elif origin is list:
-        words = (
-            f"list of ({_type(args[0])})"
-            if get_origin(args[0]) in (Union, types.UnionType, Literal)
-            else (f"list of {_type(args[0])}")
-        )
+        alternatives = get_origin(args[0]) in (Union, types.UnionType, Literal)
+        words = f"list of ({_type(args[0])})" if alternatives else f"list of {_type(args[0])}"
     else:
         words = WORDS.get(annotation, "mapping")
     bounds = [

@@ -11,12 +11,12 @@ from vd100k.io.jsonl import Row
 
 
 def log_rows(checkpoints: Path, skip: int = 0) -> list[Row]:
-    """The rows of ``logging.jsonl`` after the first ``skip``; a line that is not complete yet is left out."""
+    """The rows of ``logging.jsonl`` after its first ``skip`` lines; a line that is not complete yet is left out."""
     path = checkpoints / "logging.jsonl"
     if not path.exists():
         return []
     # json.loads reads the NaN that a diverged training logs.
-    return [row for _, _, _, row in jsonl.scan(path, json.loads) if isinstance(row, dict)][skip:]
+    return [row for _, _, _, row in jsonl.scan(path, json.loads, skip=skip) if isinstance(row, dict)]
 
 
 def position(row: Row) -> tuple[int, int] | None:

@@ -117,7 +117,7 @@ class ProgressLine:
         new = done - progress.reused
         rate = self._rate(new, now)
         in_flight = "+".join(str(endpoint.in_flight) for endpoint in endpoints)
-        note = f"{_rate(rate)}, {_usage(progress)}, {progress.failed} failed, in flight {in_flight}"
+        note = f"{_rate_text(rate)}, {_usage(progress)}, {progress.failed} failed, in flight {in_flight}"
         if self._bar and self._task is not None:
             self._bar.update(self._task, completed=done, total=expected, note=note)
         elif self._is_time(new, expected, now):
@@ -147,7 +147,7 @@ def _usage(progress: Progress) -> str:
     return f"{_short(usage.prompt_tokens)} tokens in, {_short(usage.completion_tokens)} out{cost}"
 
 
-def _rate(rate: float) -> str:
+def _rate_text(rate: float) -> str:
     return f"{rate:,.1f}/s" if rate >= 1 else f"{60 * rate:.1f}/min"
 
 

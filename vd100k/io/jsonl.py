@@ -29,11 +29,12 @@ Entry = tuple[int, Row | Fault]  # the number of a line, from 1, and what it hol
 
 
 def scan(
-    path: Path, loads: Callable[[bytes], Any] = orjson.loads, step: int = 1
+    path: Path, loads: Callable[[bytes], Any] = orjson.loads, step: int = 1, skip: int = 0
 ) -> Iterator[tuple[int, int, bytes, Row | Fault]]:
     """The number, the offset, the bytes and the content of every ``step``-th line, except for empty lines.
 
-    ``loads`` parses a line; ``json.loads`` also accepts NaN and Infinity, which JSON does not know.
+    The first ``skip`` lines are passed over without parsing them. ``loads`` parses a line; ``json.loads``
+    also accepts NaN and Infinity, which JSON does not know.
 
     Raises:
         OSError: the file cannot be opened or read.
@@ -41,7 +42,7 @@ def scan(
     offset = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            content = parse(number, line, loads) if number % step == 1 % step else None
+            content = parse(number, line, loads) if number > skip and number % step == 1 % step else None
             if content is not None:
                 yield number, offset, line, content
             offset += len(line)
