@@ -7,12 +7,13 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# SIGHUP comes when the connection to the machine is lost.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
 def interruptible(stop: Callable[[], None]) -> Iterator[None]:
-    """Call ``stop`` on the first SIGINT or SIGTERM, cancel the current task on the next."""
+    """Call ``stop`` on the first SIGINT, SIGTERM or SIGHUP, cancel the current task on the next."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     first = True
@@ -26,7 +27,9 @@ def interruptible(stop: Callable[[], None]) -> Iterator[None]:
             task.cancel()
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    for number in SIGNALS:
+    if before[signal.SIGHUP] == signal.SIG_IGN:  # nohup ignores it on purpose
+        del before[signal.SIGHUP]
+    for number in before:
         loop.add_signal_handler(number, interrupt)
     try:
         yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -14,7 +13,8 @@ from filelock import FileLock, Timeout
 
 from vd100k.console import say
 from vd100k.errors import DataError
-from vd100k.io import atomic, fingerprint, jsonl
+from vd100k.generation import provenance
+from vd100k.io import atomic, jsonl
 from vd100k.io.append_log import AppendLog, append_lines, cut_torn_line
 from vd100k.io.jsonl import Row
 from vd100k.io.key_set import KeySet, OffsetIndex, row_key
@@ -40,8 +40,8 @@ class Ledger:
     settings in ``<name>.preview.jsonl`` and ``<name>.shard-K-of-N.jsonl`` are joined. A second
     process is refused.
 
-    ``done`` holds the keys found when the ledger was opened, ``failed`` the failures by key, and
-    ``saved`` counts the rows appended since then that are safe on the disk.
+    ``done`` holds the keys found when the ledger was opened, joined rows included, ``failed`` the
+    failures by key, and ``saved`` counts the rows appended since then that are safe on the disk.
 
     Raises (on entering):
         DataError: other settings, another process, or a file that cannot be written.
@@ -57,9 +57,9 @@ class Ledger:
         identify: Callable[[Row], int] = lambda row: row_key(row["id"]),
     ) -> None:
         self.path = path
-        self.failures_path = path.with_name(f"{path.stem}.failures.jsonl")
-        self.settings_path = path.with_name(f"{path.stem}.settings.json")
-        self.corrupt_path = path.with_name(f"{path.stem}.corrupt.jsonl")
+        self.failures_path = provenance.beside(path, "failures.jsonl")
+        self.corrupt_path = provenance.beside(path, "corrupt.jsonl")
+        self.outdated_path = provenance.beside(path, "outdated.jsonl")
         self.done = KeySet()
         self.failed: dict[int, Failure] = {}
         self.saved = 0
@@ -68,6 +68,7 @@ class Ledger:
         self._lock = FileLock(path.with_name(f".{path.stem}.lock"))
         self._rows, self._failures = AppendLog(path), AppendLog(self.failures_path)
         self._failures_outdated = False
+        self._joined = 0
 
     def __enter__(self) -> Self:
         try:
@@ -78,7 +79,7 @@ class Ledger:
         except OSError as error:
             raise DataError(f"{self.path}: cannot be written: {error.strerror}.") from error
         try:
-            self._guard()
+            provenance.guard(self.path, self._settings, self._if_changed, self._stage_key)
             self._open()
         except BaseException:
             self._lock.release()
@@ -101,9 +102,10 @@ class Ledger:
             DataError: the disk is full.
         """
         self._rows.append(row)
-        if self.failed and (key := self._identify(row)) in self.failed:
-            del self.failed[key]
-            self._failures_outdated = True
+        # The image can be answered, so a failure of the image as a whole no longer applies either.
+        for key in (self._identify(row), row_key(row["id"])) if self.failed else ():
+            if self.failed.pop(key, None):
+                self._failures_outdated = True
 
     def fail(
         self, id: str, reason: str, detail: str, attempts: int, question: str | None = None, retryable: bool = False
@@ -119,16 +121,24 @@ class Ledger:
 
     def sync(self) -> int:
         """Make all rows written so far safe on the disk, and return the new value of ``saved``."""
-        written = self._rows.written
+        written = self._rows.written - self._joined
         self._rows.sync()
         self._failures.sync()
         self.saved = written
         return written
 
-    def check_images(self) -> None:
-        """Raise DataError if the image of any row has changed since it was answered."""
-        if change := self._first_changed_image():
-            raise DataError(self._refusal(change))
+    def changed_rows(self) -> KeySet:
+        """The keys of the rows whose image has changed since it was answered."""
+        changed = KeySet()
+        for _, row in jsonl.read(self.path):
+            if _is_row(row) and not self._is_current(row):
+                changed.add(self._identify(row))
+        return changed
+
+    def set_aside(self, keys: KeySet) -> None:
+        """Move the rows with these keys to ``<name>.outdated.jsonl``; none of them may be asked about meanwhile."""
+        append_lines(self.outdated_path, (line for line, key in self._lines() if key in keys))
+        self._rows.rewrite(line for line, key in self._lines() if key not in keys)
 
     def sort(self, target: Path, order: Iterable[int]) -> int:
         """Write the rows to ``target`` in the ``order`` of their keys, and return their number."""
@@ -147,46 +157,6 @@ class Ledger:
 
             return atomic.replace(target, in_order())
 
-    def _guard(self) -> None:
-        """Refuse, or set aside, rows of other settings or of other images."""
-        if self.settings_path.exists() and self.path.exists():
-            old = json.loads(self.settings_path.read_text(encoding="utf-8"))
-            changed = [key for key in {**old, **self._settings} if old.get(key) != self._settings.get(key)]
-            change = "; ".join(f"{key} was {old.get(key)!r}, is {self._settings.get(key)!r}" for key in changed)
-            if change and self._if_changed == "refuse" and self.path.stat().st_size:
-                raise DataError(self._refusal(change))
-            if change or (self._if_changed == "set_aside" and self._first_changed_image()):
-                self._move(old, aside=True)
-            if changed:
-                self._move(self._settings, aside=False)
-        atomic.write_json(self.settings_path, self._settings)
-
-    def _refusal(self, change: str) -> str:
-        return (
-            f"{self.path} holds rows that were made differently ({change}).\n"
-            "Give the new rows a name of their own (task.name=NAME or dataset=NAME), "
-            f"or move the old rows away with {self._stage_key}.if_changed=set_aside."
-        )
-
-    def _first_changed_image(self) -> str:
-        """A description of the first row whose image has changed; empty if there is none."""
-        rows = (row for _, row in jsonl.read(self.path) if isinstance(row, dict)) if self.path.exists() else ()
-        row = next((row for row in rows if not self._is_current(row)), None)
-        return f"{row['id']} has changed since it was answered" if row else ""
-
-    def _move(self, settings: Row, aside: bool) -> None:
-        """Move the files away under a name derived from ``settings``, or back from there."""
-        suffix = fingerprint.of(settings)[:8]
-        for path in (self.path, self.failures_path, self.settings_path):
-            kept = path.with_name(f"{path.name}.{suffix}")
-            if aside:
-                number = 2
-                while kept.exists():
-                    kept, number = path.with_name(f"{path.name}.{suffix}.{number}"), number + 1
-            source, target = (path, kept) if aside else (kept, path)
-            if source.exists():
-                source.rename(target)
-
     def _open(self) -> None:
         """Read what is there, and open the files for appending."""
         for path in (self.path, self.failures_path):
@@ -196,11 +166,15 @@ class Ledger:
         self._rows.open()
         self._failures.open()
         self._join_partial_ledgers()
+        self._joined = self._rows.written
         for row in self._valid_rows(self.failures_path):
-            key = self._identify(row)
-            self._failures_outdated |= key in self.done or key in self.failed
-            if key not in self.done:
-                self.failed[key] = Failure(row["reason"], row.get("retryable", True))
+            key, failure = self._identify(row), Failure(str(row.get("reason")), row.get("retryable", True))
+            # What was never asked about and may be usable now is found again by this run if it is still unusable.
+            if key in self.done or (failure.retryable and row.get("attempts") == 0):
+                self._failures_outdated = True
+            else:
+                self._failures_outdated |= key in self.failed
+                self.failed[key] = failure
 
     def _valid_rows(self, path: Path) -> Iterator[Row]:
         """The rows of a file of the ledger; damaged lines are moved to a file of their own."""
@@ -223,15 +197,26 @@ class Ledger:
             name = path.name.removesuffix(".settings.json")
             if not PARTIAL.fullmatch(name.removeprefix(self.path.stem)):
                 continue
-            if json.loads(path.read_text(encoding="utf-8")) != self._settings:
-                continue
             rows, joined = path.with_name(f"{name}.jsonl"), 0
-            for _, row in jsonl.read(rows) if rows.exists() else ():
+            if not rows.exists() or not rows.stat().st_size:
+                continue
+            if change := provenance.difference(provenance.read(path), self._settings):
+                if name.endswith(".preview") or self._if_changed == "set_aside":
+                    continue  # a preview is repeated until the settings are right
+                raise DataError(
+                    f"{rows} cannot be joined: its rows were made differently ({change}).\nUse the same settings, or "
+                    f"move {name}.* to another folder: this run then asks about these images again."
+                )
+            for _, row in jsonl.read(rows):
                 if _is_row(row) and self.done.add(self._identify(row)):
                     self._rows.append(row)
                     joined += 1
             if joined:
                 say(f"{joined} rows joined from {rows.name}")
+
+    def _lines(self) -> Iterator[tuple[bytes, int]]:
+        """The lines of all rows with their keys."""
+        return ((line, self._identify(row)) for _, _, line, row in jsonl.scan(self.path) if _is_row(row))
 
     def _tidy_failures(self) -> None:
         """Keep in the failures file only what has no answer, each once."""

@@ -29,7 +29,7 @@ class Progress:
 
     ``total``: seen so far, ``reused``: answered by an earlier run, ``skipped``: not asked (failed
     permanently in an earlier run, or not a usable image), ``saved``: rows of this run that are safe
-    on the disk, ``usage``: requests and tokens.
+    on the disk, ``usage``: requests and tokens. ``total`` is ``rows`` + ``failed`` + ``open``.
     """
 
     def __init__(self, unit_name: str, price: Price | None = None) -> None:
@@ -49,6 +49,11 @@ class Progress:
     def failed(self) -> int:
         """What has no answer, in this run and earlier ones."""
         return self.skipped + self._failures.total()
+
+    @property
+    def open(self) -> int:
+        """What was seen and has neither an answer nor a failure; 0 after a run that was not interrupted."""
+        return self.total - self.rows - self.failed
 
     @property
     def cost(self) -> float | None:
@@ -85,6 +90,7 @@ class Progress:
             "reused": self.reused,
             "requests": self.usage.requests,
             "failed": self.failed,
+            "open": self.open,
             "prompt_tokens": self.usage.prompt_tokens,
             "completion_tokens": self.usage.completion_tokens,
             "cost": self.cost,
@@ -114,6 +120,7 @@ class ProgressLine:
         """Show the counters; ``expected`` is the number of rows at the end, as far as it is known."""
         progress, now = self._progress, time.monotonic()
         done = progress.rows + progress.failed
+        expected = expected and max(expected, progress.total)  # it was estimated
         new = done - progress.reused
         rate = self._rate(new, now)
         in_flight = "+".join(str(endpoint.in_flight) for endpoint in endpoints)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from vd100k.config.run import Run
+from vd100k.errors import ServerError
 from vd100k.generation.ledger import Ledger
 from vd100k.generation.progress import Progress
 from vd100k.generation.work_items import WorkItem, base_folder
@@ -17,8 +20,10 @@ from vd100k.images.encode import Encoded, ImageError, encode
 from vd100k.images.find import links_outside, outside_detail
 from vd100k.io.jsonl import Row
 from vd100k.llm import prompts, readers
-from vd100k.llm.client import Client, RequestError, Unreachable, wait_s
+from vd100k.llm.client import AccessDenied, Client, RequestError, Unreachable, wait_s
 from vd100k.llm.pool import Lease, Stopped
+
+ALLOWED_S = 5.0  # how long a key that was accepted counts as allowed
 
 
 @dataclass(slots=True)
@@ -40,6 +45,8 @@ class Requester:
         self._run, self._max_retries, self._ledger, self._progress = run, max_retries, ledger, progress
         self._client, self._workers = client, workers
         self._folder = str((run.image_folder or base_folder(run)).absolute())
+        self._tiny_body = prompts.tiny_body(run.task, run.served_name)
+        self._judging, self._allowed_until = asyncio.Lock(), 0.0
         self._own_prompt = prompts.body(run.task, run.served_name) if run.task.questions is None else None
 
     def prepare(self, item: WorkItem) -> Prepared:
@@ -61,34 +68,48 @@ class Requester:
         item, encoded, prepared.encoded = prepared.item, prepared.encoded, None
         if encoded is None:
             for question in item.questions:
-                self._fail(item, question, prepared.reason, prepared.detail, attempts=0)
+                # Whoever repairs the image expects that the next run asks about it.
+                self._fail(item, question, prepared.reason, prepared.detail, attempts=0, retryable=True)
             return
-        bodies = [(question, self._body(question, encoded)) for question in item.questions]
-        encoded.base64 = b""  # the bodies hold it now
-        (first, body), *others = bodies
-        del bodies
-        await self._ask(item, encoded.facts, first, body, lease)
-        if others:
-            lease.release()  # for the other questions, which are served before new images
-            async with asyncio.TaskGroup() as group:
-                for question, body in others:
-                    group.create_task(self._ask_beside(item, encoded.facts, question, body, lease))
+        first, *others = item.questions
+        if not others:
+            body = self._body(first, encoded)
+            encoded.base64 = b""  # the body holds it now
+            await self._ask(item, encoded.facts, first, lambda: body, lease)
+            return
+        await self._ask(item, encoded.facts, first, partial(self._body, first, encoded), lease)
+        lease.release()  # for the other questions, which are served before new images
+        async with asyncio.TaskGroup() as group:
+            for question in others:
+                group.create_task(self._ask_beside(item, encoded, question, lease))
 
     def _body(self, question: str | None, encoded: Encoded) -> bytes:
         before, after = self._own_prompt or prompts.body(self._run.task, self._run.served_name, question)
         return b"".join((before, encoded.head, encoded.base64, after))  # encoded.url would be another copy
 
-    async def _ask_beside(self, item: WorkItem, facts: Row, question: str | None, body: bytes, lease: Lease) -> None:
+    async def _ask_beside(self, item: WorkItem, encoded: Encoded, question: str | None, lease: Lease) -> None:
         with contextlib.suppress(Stopped):
             async with lease.sibling() as own:
-                await self._ask(item, facts, question, body, own)
+                await self._ask(item, encoded.facts, question, partial(self._body, question, encoded), own)
 
-    async def _ask(self, item: WorkItem, facts: Row, question: str | None, body: bytes, lease: Lease) -> None:
-        """Send a request until it is answered or has failed permanently."""
+    async def _ask(
+        self, item: WorkItem, facts: Row, question: str | None, body: Callable[[], bytes], lease: Lease
+    ) -> None:
+        """Send a request until it is answered or has failed permanently.
+
+        ``body`` makes its body, which exists only while it is sent: fifty questions about a photo would
+        otherwise hold fifty copies of it.
+        """
         attempts = 0
-        while not self._workers.stopping.is_set():
+        while not self._workers.end:
             attempts += 1
-            error = await self._attempt(item, facts, question, body, lease)
+            try:
+                error = await self._attempt(item, facts, question, body(), lease)
+            except AccessDenied as denied:
+                error = await self._judge(denied, lease.url)
+            except ServerError as fatal:  # the paid requests in flight are finished before the run ends
+                self._workers.stop(fatal)
+                return
             if error is None:
                 return
             if isinstance(error, Unreachable):
@@ -115,10 +136,33 @@ class Requester:
             return error
         lease.record("answered", time.monotonic() - began)
         facts = {**facts, "finish_reason": reply.finish_reason, "completion_tokens": reply.completion_tokens}
+        if reply.system_fingerprint:
+            facts["system_fingerprint"] = reply.system_fingerprint
         image = item.image
         self._ledger.append(prompts.row(task, self._run.model.name, image.id, image.path, question, fields, **facts))
         self._progress.answered += 1
         return None
+
+    async def _judge(self, denied: AccessDenied, url: str) -> RequestError | None:
+        """Whether a 403 is about this image (moderation, a firewall) or about the key, which ends the run.
+
+        A tiny request tells: the server refuses it only if the key may not use the model any more.
+        """
+        async with self._judging:
+            if not self._client.accepted:
+                self._workers.stop(denied)
+                return None
+            if time.monotonic() > self._allowed_until:
+                try:
+                    await self._client.ask(url, self._tiny_body)
+                except ServerError as fatal:
+                    self._workers.stop(fatal)
+                    return None
+                except RequestError as unknown:
+                    if unknown.reason != "empty_answer":  # which is an answer, for a single token
+                        return RequestError("http_403", denied.detail, retryable=True)
+                self._allowed_until = time.monotonic() + ALLOWED_S
+            return RequestError("http_403", denied.detail, retryable=False)
 
     def _fail(
         self, item: WorkItem, question: str | None, reason: str, detail: str, attempts: int, retryable: bool = False

@@ -3,40 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
 
 from vd100k.config.run import Run
 from vd100k.config.stages import Generate
 from vd100k.console import say
 from vd100k.engines import model_folder
 from vd100k.engines.serving.fleet import Fleet, fleet
-from vd100k.errors import DataError
+from vd100k.errors import DataError, ServerError
 from vd100k.generation.ledger import Ledger
 from vd100k.generation.progress import Progress
+from vd100k.generation.provenance import answer_settings
 from vd100k.generation.scheduler import Scheduler, refuse_full_disk
 from vd100k.generation.survey import Survey
-from vd100k.generation.work_items import OpenItems, WorkItem, all_items, base_folder, row_identity, unit_name
+from vd100k.generation.work_items import (
+    OpenItems,
+    WorkItem,
+    all_items,
+    base_folder,
+    changed_items,
+    row_identity,
+    unit_name,
+)
 from vd100k.images.encode import is_unchanged
-from vd100k.io import fingerprint
 from vd100k.io.jsonl import Row
-from vd100k.llm.client import Client
-
-
-def answer_settings(run: Run) -> dict[str, Any]:
-    """What decides the answers: rows made with other settings are never mixed with these."""
-    settings = {
-        "model": fingerprint.of_model(run.model_path) if run.hardware.urls is None else run.served_name,
-        "system_prompt": run.task.system_prompt,
-        "prompt": run.task.prompt,
-        "question": run.task.question,
-        "questions": str(run.task.questions) if run.task.questions else None,
-        "sampling": run.task.sampling,
-        "max_pixels": run.model.max_pixels,
-    }
-    return settings if run.task.json_schema is None else settings | {"schema": run.task.json_schema}
+from vd100k.llm.client import Client, Usage
 
 
 def rows_path(run: Run) -> Path:
@@ -49,36 +44,49 @@ def rows_path(run: Run) -> Path:
     return rows
 
 
-def ask_all(run: Run, settings: Generate, logs: Path, progress: Progress, only: Collection[str] | None = None) -> None:
+def ask_all(
+    run: Run,
+    settings: Generate,
+    logs: Path,
+    progress: Progress,
+    only: Collection[str] | None = None,
+    reuse: bool = True,
+) -> None:
     """Ask about each image once; existing answers are reused and cost nothing.
 
-    ``progress`` is kept up to date however this ends. ``only`` limits the images to these ids.
+    An image that has changed since it was answered is asked about again; its old row is kept in a file
+    of its own. ``progress`` is kept up to date however this ends. ``only`` limits the images to these
+    ids. Without ``reuse``, all existing answers count as made differently.
 
     Raises:
-        DataError: no images, rows made with other settings or of changed images, a full disk, or too many failures.
+        DataError: no images, rows that were made differently, a full disk, or too many failures.
         ServerError: no server answers, or one rejects all requests; the answers so far are kept.
         KeyboardInterrupt: after Ctrl-C, once the requests in flight are finished.
     """
     if run.hardware.urls is None:
         model_folder.ensure(run)  # before its fingerprint is taken
+    decided_by = answer_settings(run, asyncio.run(_loaded_from(run, settings)))
+    if not reuse:
+        decided_by["asked_at"] = time.time_ns()
     folder = base_folder(run)
 
     def is_current(row: Row) -> bool:
         return is_unchanged(f"{folder}/{row['id']}", row)
 
     if_changed = "set_aside" if run.preview else settings.if_changed
-    with Ledger(rows_path(run), answer_settings(run), if_changed, is_current, run.key, row_identity(run)) as ledger:
+    with Ledger(rows_path(run), decided_by, if_changed, is_current, run.key, row_identity(run)) as ledger:
         if ledger.done:
             say(f"{len(ledger.done):,} answers exist already: {ledger.path}")
-        items = OpenItems(run, ledger, progress, settings.retry_failed, only)
+        survey = Survey(run, ledger, len(only) if only else None)
+        items = itertools.chain(
+            OpenItems(run, ledger, progress, settings.retry_failed, only),
+            changed_items(run, ledger, progress, survey.changed, only),
+        )
         try:
             first = next(items, None)
-            if first is None:
-                ledger.check_images()
-            else:
+            if first is not None:
                 refuse_full_disk(ledger.path, settings.min_free_disk_mb)
                 with fleet(run, logs) as servers:
-                    survey = Survey(run, ledger, len(only) if only else None)
                     _ask(run, settings, ledger, progress, servers, itertools.chain([first], items), survey)
         finally:
             progress.saved = ledger.sync()
@@ -87,8 +95,19 @@ def ask_all(run: Run, settings: Generate, logs: Path, progress: Progress, only: 
     if progress.failed:
         say(
             f"{progress.failed:,} {unit_name(run)} have no answer; the reasons are in {ledger.failures_path}. "
-            f"{run.key}.retry_failed=true retries them."
+            f"The next run retries those that may succeed then; {run.key}.retry_failed=true retries all."
         )
+
+
+async def _loaded_from(run: Run, settings: Generate) -> str | None:
+    """The name of the folder that the given servers loaded the model from; None if they do not tell, or disagree."""
+    if not run.hardware.urls or not settings.check:
+        return None
+    found: set[str | None] = set()
+    with contextlib.suppress(ServerError):  # no key: an error only if something is left to ask
+        async with Client(run.model, run.served_name, settings, Usage()) as client:
+            found = {await client.loaded_from(url) for url in run.hardware.urls if url}
+    return found.pop() if len(found) == 1 else None
 
 
 def _ask(
@@ -101,15 +120,13 @@ def _ask(
     survey: Survey,
 ) -> None:
     async def ask() -> BaseException | None:
-        async with Client(run.model, run.served_name, settings, progress.usage) as client:
+        direct = run.hardware.urls is None
+        async with Client(run.model, run.served_name, settings, progress.usage, direct) as client:
             scheduler = Scheduler(run, settings, ledger, progress, client, servers, items, survey)
             await scheduler.run()
             return scheduler.end
 
     end = asyncio.run(ask())
-    if end is None:
-        survey.wait()
-        end = survey.error
     if end is not None:
         raise end
 

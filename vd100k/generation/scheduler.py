@@ -21,9 +21,9 @@ from vd100k.generation.requester import Requester
 from vd100k.generation.survey import Survey
 from vd100k.generation.work_items import WorkItem
 from vd100k.generation.workers import Workers
-from vd100k.images.encode import TINY
 from vd100k.llm import prompts
-from vd100k.llm.client import Client, check_endpoint
+from vd100k.llm.client import Client
+from vd100k.llm.endpoint_check import check_endpoint
 from vd100k.llm.pool import Lease, Pool, Stopped
 
 AHEAD = 32  # images prepared before they are needed
@@ -36,7 +36,7 @@ class Scheduler:
 
     There is one process and one event loop, in which the scheduler must be created. Threads read and
     encode images (``Prefetcher``), the pool decides which endpoint an image goes to, and every reply
-    is written before the worker takes the next image. ``end`` is what ended the run early.
+    is written before the worker takes the next image.
     """
 
     def __init__(
@@ -50,7 +50,6 @@ class Scheduler:
         items: Iterator[WorkItem],
         survey: Survey,
     ) -> None:
-        self.end: BaseException | None = None
         self._run, self._settings, self._ledger, self._progress = run, settings, ledger, progress
         self._client, self._servers, self._survey = client, servers, survey
         self._workers = Workers(settings.max_in_flight, self._work)
@@ -59,6 +58,11 @@ class Scheduler:
         self._pool = Pool(servers.urls, settings.max_in_flight, settings.endpoint_wait_s, client.is_back, servers.check)
         self._line = ProgressLine(f"asking {run.served_name}", progress)
 
+    @property
+    def end(self) -> BaseException | None:
+        """What ended the run early; None if it did all its work."""
+        return self._workers.end
+
     async def run(self) -> None:
         """Work until the end; requests in flight are finished first if the run ends early."""
         with self._line:
@@ -66,9 +70,9 @@ class Scheduler:
                 with interruptible(self._interrupt):
                     await self._ask_all()
             except Vd100kError as error:
-                self.end = self._root_cause(error)
+                self._workers.stop(self._root_cause(error))
             except asyncio.CancelledError:
-                pass  # a second Ctrl-C; the first one has set ``end``
+                pass  # a second Ctrl-C; the first one has stopped the workers
             finally:
                 self._prefetcher.stop()
                 self._pool.close()
@@ -97,13 +101,9 @@ class Scheduler:
         return True
 
     async def _check(self, url: str) -> None:
-        """Send one tiny request with the task's own prompt and a single token of answer."""
-        task = self._run.task
-        limit = "max_completion_tokens" if "max_completion_tokens" in task.sampling else "max_tokens"
-        task = task.model_copy(update={"sampling": task.sampling | {limit: 1}})
-        before, after = prompts.body(task, self._run.served_name, "?" if task.questions else None)
+        """Send one tiny request."""
         attempts = 1 + self._settings.max_retries
-        body = before + TINY + after
+        body = prompts.tiny_body(self._run.task, self._run.served_name)
         await check_endpoint(self._client, url, self._run.served_name, body, attempts, self._run.key)
 
     async def _tick(self) -> None:
@@ -112,7 +112,8 @@ class Scheduler:
             await asyncio.sleep(TICK_S)
             self._progress.saved = await asyncio.to_thread(self._ledger.sync)
             self._show()
-            if self._workers.stopping.is_set():
+            if self._workers.end:
+                self._stop(self._workers.end)
                 continue
             if self._survey.error:
                 self._stop(self._survey.error)
@@ -133,8 +134,7 @@ class Scheduler:
 
     def _stop(self, reason: BaseException) -> None:
         """Start nothing new; the run ends with ``reason`` when the requests in flight are finished."""
-        self.end = self.end or reason
-        self._workers.stopping.set()
+        self._workers.stop(reason)
         self._prefetcher.stop()
         self._pool.end(Stopped())
 

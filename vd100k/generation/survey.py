@@ -8,10 +8,11 @@ from vd100k.config.run import Run
 from vd100k.errors import Vd100kError
 from vd100k.generation.ledger import Ledger
 from vd100k.generation.work_items import count_items
+from vd100k.io.key_set import KeySet
 
 
 class Survey:
-    """Counts the work and checks the images of existing rows, in a thread.
+    """Looks for images that have changed since they were answered, then counts the work; both in a thread.
 
     ``expected`` is the number of rows at the end once it is known, ``error`` what should end the run.
     """
@@ -20,17 +21,30 @@ class Survey:
         self.expected = expected
         self.error: Vd100kError | OSError | None = None
         self._run, self._ledger = run, ledger
-        self._thread = threading.Thread(target=self._survey, name="survey", daemon=True)
-        self._thread.start()
+        self._changed = KeySet()
+        self._compared = threading.Event()
+        threading.Thread(target=self._survey, name="survey", daemon=True).start()
 
-    def wait(self) -> None:
-        """Wait until both are done."""
-        self._thread.join()
+    def changed(self) -> KeySet:
+        """Wait for the keys of the rows whose image has changed.
+
+        Raises:
+            Vd100kError: the rows cannot be read.
+            OSError: the rows cannot be read.
+        """
+        self._compared.wait()
+        if self.error:
+            raise self.error
+        return self._changed
 
     def _survey(self) -> None:
         try:
+            if self._ledger.done:
+                self._changed = self._ledger.changed_rows()
+            self._compared.set()
             if self.expected is None:
                 self.expected = count_items(self._run)
-            self._ledger.check_images()
         except (Vd100kError, OSError) as error:
             self.error = error
+        finally:
+            self._compared.set()

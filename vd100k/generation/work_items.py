@@ -9,6 +9,7 @@ from itertools import groupby, islice
 from pathlib import Path
 
 from vd100k.config.run import Run
+from vd100k.console import say
 from vd100k.errors import DataError
 from vd100k.generation.ledger import Ledger
 from vd100k.generation.progress import Progress
@@ -38,6 +39,7 @@ class OpenItems(Iterator[WorkItem]):
         self, run: Run, ledger: Ledger, progress: Progress, retry_failed: bool, only: Collection[str] | None
     ) -> None:
         self._ledger, self._progress, self._retry_failed = ledger, progress, retry_failed
+        self._rejected = KeySet()
         self._items = all_items(run, self._reject, only)
 
     def __next__(self) -> WorkItem:
@@ -59,10 +61,29 @@ class OpenItems(Iterator[WorkItem]):
         return False
 
     def _reject(self, id: str, reason: str, detail: str) -> None:
-        self._progress.skipped += 1
-        failure = self._ledger.failed.get(row_key(id))
-        if failure is None or failure.reason != reason:
-            self._ledger.fail(id, reason, detail, attempts=0)
+        if self._rejected.add(row_key(id)):  # several lines may name the same unusable image
+            self._progress.total += 1
+            self._progress.skipped += 1
+            self._ledger.fail(id, reason, detail, attempts=0, retryable=True)
+
+
+def changed_items(
+    run: Run, ledger: Ledger, progress: Progress, changed: Callable[[], KeySet], only: Collection[str] | None
+) -> Iterator[WorkItem]:
+    """The work whose answers are about images that have changed since; their rows are set aside in the ledger."""
+    keys = changed()
+    if not keys:
+        return
+    ledger.set_aside(keys)
+    say(
+        f"{len(keys):,} answers are about images that have changed since: these images are asked about again. "
+        f"The old answers are kept in {ledger.outdated_path}."
+    )
+    for item in all_items(run, lambda *_: None, only):
+        questions = tuple(question for question in item.questions if item.key(question) in keys)
+        if questions:
+            progress.reused -= len(questions)
+            yield WorkItem(item.image, questions)
 
 
 def unit_name(run: Run) -> str:

@@ -13,11 +13,12 @@ from vd100k.llm.pool import Lease, Stopped
 class Workers:
     """Calls ``work`` again and again in ``size`` tasks, until it returns False in all of them.
 
-    After ``stopping`` is set, nothing new is started.
+    After ``stop``, nothing new is started; ``end`` is the first reason that was given for it.
     """
 
     def __init__(self, size: int, work: Callable[[], Awaitable[bool]]) -> None:
-        self.stopping = asyncio.Event()
+        self.end: BaseException | None = None
+        self._stopping = asyncio.Event()
         self._size, self._work = size, work
         self._busy = self._alive = 0
         self._group = asyncio.TaskGroup()
@@ -31,6 +32,11 @@ class Workers:
             await self._finished.wait()
             ticking.cancel()
 
+    def stop(self, reason: BaseException) -> None:
+        """Start nothing new; what is in flight is finished."""
+        self.end = self.end or reason
+        self._stopping.set()
+
     async def wait_for_retry(self, lease: Lease, seconds: float) -> None:
         """Wait, while another worker uses the lease; then renew it. Stopping the run ends the wait.
 
@@ -43,7 +49,7 @@ class Workers:
         self._hire()
         try:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.stopping.wait(), seconds)
+                await asyncio.wait_for(self._stopping.wait(), seconds)
         finally:
             self._busy += 1
         await lease.renew()
@@ -57,7 +63,7 @@ class Workers:
     async def _run_worker(self) -> None:
         try:
             # A worker that was hired for one that waited is one too many when that one is back.
-            while self._busy <= self._size and await self._work():
+            while not self.end and self._busy <= self._size and await self._work():
                 pass
         except Stopped:
             pass

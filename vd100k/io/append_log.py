@@ -10,6 +10,7 @@ from io import FileIO
 from pathlib import Path
 
 from vd100k.errors import DataError
+from vd100k.io import atomic
 from vd100k.io.jsonl import Row, dump
 
 BLOCK = 1 << 16  # bytes
@@ -47,23 +48,39 @@ class AppendLog:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             except OSError as error:
                 self._file.truncate(self._end)
-                raise DataError(
-                    f"{self.path}: could not be written: {error.strerror}. All earlier answers are kept: "
-                    "make room and run the same command again."
-                ) from error
+                raise self._error(error) from error
             self._end += len(line)
             self.written += 1
 
+    def rewrite(self, lines: Iterable[bytes]) -> None:
+        """Replace the content with ``lines``, which may be read from this file, and go on appending to it.
+
+        Raises:
+            DataError: they did not fit; the file is unchanged.
+        """
+        with self._writing:
+            try:
+                atomic.replace(self.path, lines)
+            except OSError as error:
+                raise self._error(error) from error
+            self.open()
+
     def sync(self) -> None:
         """Wait until everything written so far is on the disk."""
-        written = self.written
-        if self._file and written > self._synced:
-            os.fsync(self._file.fileno())
+        written, file = self.written, self._file  # ``rewrite`` may replace the file meanwhile
+        if file and written > self._synced:
+            os.fsync(file.fileno())
             self._synced = written
 
     def close(self) -> None:
         if self._file:
             self._file.close()
+
+    def _error(self, error: OSError) -> DataError:
+        return DataError(
+            f"{self.path}: could not be written: {error.strerror}. All earlier answers are kept: "
+            "make room and run the same command again."
+        )
 
 
 def cut_torn_line(path: Path) -> None:

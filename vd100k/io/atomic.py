@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable
@@ -10,7 +11,11 @@ from typing import Any
 
 
 def replace(path: Path, lines: Iterable[bytes]) -> int:
-    """Replace a file with these lines and return their number; the content is on the disk before it gets the name."""
+    """Replace a file with these lines and return their number; the content is on the disk before it gets the name.
+
+    Raises:
+        OSError: it cannot be written; the file is unchanged.
+    """
     scratch, count = path.with_name(f"{path.name}.tmp"), 0
     with scratch.open("wb") as file:
         for line in lines:
@@ -19,6 +24,7 @@ def replace(path: Path, lines: Iterable[bytes]) -> int:
         file.flush()
         os.fsync(file.fileno())
     scratch.replace(path)
+    _sync_folder(path.parent)
     return count
 
 
@@ -39,3 +45,13 @@ def link(path: Path, target: Path) -> None:
     scratch.unlink(missing_ok=True)
     scratch.symlink_to(target, target_is_directory=True)
     scratch.replace(path)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name in a folder safe; some file systems do not support that, and then nothing more can be done."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,18 @@ BLOCK = 64 * 1024  # bytes
 def of(content: Any) -> str:
     """A hash of ``content`` (JSON values and paths) as 16 hex digits."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def of_file(path: Path) -> str:
-    """The sha256 of a file's bytes in hex, cached until its size or modification time changes."""
+    """The sha256 of a file's bytes in hex, cached until its size or modification time changes.
+
+    Raises:
+        OSError: the file cannot be read, or is not a regular file; a pipe, for example, may never end.
+    """
     facts = path.stat()
+    if not stat.S_ISREG(facts.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     return _of_bytes(path, facts.st_size, facts.st_mtime_ns)
 
 

@@ -7,12 +7,12 @@ it about six times the CPU time of a plain aiohttp call. So requests are built a
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import email.utils
 import os
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -24,14 +24,16 @@ import yarl
 from vd100k.config.run import Model
 from vd100k.config.stages import Generate
 from vd100k.errors import ServerError
+from vd100k.io.redaction import redact
 
 BACKOFF_S, MAX_WAIT_S = 0.5, 60.0
 IDLE_S = 4.0  # uvicorn, and therefore vLLM, closes a connection after five idle seconds
 PROBE_S = 5.0
 MAX_MESSAGE = 500  # characters kept of a server's message
+DENIED = 403
 FATAL = {
     401: ("the key is not accepted", "Check the key in the variable that model.api_key_env names."),
-    403: ("access is denied", "Check that this key may use the model."),
+    DENIED: ("access is denied", "Check that this key may use the model."),
     404: ("the model or path does not exist", "Check model.served_name={name}; {url}/models lists what is served."),
 }
 RETRYABLE = {408, 409, 429}  # and 5xx
@@ -53,11 +55,15 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The text of a completion; ``completion_tokens`` is 0 if the server does not report it."""
+    """The text of a completion; ``completion_tokens`` is 0 if the server does not report it.
+
+    ``system_fingerprint`` identifies the version of the model and its settings, for servers that report it.
+    """
 
     text: str
     finish_reason: str | None
     completion_tokens: int
+    system_fingerprint: str | None
 
 
 class RequestError(Exception):
@@ -78,12 +84,26 @@ class Unreachable(RequestError):
     """The request never reached the server, so it does not count as an attempt."""
 
 
-class Client:
-    """Sends requests for one model, with its key; ``usage`` counts them."""
+class AccessDenied(ServerError):
+    """403: the key may not use the model; or moderation, or a firewall, refused this request alone.
 
-    def __init__(self, model: Model, served_name: str, settings: Generate, usage: Usage) -> None:
-        self.usage = usage
-        self._name = served_name
+    ``detail`` is the server's own message.
+    """
+
+    def __init__(self, message: str, detail: str) -> None:
+        super().__init__(message)
+        self.detail = detail
+
+
+class Client:
+    """Sends requests for one model, with its key; ``direct``: never through a proxy.
+
+    ``usage`` counts the requests; ``accepted`` says whether any of them was answered with a completion.
+    """
+
+    def __init__(self, model: Model, served_name: str, settings: Generate, usage: Usage, direct: bool = False) -> None:
+        self.usage, self.accepted = usage, False
+        self._name, self._direct = served_name, direct
         self._key = key = _api_key(model)
         headers = {"Content-Type": "application/json", "User-Agent": "vd100k"}
         self._session = aiohttp.ClientSession(
@@ -104,25 +124,27 @@ class Client:
 
         Raises:
             RequestError: this request got no usable answer.
-            ServerError: no request will get one (401, 403, 404, no credit).
+            ServerError: no request will get one (401, 404, no credit).
+            AccessDenied: probably no request will get one (403).
         """
         self.usage.requests += 1
         try:
             address, proxy = self._route(url)
-            async with self._session.post(address, data=body, proxy=proxy) as response:
+            # A redirect could lead to another host, which must get neither the key nor the image.
+            async with self._session.post(address, data=body, proxy=proxy, allow_redirects=False) as response:
                 content = await response.read()
         except aiohttp.ClientConnectorError as error:
-            raise Unreachable(
-                "connection", f"{url} cannot be reached: {error.strerror or error}", True, "failed"
-            ) from error
+            detail = f"{redact(url)} cannot be reached: {error.strerror or error}"
+            raise Unreachable("connection", detail, True, "failed") from error
         except aiohttp.ConnectionTimeoutError as error:
-            raise Unreachable("connection", f"{url}: no connection within connect_timeout_s", True, "failed") from error
+            detail = f"{redact(url)}: no connection within connect_timeout_s"
+            raise Unreachable("connection", detail, True, "failed") from error
         except TimeoutError as error:
             raise RequestError("timeout", "no answer within timeout_s", True, "failed") from error
         except aiohttp.ClientError as error:
-            raise RequestError("connection", f"{url} closed the connection: {error}", True, "failed") from error
+            raise RequestError("connection", redact(f"{url} closed the connection: {error}"), True, "failed") from error
         if response.status != 200:
-            raise self._error(url, response.status, content, response.headers.get("Retry-After"))
+            raise self._error(url, response.status, content, response.headers)
         return self._read(content)
 
     async def models(self, url: str) -> list[str] | None:
@@ -130,6 +152,14 @@ class Client:
         with contextlib.suppress(aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError):
             _, content = await self._list_models(url)
             return [str(model["id"]) for model in orjson.loads(content)["data"]]
+        return None
+
+    async def loaded_from(self, url: str) -> str | None:
+        """The name of the folder, or the hub name, that a vLLM server loaded the model from; None if it is unknown."""
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError, AttributeError):
+            _, content = await self._list_models(url)
+            served = {model["id"]: model.get("root") for model in orjson.loads(content)["data"]}
+            return str(served[self._name]).rstrip("/").rpartition("/")[2] if served[self._name] else None
         return None
 
     async def is_back(self, url: str) -> bool:
@@ -141,14 +171,15 @@ class Client:
 
     async def _list_models(self, url: str) -> tuple[int, bytes]:
         timeout = aiohttp.ClientTimeout(PROBE_S)
-        async with self._session.get(f"{url}/models", timeout=timeout, proxy=self._route(url)[1]) as response:
+        proxy = self._route(url)[1]
+        async with self._session.get(f"{url}/models", timeout=timeout, proxy=proxy, allow_redirects=False) as response:
             return response.status, await response.read()
 
     def _route(self, url: str) -> tuple[yarl.URL, str | None]:
         """The URL for chat requests, and the proxy to reach it through."""
         if url not in self._routes:
             address = yarl.URL(f"{url.rstrip('/')}/chat/completions")
-            self._routes[url] = address, _proxy(address)
+            self._routes[url] = address, None if self._direct else _proxy(address)
         return self._routes[url]
 
     def _read(self, content: bytes) -> Reply:
@@ -157,33 +188,39 @@ class Client:
             choice = reply["choices"][0]
             text, finish_reason = choice["message"]["content"], choice.get("finish_reason")
         except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError) as error:
-            shown = self._without_key(content[:MAX_MESSAGE].decode(errors="replace"))
+            shown = self._without_secrets(content[:MAX_MESSAGE].decode(errors="replace"))
             raise RequestError("malformed", f"not a chat completion: {shown}", True) from error
+        self.accepted = True
         usage = reply.get("usage")
         self.usage.prompt_tokens += _count(usage, "prompt_tokens")  # servers may leave out any of these
         tokens = _count(usage, "completion_tokens")
         self.usage.completion_tokens += tokens
         if not isinstance(text, str) or not text.strip():
             raise RequestError("empty_answer", f"an empty answer (finish_reason {finish_reason})", True)
-        return Reply(text, finish_reason if isinstance(finish_reason, str) else None, tokens)
+        version = reply.get("system_fingerprint")
+        return Reply(text, _text(finish_reason), tokens, _text(version))
 
-    def _without_key(self, message: str) -> str:
-        """Some servers repeat the key that they reject."""
-        return message.replace(self._key, "[the key]") if self._key else message
+    def _without_secrets(self, message: str) -> str:
+        """Some servers repeat the key that they reject, or the URL that they ask."""
+        return str(redact(message.replace(self._key, "[the key]") if self._key else message))
 
-    def _error(self, url: str, status: int, content: bytes, retry_after: str | None) -> Exception:
+    def _error(self, url: str, status: int, content: bytes, headers: Mapping[str, str]) -> Exception:
         """The exception for a reply with an error status."""
         detail, code = _error_message(content)
-        detail = self._without_key(detail)
+        detail, url = self._without_secrets(detail), redact(url)
         if status in FATAL:
             meaning, remedy = FATAL[status]
             remedy = remedy.format(name=self._name, url=url)
-            return ServerError(f"{url} answers {status}, {meaning}: {detail}\n{remedy} All earlier answers are kept.")
+            message = f"{url} answers {status}, {meaning}: {detail}\n{remedy} All earlier answers are kept."
+            return AccessDenied(message, detail) if status == DENIED else ServerError(message)
+        if 300 <= status < 400:
+            there = redact(headers.get("Location", "another address"))
+            return ServerError(f"{url} redirects to {there}: set hardware.urls to that server if you trust it.")
         if code == NO_CREDIT:
             return ServerError(f"{url}: {detail}\nAll earlier answers are kept.")
         outcome: Outcome = "overloaded" if status in OVERLOADED else "failed" if status >= 500 else "neutral"
         retryable = status in RETRYABLE or status >= 500
-        return RequestError(f"http_{status}", detail, retryable, outcome, _seconds(retry_after))
+        return RequestError(f"http_{status}", detail, retryable, outcome, _seconds(headers.get("Retry-After")))
 
 
 def wait_s(attempts: int, after_s: float | None) -> float:
@@ -194,42 +231,6 @@ def wait_s(attempts: int, after_s: float | None) -> float:
     if after_s is not None:
         return after_s
     return random.uniform(0, min(MAX_WAIT_S, BACKOFF_S * 2**attempts))
-
-
-async def check_endpoint(client: Client, url: str, name: str, body: bytes, attempts: int, stage_key: str) -> None:
-    """Send one tiny request, to see that the server is up, accepts the key and images, and serves the model.
-
-    Raises:
-        ServerError: it does not; with the server's message, and its models if ``name`` is not one of them.
-    """
-    for attempt in range(1, attempts + 1):
-        try:
-            await client.ask(url, body)
-            return
-        except RequestError as raised:
-            error = raised
-        except ServerError as raised:
-            raise ServerError(f"{raised}{await _other_models(client, url, name)}") from None
-        if error.reason in ("empty_answer", "malformed") or not error.retryable:
-            break
-        if attempt < attempts:
-            await asyncio.sleep(wait_s(attempt, error.after_s))
-    if error.reason == "empty_answer":
-        return  # for a request of one token, that is an answer
-    tried = f" (tried {attempts} times)" if error.retryable else ""
-    raise ServerError(
-        f"{url} does not answer a tiny request with an image{tried}: {error.reason}, {error}"
-        f"{await _other_models(client, url, name)}\n"
-        f"Is it the right server, is it up, and does it accept images? {stage_key}.check=false skips this test."
-    )
-
-
-async def _other_models(client: Client, url: str, name: str) -> str:
-    """A line with the models at ``url``, if ``name`` is not one of them."""
-    served = await client.models(url)
-    if served is None or name in served:
-        return ""
-    return f"\nIt serves {', '.join(served[:20]) or 'no model'}, not {name}."
 
 
 def _api_key(model: Model) -> str | None:
@@ -245,12 +246,23 @@ def _api_key(model: Model) -> str | None:
 
 
 def _proxy(address: yarl.URL) -> str | None:
-    """The proxy for an address from HTTPS_PROXY and similar; aiohttp's ``trust_env`` looks it up at every request."""
+    """The proxy for an address from HTTPS_PROXY and similar; aiohttp's ``trust_env`` looks it up at every request.
+
+    This machine is never asked through a proxy, which could read the images and the key.
+    """
+    import ipaddress
     import urllib.request
 
     host = address.host or ""
+    with contextlib.suppress(ValueError):
+        if host == "localhost" or host.endswith(".localhost") or ipaddress.ip_address(host).is_loopback:
+            return None
     proxies = urllib.request.getproxies()
     return None if urllib.request.proxy_bypass(host) else proxies.get(address.scheme)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _count(usage: Any, name: str) -> int:

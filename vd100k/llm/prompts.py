@@ -10,6 +10,7 @@ import orjson
 
 from vd100k.config.run import Task
 from vd100k.errors import DataError
+from vd100k.images.encode import TINY
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -69,6 +70,14 @@ def body(task: Task, model: str, question: str | None = None) -> Halves:
         request["response_format"] = {"type": "json_schema", "json_schema": schema}
     before, _, after = orjson.dumps(request).partition(mark.encode())
     return before, after
+
+
+def tiny_body(task: Task, model: str) -> bytes:
+    """The JSON of a request with the task's own prompt, a tiny image and a single token of answer."""
+    limit = "max_completion_tokens" if "max_completion_tokens" in task.sampling else "max_tokens"
+    task = task.model_copy(update={"sampling": task.sampling | {limit: 1}})
+    before, after = body(task, model, "?" if task.questions else None)
+    return before + TINY + after
 
 
 def row(task: Task, model: str, id: str, image: str, question: str | None, read: Message, **facts: Any) -> Message:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from vd100k.errors import DataError
 from vd100k.generation.ledger import Failure, Ledger
+from vd100k.io import fingerprint
 from vd100k.io.jsonl import read_rows
 from vd100k.io.key_set import KeySet, row_key
 
@@ -120,18 +121,45 @@ def test_rows_of_other_settings_are_set_aside_and_come_back(tmp_path: Path) -> N
     assert [r["answer"] for r in read_rows(path)] == ["old"]
 
 
-def test_rows_of_changed_images_are_refused(tmp_path: Path) -> None:
+def test_the_rows_of_changed_images_are_set_aside_while_others_are_appended(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    with Ledger(path, SETTINGS) as ledger:
+        append_all(ledger, ["1", "2", "3"])
+    with Ledger(path, SETTINGS, is_current=lambda row: row["id"] != "2") as ledger:
+        append_all(ledger, ["4"])
+        changed = ledger.changed_rows()
+        assert has_exactly(changed, "2")
+        ledger.set_aside(changed)
+        ledger.append(row("2", "new"))
+        assert ledger.sync() == 2
+    assert [(r["id"], r["answer"]) for r in read_rows(path)] == [("1", "a"), ("3", "a"), ("4", "a"), ("2", "new")]
+    assert list(read_rows(tmp_path / "rows.outdated.jsonl")) == [row("2")]
+
+
+def test_the_rows_that_were_set_aside_last_come_back(tmp_path: Path) -> None:
+    path, other = tmp_path / "rows.jsonl", SETTINGS | {"prompt": "q"}
+    for settings, answer in ((SETTINGS, "first"), (other, "b"), (SETTINGS, "second"), (other, "c")):
+        with Ledger(path, settings, "set_aside") as ledger:
+            if answer == "second":  # the rows came back; make another set with the same settings
+                path.rename(tmp_path / f"rows.jsonl.{fingerprint.of(settings)[:8]}")
+        with Ledger(path, settings, "set_aside") as ledger:
+            ledger.append(row("1", answer))
+    with Ledger(path, SETTINGS, "set_aside"):
+        assert [r["answer"] for r in read_rows(path)] == ["second"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe"])
+def test_broken_settings_are_an_error_with_the_remedy(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "rows.jsonl"
     with Ledger(path, SETTINGS) as ledger:
         ledger.append(row("1"))
-    refused = pytest.raises(DataError, match="1 has changed since it was answered")
-    with Ledger(path, SETTINGS, is_current=lambda row: False) as ledger, refused:
-        ledger.check_images()
-    for _ in range(2):
-        with Ledger(path, SETTINGS, "set_aside", is_current=lambda row: False) as ledger:
-            assert not ledger.done
-            ledger.append(row("1"))
-    assert len(list(tmp_path.glob("rows.jsonl.*"))) == 2, "files that were set aside are never overwritten"
+    settings = tmp_path / "rows.settings.json"
+    settings.write_bytes(content)
+    with pytest.raises(DataError, match=r"rows.settings.json is broken.*remove this file"), Ledger(path, SETTINGS):
+        pass
+    settings.unlink()
+    with Ledger(path, SETTINGS) as ledger:
+        assert has_exactly(ledger.done, "1")
 
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
@@ -174,11 +202,25 @@ def test_rows_of_a_preview_and_of_other_machines_are_joined(tmp_path: Path) -> N
     for name, ids in (("m.preview", "1"), ("m.shard-1-of-2", "12"), ("m.shard-2-of-2", "3"), ("m.other", "4")):
         with Ledger(tmp_path / f"{name}.jsonl", SETTINGS) as ledger:
             append_all(ledger, list(ids))
-    with Ledger(tmp_path / "m.shard-3-of-3.jsonl", SETTINGS | {"prompt": "q"}) as ledger:
-        append_all(ledger, ["5"])
     with Ledger(tmp_path / "m.jsonl", SETTINGS) as ledger:
         assert has_exactly(ledger.done, "1", "2", "3")
+        assert ledger.sync() == 0, "joined rows are not new"
     assert [r["id"] for r in read_rows(tmp_path / "m.jsonl")] == ["1", "2", "3"]
+
+
+def test_a_shard_that_was_made_differently_is_refused_and_a_preview_is_not_joined(tmp_path: Path) -> None:
+    for name in ("m.preview", "m.shard-1-of-2"):
+        with Ledger(tmp_path / f"{name}.jsonl", SETTINGS | {"prompt": "q"}) as ledger:
+            ledger.append(row("1"))
+    with (
+        pytest.raises(DataError, match=r"shard-1-of-2.jsonl cannot be joined.*prompt was 'q', is 'p'"),
+        Ledger(tmp_path / "m.jsonl", SETTINGS),
+    ):
+        pass
+    for path in tmp_path.glob("m.shard-*"):
+        path.unlink()
+    with Ledger(tmp_path / "m.jsonl", SETTINGS) as ledger:
+        assert not ledger.done
 
 
 def test_rows_count_as_saved_when_they_are_on_the_disk(tmp_path: Path) -> None:

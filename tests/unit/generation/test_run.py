@@ -113,19 +113,30 @@ def test_a_lack_of_credit_ends_the_run_at_once(vd100k: Callable[..., Result], pi
     assert "You exceeded your current quota" in done.stderr
 
 
-def test_an_image_that_changed_after_its_answer_is_refused(
+def test_only_an_edited_image_is_asked_again_and_its_old_row_is_kept(
     vd100k: Callable[..., Result], tmp_path: Path, pictures: Path
 ) -> None:
-    with chat_server(lambda n, body: "a") as server:
+    with chat_server(lambda n, body: f"answer {n}") as server:
         ask(vd100k, server)
+        before = {row["id"]: row for row in rows(tmp_path)}
         os.utime(pictures / "00.png")
-        assert ask(vd100k, server).returncode == 0, "the file was only touched"
+        assert ask(vd100k, server).returncode == 0
+        assert len(server.requests) == 6, "the file was only touched"
         draw_pictures(pictures, 1, seed=7)
+        draw_pictures(tmp_path / "more", 1, seed=8)
+        (tmp_path / "more/00.png").rename(pictures / "new.png")
         done = ask(vd100k, server)
-        assert done.returncode == 1
-        assert "00.png has changed since it was answered" in done.stderr
-        assert ask(vd100k, server, "stage.if_changed=set_aside").returncode == 0
-        assert len(server.requests) == 12
+        assert done.returncode == 0, done.stderr
+        assert "1 answers are about images that have changed since" in done.stdout
+        assert len(server.requests) == 8
+        after = {row["id"]: row for row in rows(tmp_path)}
+        assert rows(tmp_path, "gpt-4o.outdated.jsonl") == [before.pop("00.png")]
+        assert len(rows(tmp_path)) == len(after) == 7
+        assert all(after[id] == row for id, row in before.items()), "the other rows are untouched"
+        counts = summary(tmp_path)["counts"]
+        assert (counts["images"], counts["rows"], counts["reused"], counts["open"]) == (7, 7, 5, 0)
+        ask(vd100k, server)
+        assert len(server.requests) == 8, "nothing is left to ask"
 
 
 def test_sampling_options_that_the_openai_sdk_does_not_know_are_sent(

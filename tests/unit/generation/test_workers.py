@@ -117,7 +117,7 @@ def test_stopping_ends_the_wait_for_a_retry() -> None:
             async with Lease(pool) as lease:
                 log.append("work")
                 if len(log) > 1:
-                    workers.stopping.set()
+                    workers.stop(Stopped())
                     pool.end(Stopped())
                     return True
                 try:
