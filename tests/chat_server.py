@@ -24,6 +24,7 @@ class ChatServer(ThreadingHTTPServer):
     def __init__(self, script: Callable[[int, dict[str, Any]], Reply], name: str) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.script, self.name = script, name
+        self.root: str | None = None  # where the model was loaded from, as vLLM tells
         self.requests: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
         self.pause_s = 0.02  # pause after each character of a streamed answer
@@ -40,7 +41,8 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self._send(200, {}, json.dumps({"object": "list", "data": [{"id": self.server.name, "object": "model"}]}))
+        model = {"id": self.server.name, "object": "model", "root": self.server.root}
+        self._send(200, {}, json.dumps({"object": "list", "data": [model]}))
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from vd100k.config.json_schema import check_schema
 from vd100k.config.run import LOOPBACK, Run
 from vd100k.config.stages import Chat, Compare, Convert, Evaluate, Finetune, Generate, Pipeline, Serve
 
@@ -24,7 +25,7 @@ def check(run: Run, teacher: set[str]) -> Problems:
     yield from _check_selection(run)
     yield from _check_urls(run)
     if run.task.json_schema is not None:
-        yield from _check_schema(run)
+        yield from check_schema(run.task.json_schema, run.task.reader)
     needs_dataset = run.stage.name not in WITHOUT_DATASET or (run.weights != "base" and run.stage.name != "pipeline")
     if needs_dataset and not run.dataset:
         yield "no data set is set: set images=FOLDER (or dataset=NAME for an existing one)"
@@ -133,18 +134,6 @@ def _check_urls(run: Run) -> Problems:
     for url in run.hardware.urls or []:
         if url and not url.startswith(("http://", "https://")):
             yield f"hardware.urls contains {url}, which is not a URL such as http://HOST:PORT/v1"
-
-
-def _check_schema(run: Run) -> Problems:
-    import jsonschema  # slow to import, and most tasks have no schema
-
-    schema = run.task.json_schema or {}
-    if run.task.reader != "json":
-        yield f"task.schema is for JSON answers, and task.reader={run.task.reader}: set task.reader=json"
-    try:
-        jsonschema.validators.validator_for(schema).check_schema(schema)
-    except jsonschema.exceptions.SchemaError as error:
-        yield f"task.schema is not a valid JSON schema: {error.json_path}: {error.message}"
 
 
 def _check_weights(run: Run) -> Problems:

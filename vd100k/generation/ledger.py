@@ -228,5 +228,14 @@ class Ledger:
             atomic.replace(self.failures_path, last.values())
 
 
+def answered(path: Path, identify: Callable[[Row], int]) -> KeySet:
+    """The keys of the rows in a file, which another process may be writing; none if it is missing."""
+    keys = KeySet()
+    for _, row in jsonl.read(path) if path.exists() else ():
+        if _is_row(row):
+            keys.add(identify(row))
+    return keys
+
+
 def _is_row(row: Any) -> TypeGuard[Row]:
     return isinstance(row, dict) and isinstance(row.get("id"), str)

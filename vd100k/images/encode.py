@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pybase64
 
@@ -56,9 +58,12 @@ def encode(path: str, max_pixels: int) -> Encoded:
         ImageError: the file is missing, broken, or not an image.
     """
     with _as_image_error(path):
-        file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        # Opening a pipe would otherwise wait for a writer.
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
         try:
             facts = os.fstat(file)
+            if not stat.S_ISREG(facts.st_mode):
+                raise ValueError("not a regular file")
             content = _read(file, facts.st_size)
         finally:
             os.close(file)
@@ -104,7 +109,7 @@ def plain(path: Path, folder: Path) -> tuple[Path, tuple[int, int]]:
 
     from vd100k.images import transform
 
-    with _as_image_error(path), Image.open(path) as image:
+    with _as_image_error(path), _regular(path) as file, Image.open(file) as image, transform.memory_for(image):
         image.load()  # verify() accepts a truncated file
         if transform.is_plain(image):
             return path, image.size
@@ -112,10 +117,19 @@ def plain(path: Path, folder: Path) -> tuple[Path, tuple[int, int]]:
     # An existing copy stays untouched, because a training run is identified by its files.
     if not copy.exists() or copy.stat().st_mtime_ns < path.stat().st_mtime_ns:
         folder.mkdir(parents=True, exist_ok=True)
-        scratch = copy.with_suffix(".tmp")
+        scratch = copy.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
         upright.save(scratch, "PNG")
         scratch.replace(copy)
     return copy, upright.size
+
+
+@contextlib.contextmanager
+def _regular(path: Path) -> Iterator[IO[bytes]]:
+    """The open file; a pipe or a device, which may never end, is an error."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("not a regular file")
+        yield file
 
 
 def _encoded(mime: str, content: bytes, facts: dict[str, Any]) -> Encoded:

@@ -18,6 +18,7 @@ from vd100k.io.jsonl import Fault
 from vd100k.io.key_set import KeySet, row_key
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+NOT_UTF8 = "the name is not UTF-8 text, which neither rows nor training files can hold"
 BLOCK = 10_000  # names sorted at a time, so that a folder of millions takes no more memory
 
 
@@ -84,6 +85,8 @@ def find_images(
 
     if not source.exists():
         raise DataError(f"images={images}: no such folder or file. Give a folder of images, or a .jsonl or .csv list.")
+    if not is_utf8(str(source.absolute())):
+        raise DataError(f"images={printable(images)}: {NOT_UTF8}. Rename the folder.")
     if source.is_dir():
         found = selection.of(_in_folder(source, image_folder or source, rejected, selection.ordered), ordered=False)
     elif source.suffix.lower() in tables.SUFFIXES:
@@ -105,7 +108,7 @@ def count_images(images: str, selection: Selection = ALL) -> int:
     """About how many images ``find_images`` yields; quick, because nothing is examined closely."""
     source = Path(images).expanduser()
     if source.is_dir():
-        found = sum(1 for _ in _walk(str(source), "", BLOCK))
+        found = sum(1 for _ in _walk(str(source), "", BLOCK, lambda *_: None))
     else:
         with source.open("rb") as file:
             found = sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
@@ -146,23 +149,45 @@ def _draw(id: str, seed: int) -> int:
 def _in_folder(source: Path, folder: Path, reject: Reject, ordered: bool) -> Iterator[ImageRef]:
     root = str(folder.absolute())
     inside = _is_inside(root, str(source.absolute()))
-    for id, path, is_link in _walk(str(source.absolute()), "", None if ordered else BLOCK):
-        if not inside or (is_link and links_outside(root, path)):
+    for id, path, is_link in _walk(str(source.absolute()), "", None if ordered else BLOCK, reject):
+        if not is_utf8(id):
+            reject(printable(id), "image_name", f"{NOT_UTF8}: rename it")
+        elif not inside or (is_link and links_outside(root, path)):
             reject(id, "image_outside", outside_detail(folder))
         else:
             yield ImageRef(id, path)
 
 
-def _walk(folder: str, prefix: str, block: int | None) -> Iterator[tuple[str, str, bool]]:
+def is_utf8(name: str) -> bool:
+    """Whether a name of a file is text; other bytes are lone surrogates in it."""
+    return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def printable(name: str) -> str:
+    """A name as text: if it is not UTF-8, ``./`` and the name with such bytes as ``\\xNN`` and doubled backslashes.
+
+    No two names look alike then, and none looks like an id, which never begins with ``./``.
+    """
+    if is_utf8(name):
+        return name
+    return "./" + os.fsencode(name).replace(b"\\", b"\\\\").decode(errors="backslashreplace")
+
+
+def _walk(folder: str, prefix: str, block: int | None, reject: Reject) -> Iterator[tuple[str, str, bool]]:
     """The id and the path of each image below ``folder``, and whether it is a link; links to folders are skipped."""
     with os.scandir(folder) as entries:
         while some := list(itertools.islice(entries, block)):
             some.sort(key=lambda entry: entry.name)
             for entry in some:
-                if entry.is_dir(follow_symlinks=False):
-                    yield from _walk(entry.path, f"{prefix}{entry.name}/", block)
-                elif entry.name[entry.name.rfind(".") :].lower() in SUFFIXES and entry.is_file():
-                    yield prefix + entry.name, entry.path, entry.is_symlink()
+                try:
+                    if entry.is_dir(follow_symlinks=False):
+                        yield from _walk(entry.path, f"{prefix}{entry.name}/", block, reject)
+                    elif entry.name[entry.name.rfind(".") :].lower() in SUFFIXES and entry.is_file():
+                        yield prefix + entry.name, entry.path, entry.is_symlink()
+                except OSError as error:  # a link to itself, a folder that may not be read
+                    reject(
+                        printable(prefix + entry.name), "image_unreadable", f"{printable(entry.path)}: {error.strerror}"
+                    )
 
 
 def _in_list(source: Path, folder: Path, reject: Reject) -> Iterator[ImageRef]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import warnings
@@ -9,12 +10,15 @@ import warnings
 from PIL import Image, ImageOps
 
 from vd100k.images import sniff
+from vd100k.images.memory import MemoryBudget
 
 SENT_AS_IS = {"JPEG": "image/jpeg", "PNG": "image/png"}
 ENDS = {"JPEG": sniff.JPEG_END, "PNG": sniff.PNG_END}
 PLAIN_MODES = {"L", "RGB"}
 FACTOR = 28  # a visual token of Qwen2-VL covers 28 x 28 pixels
 ORIENTATION = 0x0112  # EXIF
+BYTES_PER_PIXEL = 7  # the decoded image (up to 4), and its RGB copy
+_DECODED = MemoryBudget(1 << 30)
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd and large files that it reads anyway
 
@@ -24,7 +28,13 @@ def sendable(content: bytes, max_pixels: int) -> tuple[str, bytes]:
     with Image.open(io.BytesIO(content)) as image:
         if image.width * image.height <= max_pixels and _whole(image, content) and is_plain(image):
             return SENT_AS_IS[str(image.format)], content
-        return _recoded(image, max_pixels)
+        with memory_for(image):
+            return _recoded(image, max_pixels)
+
+
+def memory_for(image: Image.Image) -> contextlib.AbstractContextManager[None]:
+    """Wait until the pixels of the image fit into the memory that all threads may use together for decoding."""
+    return _DECODED.taken(image.width * image.height * BYTES_PER_PIXEL)
 
 
 def _whole(image: Image.Image, content: bytes) -> bool:
@@ -59,13 +69,14 @@ def is_plain(image: Image.Image) -> bool:
 
 def rgb(image: Image.Image) -> Image.Image:
     """The first frame as upright RGB; 16-bit grey is scaled to 8 bits, transparent pixels become white."""
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(ORIENTATION, 1) != 1:  # otherwise this would make a copy
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # Pillow clips at 255 instead of scaling
         return image.convert("I").point(lambda value: value / 256).convert("L").convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def reduced(width: int, height: int, max_pixels: int) -> tuple[int, int]:

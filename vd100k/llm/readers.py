@@ -65,15 +65,23 @@ def read(reader: str, reply: str, complete: bool = True, schema: dict[str, Any] 
     fields = READERS[reader](reply, complete)
     if schema is not None:
         _validate(fields["answer"], schema)
-    return fields
+    return fields if reader == "text" else {key: _without_surrogates(value) for key, value in fields.items()}
+
+
+def _without_surrogates(value: str) -> str:
+    """JSON can spell halves of a character, which no file can hold."""
+    return value if value.isascii() else value.encode(errors="replace").decode()
 
 
 def _validate(answer: str, schema: dict[str, Any]) -> None:
     import jsonschema  # slow to import, and most tasks have no schema
 
-    fault = jsonschema.exceptions.best_match(
-        jsonschema.validators.validator_for(schema)(schema).iter_errors(json.loads(answer))
-    )
+    try:
+        fault = jsonschema.exceptions.best_match(
+            jsonschema.validators.validator_for(schema)(schema).iter_errors(json.loads(answer))
+        )
+    except RecursionError:
+        raise ParseError("nested too deeply to be compared with task.schema") from None
     if fault:
         raise ParseError(f"{fault.json_path}: {fault.message[:200]}")
 

@@ -85,7 +85,9 @@ def _ask(
     for name, part in sides(run, stage).items():
         progress = Progress(unit_name(part))
         try:
-            ask_all(part, stage.ask, folder / name, progress, only=labels)
+            # Other weights may be served at the same address under the same name since the last evaluation.
+            identified = part.hardware.urls is None
+            ask_all(part, stage.ask, folder / name, progress, only=labels, reuse=identified)
         finally:
             for key in ("images", "requests", "reused", "failed"):
                 summary.counts[key] = summary.counts.get(key, 0) + progress.counts()[key]

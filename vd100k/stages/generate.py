@@ -10,6 +10,7 @@ from vd100k.config.run import Run
 from vd100k.config.stages import Generate
 from vd100k.console import say
 from vd100k.engines import commands
+from vd100k.generation.ledger import answered
 from vd100k.generation.progress import Progress
 from vd100k.generation.run import ask_all, refuse_if_all_failed, rows_path
 from vd100k.generation.work_items import all_items, row_identity, unit_name
@@ -22,8 +23,7 @@ def plan(run: Run, stage: Generate) -> list[str]:
     """The endpoints or server commands, the number of rows to generate, and the file they are appended to."""
     lines, rows = commands.describe_server(run), rows_path(run)
     if run.images and Path(run.images).expanduser().exists():
-        identify = row_identity(run)
-        done = {identify(row) for row in jsonl.read_rows(rows)}
+        done = answered(rows, row_identity(run))
         keys = [item.key(question) for item in all_items(run, lambda *_: None) for question in item.questions]
         lines.append(f"rows pending: {sum(key not in done for key in keys)} of {len(keys)}")
     return [*lines, f"append rows to {rows}"]

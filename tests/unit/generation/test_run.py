@@ -19,8 +19,8 @@ from tests.conftest import command_line, draw_pictures
 Result = subprocess.CompletedProcess[str]
 
 
-def ask(vd100k: Callable[..., Result], server: ChatServer | str, *overrides: str) -> Result:
-    return vd100k(*asking(server), *overrides)
+def ask(vd100k: Callable[..., Result], server: ChatServer | str, *overrides: str, timeout: float = 300) -> Result:
+    return vd100k(*asking(server), *overrides, timeout=timeout)
 
 
 def asking(server: ChatServer | str) -> list[str]:

@@ -111,3 +111,14 @@ def test_an_invalid_choice_is_an_error_that_names_the_field(change: dict[str, An
 )
 def test_labels_and_quotes_around_a_question_are_removed(reply: str, question: str) -> None:
     assert read("question", reply) == {"question": question, "answer": ""}
+
+
+def test_an_answer_that_is_too_deep_for_its_schema_is_a_parse_error() -> None:
+    tree = {"$ref": "#/$defs/tree", "$defs": {"tree": {"type": "array", "items": {"$ref": "#/$defs/tree"}}}}
+    with pytest.raises(ParseError, match="nested too deeply"):
+        read("json", "[" * 400 + "]" * 400, schema=tree)
+
+
+def test_halves_of_a_character_in_repaired_json_become_question_marks() -> None:
+    fields = read("json", '{"a": "\\ud83d",}')
+    assert fields["answer"] == '{"a": "?"}'
