@@ -22,7 +22,19 @@ def write(folder: Path) -> Path:
     Raises:
         DataError: ``summary.json`` is missing or is not the summary of a run.
     """
-    summary = read(folder)
+    try:
+        html = _html(read(folder), folder)
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise DataError(
+            f"{folder / 'summary.json'}: is not the summary of a run of this version ({error}). "
+            "Name a folder in outputs/runs."
+        ) from error
+    path = folder / NAME
+    path.write_text(html, encoding="utf-8")
+    return path
+
+
+def _html(summary: dict[str, Any], folder: Path) -> str:
     sections = [section(summary)]
     for number, step in enumerate(summary.get("steps", []), start=1):
         page = f"{number}-{step['stage']}/{NAME}"
@@ -30,7 +42,7 @@ def write(folder: Path) -> Path:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("vd100k.runs.report", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    html = environment.get_template("report.html.j2").render(
+    return environment.get_template("report.html.j2").render(
         title=_title(summary),
         sections=sections,
         steps=sections[1:],
@@ -40,9 +52,6 @@ def write(folder: Path) -> Path:
         settings=json.dumps(summary.get("settings", {}), ensure_ascii=False, indent=2),
         folder=folder.name,
     )
-    path = folder / NAME
-    path.write_text(html, encoding="utf-8")
-    return path
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -54,7 +63,7 @@ def read(folder: Path) -> dict[str, Any]:
     path = folder / "summary.json" if folder.is_dir() else folder
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"{path}: cannot be read as the summary of a run ({error}). Name a folder in outputs/runs."
         ) from error
