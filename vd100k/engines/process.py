@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
-import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -15,18 +14,19 @@ from typing import Self
 
 import psutil
 
+from vd100k.engines import guard
 from vd100k.engines.commands import Command
 
-GRACE_S = 5.0
+GRACE_S = guard.GRACE_S + 2.0  # the guard needs a moment more than the program
 ERROR = re.compile(r"\b[A-Z]\w*Error\b")
-# On Linux, the kernel terminates a child whose parent was killed by SIGKILL and could not stop the child itself.
-DIE_WITH_PARENT = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+GUARD = [sys.executable, "-I", "-S", guard.__file__]
 
 
 class Child:
     """A program that writes its output to ``log``; leaving the ``with`` block ends it and all its descendants.
 
     It gets its own session, so that Ctrl-C in the terminal reaches only this process, which then ends the child.
+    A guard above it (``guard.py``) ends it if this process is killed.
     """
 
     def __init__(self, command: Command, log: Path) -> None:
@@ -37,7 +37,7 @@ class Child:
         with log.open("ab") as output:
             self._log_start = output.tell()
             self._process = subprocess.Popen(
-                [*DIE_WITH_PARENT, *command.argv],
+                [*GUARD, str(os.getpid()), *command.argv],
                 env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -53,6 +53,10 @@ class Child:
 
     @property
     def pid(self) -> int:
+        """The process of the program; that of its guard as long as the program has not been started."""
+        with contextlib.suppress(psutil.Error):
+            for program in psutil.Process(self._process.pid).children()[:1]:
+                return program.pid
         return self._process.pid
 
     def exit_code(self) -> int | None:
@@ -65,19 +69,21 @@ class Child:
             self._process.wait(seconds)
 
     def terminate(self) -> None:
-        """Send SIGTERM to the program and its descendants, without waiting."""
+        """Have the guard end the program and its descendants, without waiting."""
         self._terminated_at = self._terminated_at or time.monotonic()
-        _signal(self._family(), signal.SIGTERM)
+        self._process.terminate()
 
     def stop(self) -> None:
-        """End the program and its descendants: SIGTERM, then SIGKILL after ``GRACE_S`` seconds or a second Ctrl-C."""
+        """End the program and its descendants, and wait for it; a second Ctrl-C kills them at once."""
         family = self._family()
         try:
             self.terminate()
-            psutil.wait_procs(family, timeout=max(0.0, self._terminated_at + GRACE_S - time.monotonic()))
+            self.wait(max(0.0, self._terminated_at + GRACE_S - time.monotonic()))
         finally:
             left = {*family, *self._family()}
-            _signal(left, signal.SIGKILL)
+            for process in left:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
             self._process.wait()
             psutil.wait_procs(left, timeout=GRACE_S)
 
@@ -111,9 +117,3 @@ def tail(log: Path, lines: int = 15, start: int = 0) -> str:
         first = next((line for line in kept[:-lines] if ERROR.search(line)), None)
         return "\n".join(f"    {line}" for line in ([first, "…"] if first else []) + kept[-lines:])
     return ""
-
-
-def _signal(processes: set[psutil.Process], number: signal.Signals) -> None:
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            process.send_signal(number)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import subprocess
 import sys
 import time
@@ -11,7 +13,7 @@ import psutil
 import pytest
 
 from vd100k.engines.commands import Command
-from vd100k.engines.process import DIE_WITH_PARENT, Child
+from vd100k.engines.process import Child
 
 STUBBORN = (
     "import signal, subprocess, sys, time\n"
@@ -51,16 +53,6 @@ def test_processes_that_ignore_sigterm_are_killed_within_ten_seconds(tmp_path: P
     assert child.exit_code() is not None
 
 
-def test_an_orphan_is_found_by_its_session_and_killed(tmp_path: Path) -> None:
-    parent = "import subprocess, sys; print(subprocess.Popen(['sleep', '600']).pid, flush=True)"
-    log = tmp_path / "child.log"
-    with Child(Command([sys.executable, "-c", parent]), log) as child:
-        orphan = int(wait_for_line(log))
-        child.wait(5)
-        assert not gone(orphan)
-    assert gone(orphan)
-
-
 def test_the_tail_shows_only_the_last_state_of_a_progress_bar(tmp_path: Path) -> None:
     program = "print('first'); print('  1 %\\r 50 %\\r100 %'); print('last')"
     with Child(Command([sys.executable, "-c", program]), tmp_path / "l.log") as child:
@@ -68,22 +60,75 @@ def test_the_tail_shows_only_the_last_state_of_a_progress_bar(tmp_path: Path) ->
         assert child.tail(2).split() == ["100", "%", "last"]
 
 
-@pytest.mark.skipif(not DIE_WITH_PARENT, reason="only Linux can signal a child when its parent dies")
-def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
-    log = tmp_path / "child.log"
+SLEEP = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+# A grandchild that ignores SIGTERM, in a session of its own, whose parent ends at once.
+DETACHED = (
+    "import subprocess, sys, time\n"
+    "middle = 'import subprocess, sys; subprocess.Popen(sys.argv[1:], start_new_session=True)'\n"
+    "subprocess.run([sys.executable, '-c', middle, sys.executable, *sys.argv[1:]], start_new_session=True)\n"
+    "time.sleep(600)\n"
+)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("delay_s", [0.0, 0.02, 0.5])
+def test_no_process_is_left_if_the_parent_is_killed_not_even_outside_its_session(
+    tmp_path: Path, number: int, delay_s: float
+) -> None:
+    mark = str(tmp_path)
     program = (
         "import sys, time, pathlib\n"
         "from vd100k.engines.commands import Command\n"
         "from vd100k.engines.process import Child\n"
-        "argv = [sys.executable, '-c', 'import os, time; print(os.getpid(), flush=True); time.sleep(600)']\n"
-        f"with Child(Command(argv), pathlib.Path({str(log)!r})):\n"
+        f"argv = [sys.executable, '-c', {DETACHED!r}, '-c', {SLEEP!r}, {mark!r}]\n"
+        "with Child(Command(argv), pathlib.Path(sys.argv[1])):\n"
+        "    print('started', flush=True)\n"
         "    time.sleep(600)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", program]) as parent:
-        pid = int(wait_for_line(log))
-        parent.kill()
-    for _ in range(100):
-        if gone(pid):
-            break
-        time.sleep(0.05)
-    assert gone(pid)
+    command = [sys.executable, "-c", program, str(tmp_path / "child.log")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout
+        parent.stdout.readline()
+        time.sleep(delay_s)
+        parent.send_signal(number)
+    until = time.monotonic() + 10
+    while (left := with_argument(mark)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not left
+
+
+def with_argument(text: str) -> list[list[str]]:
+    """The command lines of running processes that have this argument."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            line = process.cmdline()
+            if text in line and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(line)
+    return found
+
+
+@pytest.mark.parametrize("end", ["sys.exit(0)", "sys.exit(3)", "os.kill(os.getpid(), 9)", "os.kill(os.getpid(), 11)"])
+def test_the_exit_code_is_that_of_the_program(tmp_path: Path, end: str) -> None:
+    argv = [sys.executable, "-c", f"import os, sys; {end}"]
+    expected = subprocess.run(argv, check=False).returncode
+    with Child(Command(argv), tmp_path / "child.log") as child:
+        child.wait(20)
+        assert child.exit_code() == expected
+
+
+def test_a_missing_program_is_reported_in_the_log(tmp_path: Path) -> None:
+    with Child(Command(["no-such-program"]), tmp_path / "child.log") as child:
+        child.wait(20)
+        assert child.exit_code() == 127
+        assert child.tail().strip() == "no-such-program: No such file or directory"
+
+
+def test_what_a_program_leaves_behind_is_ended_when_it_exits(tmp_path: Path) -> None:
+    leaves = "import subprocess; print(subprocess.Popen(['sleep', '600'], start_new_session=True).pid, flush=True)"
+    log = tmp_path / "child.log"
+    with Child(Command([sys.executable, "-c", leaves]), log) as child:
+        left = int(wait_for_line(log))
+        child.wait(20)
+        assert child.exit_code() == 0
+        assert gone(left)
