@@ -30,6 +30,7 @@ class Engine(Part):
     gpus_option: str | None
     host_option: str | None
     keeps_to_media: bool
+    runs_code: bool
     env: Options
     args: Options
     adapter_args: Options | None

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vd100k.config.run import Model
+from vd100k.errors import DataError
 
 CONNECT_TIMEOUT_S = 4.0
 
@@ -44,14 +45,22 @@ def cached(source: str, name: str) -> Path | None:
     return next((found.parent for inner in patterns for found in cache.glob(f"{inner}/config.json")), None)
 
 
-def settings(source: str, name: str) -> Path | None:
-    """A folder with the JSON files of a model, downloaded unless the hub's cache has them; None if that fails."""
+def settings(source: str, name: str) -> Path:
+    """A folder with the JSON files of a model, downloaded unless the hub cannot be reached and its cache has them.
+
+    Raises:
+        DataError: they cannot be had.
+    """
     cache_only = not reachable(source)
     try:
         library = importlib.import_module("huggingface_hub" if source == "hf" else "modelscope")
-        return Path(library.snapshot_download(name, allow_patterns=["*.json"], local_files_only=cache_only))
-    except Exception:  # the engine reports the same problem when it downloads the weights
-        return None
+        folder = Path(library.snapshot_download(name, allow_patterns=["*.json"], local_files_only=cache_only))
+    except Exception as error:  # of many kinds, some of the library's own
+        reason = str(error).strip().partition("\n")[0]
+        raise DataError(f"{type(error).__name__}: {reason}") from error
+    if not (folder / "config.json").exists():
+        raise DataError(f"{folder} has no config.json")
+    return folder
 
 
 def reachable(source: str) -> bool:

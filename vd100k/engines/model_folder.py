@@ -35,11 +35,12 @@ SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.(safetensors|bin)")
 POINTER = b"version https://git-lfs"
 
 
-def ensure(run: Run) -> None:
+def ensure(run: Run, trains: bool = False) -> None:
     """Check that the run's weights exist and are complete; a missing folder is built if ``model.build`` says how.
 
     A path that is neither a folder nor a possible hub name is refused here, where the remedy is known,
-    rather than after the engine has asked the hub for it.
+    rather than after the engine has asked the hub for it. ``trains`` says that ms-swift loads the weights
+    instead of the run's engine.
 
     Raises:
         DataError: the folder is missing and cannot be built, or something in it is missing, broken or not allowed.
@@ -63,12 +64,20 @@ def ensure(run: Run) -> None:
             )
         if run.model.source == "local" or named.startswith((".", "/")) or named.count("/") > 1:
             raise DataError(f"{path}: the model folder does not exist. Set model.path=FOLDER or model.path=HUB_NAME.")
-        # A hub model: the engine downloads it, and ms-swift and MLX would run any code that comes with it.
-        if not run.model.trust_remote_code and (fetched := hubs.settings(run.model.source, named)):
-            with contextlib.suppress(ValueError):
-                raise_if_faulty(named, list(_code_faults({name: _content(fetched / name) for name in CONFIGURED})))
+        if not run.model.trust_remote_code:
+            raise_if_faulty(named, list(_hub_faults(run, named, trains)))
         return
     raise_if_faulty(path, list(faults(path, run.model.trust_remote_code)))
+
+
+def refuse_code(run: Run, options: dict[str, Any]) -> None:
+    """Raise DataError if a folder that an option of ms-swift names asks to run code: ms-swift would do so."""
+    if run.model.trust_remote_code:
+        return
+    for value in options.values():
+        for named in value if isinstance(value, list) else [value]:
+            if isinstance(named, str | Path) and (folder := Path(named)).is_dir():
+                raise_if_faulty(folder, list(_json_faults(folder, trust_remote_code=False)))
 
 
 def raise_if_faulty(folder: Path | str, found: list[str]) -> None:
@@ -82,17 +91,13 @@ def faults(folder: Path, trust_remote_code: bool) -> Iterator[str]:
     if not (folder / "config.json").exists():
         yield "config.json is missing, so this is not a model folder: set model.path=FOLDER or model.path=HUB_NAME"
         return
-    contents: dict[str, dict[str, Any]] = {}
-    for name in CONFIGURED:
-        try:
-            contents[name] = _content(folder / name)
-        except ValueError as error:
-            yield f"{name} cannot be read ({error}): download it again"
-    config = contents.get("config.json", {})
-    if "config.json" in contents and "model_type" not in config:
-        yield "config.json has no model_type: set model.path to the folder of a transformers model"
-    if not trust_remote_code:
-        yield from _code_faults(contents)
+    yield from [] if trust_remote_code else _adapter_in_base(folder)
+    yield from _json_faults(folder, trust_remote_code)
+    config: dict[str, Any] = {}
+    with contextlib.suppress(ValueError):  # it has been reported
+        config = _content(folder / "config.json")
+        if "model_type" not in config:
+            yield "config.json has no model_type: set model.path to the folder of a transformers model"
     if not any(all((folder / name).exists() for name in names) for names in TOKENIZERS):
         yield "the tokenizer is missing: download tokenizer.json (or vocab.json and merges.txt)"
     if "vision_config" in config and not has_any(folder, IMAGE_PROCESSORS):
@@ -105,20 +110,55 @@ def adapter_faults(folder: Path, trust_remote_code: bool) -> Iterator[str]:
     if not (folder / "adapter_config.json").exists():
         yield "adapter_config.json is missing, so this is not an adapter: create one with stage=finetune"
         return
-    if not trust_remote_code:
-        with contextlib.suppress(ValueError):
-            yield from _code_faults({name: _content(folder / name) for name in CONFIGURED})
+    yield from _json_faults(folder, trust_remote_code)
     yield from _file_faults(folder / "adapter_model.safetensors")
 
 
-def _code_faults(contents: dict[str, dict[str, Any]]) -> Iterator[str]:
-    for name, content in contents.items():
-        for key in CODE_KEYS:
-            if content.get(key):
-                yield (
-                    f"{name} asks to run custom code ({key}: {', '.join(_code(content[key]))}): review the code, "
-                    "and if you trust it, set model.trust_remote_code=true"
-                )
+def _hub_faults(run: Run, name: str, trains: bool) -> Iterator[str]:
+    """The faults of a model on a hub. The engine downloads it, and may run any code that comes with it."""
+    try:
+        folder = hubs.settings(run.model.source, name)
+    except DataError as error:
+        if trains or run.hardware.engine is None or run.hardware.engine.runs_code:
+            yield from list(hubs.faults(run.model, name)) or [
+                f"its settings cannot be downloaded ({error}), so they cannot be checked for code, which would run: "
+                "set model.path=FOLDER, or if you trust the model, model.trust_remote_code=true"
+            ]
+        return
+    yield from _adapter_in_base(folder)
+    yield from _json_faults(folder, trust_remote_code=False)
+
+
+def _adapter_in_base(folder: Path) -> Iterator[str]:
+    if (folder / "adapter_config.json").exists():
+        yield (
+            "adapter_config.json makes transformers load the model that it names instead of this one, which is not "
+            "checked: remove it, set model.path to that model, or if you trust both, set model.trust_remote_code=true"
+        )
+
+
+def _json_faults(folder: Path, trust_remote_code: bool) -> Iterator[str]:
+    """Files that cannot be read, and so might name code, and files that name code; each file is judged by itself."""
+    for name in CONFIGURED:
+        try:
+            named = list(_named_code(_content(folder / name)))
+        except (ValueError, RecursionError) as error:
+            yield f"{name} cannot be read ({error}): download it again"
+            continue
+        for key, value in [] if trust_remote_code else named:
+            yield (
+                f"{name} asks to run custom code ({key}: {', '.join(_code(value))}): review the code, "
+                "and if you trust it, set model.trust_remote_code=true"
+            )
+
+
+def _named_code(content: Any) -> Iterator[tuple[str, Any]]:
+    """The keys that name code with their values, at any depth: the settings of one part may be inside another's."""
+    for key, value in content.items() if isinstance(content, dict) else ():
+        if key in CODE_KEYS and value:
+            yield key, value
+    for inner in content.values() if isinstance(content, dict) else content if isinstance(content, list) else ():
+        yield from _named_code(inner)
 
 
 def has_chat_template(folder: Path) -> bool:

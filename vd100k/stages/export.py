@@ -27,7 +27,8 @@ def plan(run: Run, stage: Export) -> list[str]:
 def run(run: Run, stage: Export, folder: Path, summary: Summary, tracker: Tracker) -> None:
     if not stage.adapter.exists():
         raise DataError(f"{stage.adapter}: the adapter does not exist. Train it first: python run.py stage=finetune …")
-    model_folder.ensure(run)
+    model_folder.ensure(run, trains=True)
+    model_folder.refuse_code(run, {**stage.args, "adapter": stage.adapter})
     mark = stage.folder.with_name(f"{stage.folder.name}.json")
     inputs = [fingerprint.of_model(str(stage.adapter.resolve())), run.model.path, stage.args, stage.env]
     wanted = {"fingerprint": fingerprint.of(inputs)}

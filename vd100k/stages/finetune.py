@@ -38,7 +38,7 @@ def run(run: Run, stage: Finetune, folder: Path, summary: Summary, tracker: Trac
     stage = _without_empty(stage)
     files = _local_files(stage)
     summary.inputs = [file_facts(file) for file in files]
-    model_folder.ensure(run)
+    model_folder.ensure(run, trains=True)
     # Each combination of data and options has its own folder, so a change or a failure never loses earlier training.
     checkpoints = stage.folder / f"checkpoints-{_fingerprint(run, stage, files)[:8]}"
     done = checkpoints / "done"
@@ -47,6 +47,7 @@ def run(run: Run, stage: Finetune, folder: Path, summary: Summary, tracker: Trac
         tracker.disable()
         say(f"reusing the adapter trained on the same data with the same options: {run.paths.adapter}")
     else:
+        model_folder.refuse_code(run, {**stage.args, "resume": swift_log.last_checkpoint(checkpoints)})
         _train(stage, checkpoints, folder, tracker)
         done.touch()
     _link(run.paths.adapter, swift_log.last_checkpoint(checkpoints))
