@@ -54,8 +54,9 @@ def start(argv: list[str]) -> int:
     if program:
         return program
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_DFL)
+    # Python ignores the last two, and a program keeps ignoring what was ignored when it started.
+    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGCHLD", "SIGUSR1", "SIGPIPE", "SIGXFSZ"):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     try:
         os.execvp(argv[0], argv)

@@ -132,3 +132,13 @@ def test_what_a_program_leaves_behind_is_ended_when_it_exits(tmp_path: Path) -> 
         child.wait(20)
         assert child.exit_code() == 0
         assert gone(left)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="only Linux tells which signals a process ignores")
+def test_a_program_ignores_no_signal_that_it_would_not_ignore_in_a_shell(tmp_path: Path) -> None:
+    # Python ignores SIGPIPE and SIGXFSZ, and a program inherits what is ignored.
+    log = tmp_path / "child.log"
+    with Child(Command(["grep", "SigIgn", "/proc/self/status"]), log) as child:
+        child.wait(20)
+        ignored = int(child.tail().split()[-1], 16)
+    assert not [number for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM) if ignored >> (number - 1) & 1]
