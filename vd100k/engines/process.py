@@ -98,13 +98,14 @@ class Child:
     def _family(self) -> set[psutil.Process]:
         """The process, its descendants, and all other processes in its session."""
         family: set[psutil.Process] = set()
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(OSError, psutil.Error):  # without a free descriptor, the guard has to do
             parent = psutil.Process(self._process.pid)
             family |= {parent, *parent.children(recursive=True)}
-        for process in psutil.process_iter():
-            with contextlib.suppress(OSError, psutil.Error):
-                if os.getsid(process.pid) == self._process.pid:
-                    family.add(process)
+        with contextlib.suppress(OSError, psutil.Error):
+            for process in psutil.process_iter():
+                with contextlib.suppress(OSError, psutil.Error):
+                    if os.getsid(process.pid) == self._process.pid:
+                        family.add(process)
         return family
 
 

@@ -143,7 +143,7 @@ class Pool:
 
     An endpoint that fails ``QUARANTINE_AFTER`` times in a row is quarantined: its images go to the
     others, and ``is_back`` probes it at growing intervals. If all are quarantined, images wait up to
-    ``wait_s`` for one, then the run ends. ``check`` may end it earlier by raising a ServerError.
+    ``wait_s`` for one, then the run ends. ``check`` may end it earlier by raising an error.
     """
 
     def __init__(
@@ -247,7 +247,14 @@ class Pool:
     def _start(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """End the run if a task ended with an error: nothing else awaits it, and the images would wait for ever."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            told = f"Waiting for the servers failed: {type(error).__name__}: {error}. All earlier answers are kept."
+            self.end(error if isinstance(error, ServerError) else ServerError(told))
 
     async def _probe(self, endpoint: Endpoint) -> None:
         """Wait until a quarantined endpoint answers again."""
@@ -265,17 +272,11 @@ class Pool:
         until = time.monotonic() + self._wait_s
         say(f"No endpoint answers: waiting up to {self._wait_s:.0f} s (endpoint_wait_s) for one to come back.")
         while all(endpoint.quarantined for endpoint in self.endpoints):
-            try:
-                self._check()
-            except ServerError as error:
-                return self.end(error)
+            self._check()
             if time.monotonic() >= until:
                 urls = ", ".join(endpoint.url for endpoint in self.endpoints)
-                return self.end(
-                    ServerError(
-                        f"{urls} did not answer for {self._wait_s:.0f} s (endpoint_wait_s). Is the server up? "
-                        "All earlier answers are kept: run the same command again."
-                    )
+                raise ServerError(
+                    f"{urls} did not answer for {self._wait_s:.0f} s (endpoint_wait_s). Is the server up? "
+                    "All earlier answers are kept: run the same command again."
                 )
             await asyncio.sleep(POLL_S)
-        return None

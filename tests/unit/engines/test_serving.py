@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -18,8 +19,10 @@ import pytest
 
 from tests.conftest import LIGHT, ROOT, free_ports
 from vd100k.config.run import Run
+from vd100k.engines.commands import Command
 from vd100k.engines.serving.fleet import Fleet, start
 from vd100k.engines.serving.http_api import served_models
+from vd100k.engines.serving.supervisor import Program, Service
 from vd100k.errors import ServerError
 
 
@@ -233,6 +236,42 @@ def test_an_error_in_the_supervision_ends_the_run(light_run: Callable[..., Run],
     with start(light_run(), tmp_path, changed=changed) as fleet:
         kill(fleet, 0)
         until(lambda: fleet.error)
-        with pytest.raises(OSError, match="no space left"):
+        with pytest.raises(ServerError, match=r"supervision.*no space left"):
             fleet.check()
     assert not children()
+
+
+def test_a_program_that_cannot_be_started_has_failed_and_is_tried_again(tmp_path: Path) -> None:
+    program = Program(
+        "replica 0", Command(["sleep", "600"]), 1, "http://127.0.0.1:1/v1", tmp_path / "r.log", lambda: True
+    )
+    service = Service(program, start_timeout_s=60, max_restarts=3)
+    most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 20, hard))
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        message = service.poll()
+    finally:
+        for number in taken:
+            os.close(number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    assert message
+    assert "replica 0 could not be started: " in message
+    assert "Too many open files" in message
+    assert "is restarted in 1 s (1 of 3)" in message
+    assert service.state == "restarting"
+    until(lambda: service.poll() and service.state == "ready")
+    service.stop()
+
+
+def test_a_program_whose_log_cannot_be_written_fails_for_good(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    log = tmp_path / "file" / "logs" / "r.log"
+    program = Program("replica 0", Command(["sleep", "600"]), 1, "http://127.0.0.1:1/v1", log, lambda: True)
+    service = Service(program, start_timeout_s=60, max_restarts=0)
+    assert "Not a directory" in (service.poll() or "")
+    assert service.state == "failed"
+    assert "could not be started" in service.last_words

@@ -181,3 +181,59 @@ def test_the_limit_never_falls_below_one() -> None:
     for _ in range(50):
         window(endpoint, 64, 0.2, overloaded=1.0)
     assert endpoint.limit == 1
+
+
+async def no_threads(url: str) -> bool:
+    raise RuntimeError("can't start new thread")
+
+
+def raising(error: Exception) -> Callable[[], None]:
+    def check() -> None:
+        raise error
+
+    return check
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(24, "Too many open files"), MemoryError("no memory"), ServerError("replica 0 exited with code 1")]
+)
+def test_whatever_a_check_raises_ends_the_wait_with_its_words(error: Exception) -> None:
+    async def story() -> None:
+        endpoints = Pool(["a"], 8, 60, never, raising(error))
+        quarantine(endpoints, endpoints.endpoints[0])
+        with pytest.raises(ServerError) as ended:
+            await asyncio.wait_for(endpoints.take(), 5)
+        assert str(error) in str(ended.value)
+        endpoints.close()
+
+    asyncio.run(story())
+
+
+def test_an_error_of_a_probe_ends_the_run_instead_of_losing_the_endpoint_for_ever() -> None:
+    async def story() -> None:
+        endpoints = make_pool("ab", max_in_flight=1, is_back=no_threads)
+        lost = endpoints.endpoints[0]
+        lost.probe_s = 0.01
+        quarantine(endpoints, lost)
+        await endpoints.take()
+        with pytest.raises(ServerError, match="can't start new thread"):
+            await asyncio.wait_for(endpoints.take(), 5)
+        endpoints.close()
+
+    asyncio.run(story())
+
+
+def test_the_wait_for_an_endpoint_ends_in_time_even_if_a_probe_hangs() -> None:
+    async def hanging(url: str) -> bool:
+        await asyncio.sleep(600)
+        return True
+
+    async def story() -> None:
+        endpoints = make_pool("a", wait_s=0.3, is_back=hanging)
+        endpoints.endpoints[0].probe_s = 0.01
+        quarantine(endpoints, endpoints.endpoints[0])
+        with pytest.raises(ServerError, match="endpoint_wait_s"):
+            await asyncio.wait_for(endpoints.take(), 5)
+        endpoints.close()
+
+    asyncio.run(story())

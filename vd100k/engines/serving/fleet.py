@@ -37,14 +37,14 @@ class Fleet:
     urls: list[str]
     replicas: list[Service] = field(default_factory=list)
     balancer: Service | None = None
-    error: BaseException | None = None  # the error that stopped the supervision
+    error: ServerError | None = None  # the error that stopped the supervision
 
     @property
     def services(self) -> list[Service]:
         return [*self.replicas, *([self.balancer] if self.balancer else [])]
 
     def check(self) -> None:
-        """Raise ServerError, with the end of a log, if no server is left that could respond."""
+        """Raise ServerError if no server is left that could respond (with the end of a log), or none is supervised."""
         if self.error:
             raise self.error
         vital = [self.balancer] if self.balancer and self.balancer.state == "failed" else self.replicas
@@ -193,8 +193,9 @@ def _supervised(fleet: Fleet, changed: Callable[[Fleet], None]) -> Iterator[None
                     if line := service.poll():
                         say(line)
                         changed(fleet)
-        except BaseException as error:
-            fleet.error = error
+        except BaseException as error:  # the run must not go on without supervision, and nobody else sees it
+            told = f"The supervision of the servers failed: {type(error).__name__}: {error}"
+            fleet.error = error if isinstance(error, ServerError) else ServerError(told)
 
     thread = threading.Thread(target=supervise, name="supervise", daemon=True)
     thread.start()

@@ -34,7 +34,7 @@ class Program:
 class Service:
     """A supervised program: ``poll`` advances its state and must be called several times per second.
 
-    A program that exits, or that does not respond within ``start_timeout_s``, is restarted. It has
+    A program that cannot be started, that exits, or that does not respond within ``start_timeout_s``, is restarted. It has
     failed for good after ``max_restarts`` restarts without ``STABLE_S`` seconds of service in between.
     """
 
@@ -85,13 +85,16 @@ class Service:
             self._child = None
 
     def _start(self, now: float) -> str:
-        self._child = Child(self.program.command, self.program.log)
+        try:
+            self._child = Child(self.program.command, self.program.log)
+        except OSError as error:  # no memory, no descriptors: it may be better later
+            return self._fail(now, f"could not be started: {error}")
         self.state, self._since = "loading", now
         return f"{self.program.name}: loading, log {self.program.log}"
 
     def _fail(self, now: float, why: str) -> str:
-        assert self._child is not None
-        self.last_words = f"{self.program.name} {why}. The end of its log ({self._child.log}):\n{self._child.tail()}"
+        log = f"The end of its log ({self.program.log}):\n{self._child.tail()}" if self._child else ""
+        self.last_words = f"{self.program.name} {why}. {log}".rstrip()
         self.stop()  # its descendants may still occupy the GPU
         if self.restarts >= self._max_restarts:
             self.state = "failed"
