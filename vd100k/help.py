@@ -19,7 +19,7 @@ GROUPS = {
     "tracking": "tracking",
     "experiment": "experiment",
 }
-TEACHER = "  (model@teacher.model, hardware@teacher.hardware: the model that answers for training images)"
+TEACHER = "  (model@teacher.model, hardware@teacher.hardware: the model that produces the training answers)"
 # The recipe in CONTRIBUTING.md for a new option of a group.
 RECIPES = {
     "hardware": "Add a machine",

@@ -70,7 +70,7 @@ def test_a_dry_run_plans_the_whole_demo_and_writes_nothing(vd100k: Callable[...,
         (["stage=export", "dataset=d"], "the adapter does not exist"),
         (["stage=serve", "dataset=d", "weights=merged"], "the exported model is missing"),
         (["stage=serve", "model=qwen2-vl-2b", "hardware=m2-ultra"], "pip install mlx-vlm"),
-        (["stage=generate", "images=texts"], "None of the 1 images of texts was answered"),
+        (["stage=generate", "images=texts"], "There is no answer about any of the 1 images of texts"),
     ],
 )
 def test_bad_input_is_one_message_without_a_stack_trace(

@@ -1,4 +1,4 @@
-"""Shortcuts that let a run send its first request within a second. The gains were measured on two cores."""
+"""Shortcuts that let a run send its first request after about a second. The gains were measured on two cores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hydra._internal.hydra import Hydra
 def skip_hydra_mode_lookup(argv: list[str]) -> None:
     """Save 0.2 s: Hydra 1.3 composes every run a second time only to find ``hydra.mode``.
 
-    Where the key is missing, it takes ``-m`` for the answer (hydra-ecosystem/hydra, issue 3440).
+    If the key is missing, Hydra decides by ``-m`` instead (hydra-ecosystem/hydra, issue 3440).
     """
     if not any("hydra.mode=" in argument for argument in argv):
         Hydra.get_mode = lambda *_, **__: None  # type: ignore[method-assign]

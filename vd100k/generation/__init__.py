@@ -1,1 +1,1 @@
-"""Asks a model about images or rows: work items, scheduling, requests, and the ledger of results."""
+"""Asks a model about images: work items, scheduling, requests, and the ledger of results."""

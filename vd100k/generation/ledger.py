@@ -169,7 +169,7 @@ class Ledger:
         self._joined = self._rows.written
         for row in self._valid_rows(self.failures_path):
             key, failure = self._identify(row), Failure(str(row.get("reason")), row.get("retryable", True))
-            # What was never asked about and may be usable now is found again by this run if it is still unusable.
+            # This run examines an image that could not be used again, and records it again if it still cannot be.
             if key in self.done or (failure.retryable and row.get("attempts") == 0):
                 self._failures_outdated = True
             else:
@@ -189,7 +189,10 @@ class Ledger:
         if damaged:
             append_lines(self.corrupt_path, (line for _, _, line, row in jsonl.scan(path) if not _is_row(row)))
             atomic.replace(path, (line for _, _, line, row in jsonl.scan(path) if _is_row(row)))
-            say(f"{path}: {damaged} damaged lines were moved to {self.corrupt_path}; their images are asked again.")
+            say(
+                f"{path}: {damaged} damaged lines were moved to {self.corrupt_path}; their images are asked "
+                "about again."
+            )
 
     def _join_partial_ledgers(self) -> None:
         """Copy the rows of the same settings that a preview or other machines made."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as ProgressBar
 
 MILLION = 1_000_000
-MIN_FOR_RATE = 50  # requests before the share of failures counts
+MIN_FOR_RATE = 50  # images or questions before the share of failures counts
 RATE_OVER_S = 30.0
 # Without a terminal, a line is printed after this share of the rows, or after this time.
 LOG_EVERY, LOG_EVERY_S = 0.1, 60.0
@@ -79,7 +79,7 @@ class Progress:
                 f"Stopped: {failed} of {tried} {self.unit_name} failed, more than "
                 f"{stage_key}.max_failure_rate={limit:g} allows.\n"
                 f"The most common reason ({times} times) is {reason}: {self._first_detail[reason]}\n"
-                f"All reasons are in {failures}. All answers are kept."
+                f"All reasons are in {failures}. All answers are kept: remove the cause and run the same command again."
             )
 
     def counts(self) -> dict[str, Any]:

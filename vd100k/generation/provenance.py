@@ -63,7 +63,7 @@ def difference(old: Row, new: Row) -> str:
     old = {key: value for key, value in UNRECORDED.items() if key in new} | old
     changed = (key for key in {**old, **new} if old.get(key) != new.get(key))
     return "; ".join(
-        f"{key} was {old.get(key)!r}, is {new.get(key)!r}"
+        f"{key} was {old.get(key)!r} and is now {new.get(key)!r}"
         for key in changed
         if key not in OPTIONAL or None not in (old.get(key), new.get(key))
     )

@@ -143,6 +143,6 @@ def refuse_if_all_failed(run: Run, progress: Progress) -> None:
     """Raise DataError if no image was answered: later steps would have nothing to work on."""
     if not progress.rows:
         raise DataError(
-            f"None of the {progress.total} {unit_name(run)} of {run.images} was answered. "
-            f"The reasons are in {rows_path(run).with_suffix('')}.failures.jsonl."
+            f"There is no answer about any of the {progress.total} {unit_name(run)} of {run.images}. The reasons are "
+            f"in {rows_path(run).with_suffix('')}.failures.jsonl: remove the cause and run the same command again."
         )

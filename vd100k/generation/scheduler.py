@@ -129,7 +129,10 @@ class Scheduler:
         self._line.show(self._survey.expected, self._pool.endpoints)
 
     def _interrupt(self) -> None:
-        say(f"Stopping after {self._pool.in_flight} requests in flight. Press Ctrl-C again to stop at once.")
+        say(
+            f"Stopping once the {self._pool.in_flight} requests in flight are finished. Press Ctrl-C again to "
+            "stop at once."
+        )
         self._stop(KeyboardInterrupt())
 
     def _stop(self, reason: BaseException) -> None:

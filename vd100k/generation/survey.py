@@ -1,4 +1,4 @@
-"""What takes long with many images and does not have to be known before the first request."""
+"""Slow surveys of the images and rows, which run beside the first requests."""
 
 from __future__ import annotations
 

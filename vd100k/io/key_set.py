@@ -44,7 +44,7 @@ class KeySet:
         return itertools.chain.from_iterable(self._parts)
 
     def add(self, key: int) -> bool:
-        """Add a key; whether it was new."""
+        """Add a key, and return whether it was new."""
         part = self._parts[key >> (64 - FIRST_BITS)]
         at = bisect.bisect_left(part, key)
         if at < len(part) and part[at] == key:

@@ -29,7 +29,7 @@ async def check_endpoint(client: Client, url: str, name: str, body: bytes, attem
             await asyncio.sleep(wait_s(attempt, error.after_s))
     if error.reason == "empty_answer":
         return  # for a request of one token, that is an answer
-    tried = f" (tried {attempts} times)" if error.retryable else ""
+    tried = f" (tried {attempt} times)" if attempt > 1 else ""
     raise ServerError(
         f"{redact(url)} does not answer a tiny request with an image{tried}: {error.reason}, {error}"
         f"{await _other_models(client, url, name)}\n"

@@ -139,5 +139,8 @@ def _link(link: Path, target: Path | None) -> None:
         TrainingError: there is no checkpoint to link to.
     """
     if target is None:
-        raise TrainingError(f"swift finished without an error, but saved no checkpoint for {link}.")
+        raise TrainingError(
+            f"swift finished without an error, but saved no checkpoint for {link}: check "
+            "stage.args.save_strategy and stage.args.save_steps."
+        )
     atomic.link(link, Path(os.path.relpath(target, link.parent)))

@@ -47,7 +47,10 @@ def run(run: Run, stage: Generate, folder: Path, summary: Summary, tracker: Trac
     if run.preview:
         from vd100k.generation import preview  # slow to import
 
-        say(f"\nWith images: {preview.show(run, rows, folder)}\nThe whole run reuses these rows.")
+        say(
+            f"\nWith images: {preview.show(run, rows, folder)}\nTo ask about the rest, run the same command "
+            "without preview: it reuses these answers."
+        )
     refuse_if_all_failed(run, progress)
     cost = "" if progress.cost is None else f" for ${progress.cost:.4f}"
     say(

@@ -72,7 +72,10 @@ def _holds_own_images(stage: Render) -> bool:
     if not stage.folder.exists() or (stage.folder / MARK).exists() or not any(stage.folder.iterdir()):
         return False
     if not any((stage.folder / subfolder).exists() for subfolder, _ in LOCATIONS[stage.what].values()):
-        raise DataError(f"{stage.folder}: contains other files. Choose another folder: stage.folder=FOLDER")
+        raise DataError(
+            f"{stage.folder}: contains neither drawn pictures nor train/ and test/ folders of your own: "
+            "choose another folder (images=FOLDER with experiment=manifest-ocr, otherwise stage.folder=FOLDER)"
+        )
     return True
 
 

@@ -101,7 +101,7 @@ def test_other_settings_are_refused_with_the_difference(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     with Ledger(path, SETTINGS) as ledger:
         ledger.append(row("1"))
-    with pytest.raises(DataError, match="prompt was 'p', is 'q'"), Ledger(path, SETTINGS | {"prompt": "q"}):
+    with pytest.raises(DataError, match="prompt was 'p' and is now 'q'"), Ledger(path, SETTINGS | {"prompt": "q"}):
         pass
     assert len(list(read_rows(path))) == 1
 
@@ -213,7 +213,7 @@ def test_a_shard_that_was_made_differently_is_refused_and_a_preview_is_not_joine
         with Ledger(tmp_path / f"{name}.jsonl", SETTINGS | {"prompt": "q"}) as ledger:
             ledger.append(row("1"))
     with (
-        pytest.raises(DataError, match=r"shard-1-of-2.jsonl cannot be joined.*prompt was 'q', is 'p'"),
+        pytest.raises(DataError, match=r"shard-1-of-2.jsonl cannot be joined.*prompt was 'q' and is now 'p'"),
         Ledger(tmp_path / "m.jsonl", SETTINGS),
     ):
         pass

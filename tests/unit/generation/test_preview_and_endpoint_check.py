@@ -118,7 +118,7 @@ def test_ctrl_c_twice_stops_at_once(tmp_path: Path, pictures: Path) -> None:
             output, _ = process.communicate(timeout=15)
         assert time.monotonic() - began < 10
     assert process.returncode == 130
-    assert "Stopping after 1 requests in flight" in output
+    assert "Stopping once the 1 requests in flight are finished" in output
     assert len(rows(tmp_path)) == 1
 
 

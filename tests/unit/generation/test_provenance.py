@@ -33,11 +33,11 @@ def local_run(parsed: Callable[..., Run], tmp_path: Path) -> Callable[..., Run]:
 @pytest.mark.parametrize(
     ("override", "key"),
     [
-        ("weights=adapter", "weights was 'base', is 'adapter'"),
+        ("weights=adapter", "weights was 'base' and is now 'adapter'"),
         ("task.prompt=other", "prompt"),
         ("task.system_prompt=other", "system_prompt"),
         ("task.question=other", "question"),
-        ("task.reader=json", "reader was 'text', is 'json'"),
+        ("task.reader=json", "reader was 'text' and is now 'json'"),
         ("+task.sampling.top_p=0.5", "sampling"),
         ("model.max_pixels=50000", "max_pixels"),
         ("+hardware.engine.args.chat_template=other.jinja", "engine"),
@@ -64,7 +64,7 @@ def test_rows_from_before_a_setting_was_recorded_are_reused(local_run: Callable[
     new = answer_settings(local_run())
     old = {key: value for key, value in new.items() if key not in ("weights", "reader", "engine")}
     assert not difference(old, new)
-    assert "weights was 'base', is 'adapter'" in difference(old, answer_settings(local_run("weights=adapter")))
+    assert "weights was 'base' and is now 'adapter'" in difference(old, answer_settings(local_run("weights=adapter")))
 
 
 def test_rows_of_other_weights_under_the_same_name_and_address_are_refused(
@@ -79,7 +79,7 @@ def test_rows_of_other_weights_under_the_same_name_and_address_are_refused(
         asked = len(server.requests)
         done = ask(vd100k, server, "stage.check=true")
         assert done.returncode == 1
-        assert "loaded_from was 'first', is 'second'" in done.stderr
+        assert "loaded_from was 'first' and is now 'second'" in done.stderr
         assert len(server.requests) == asked, "nothing is sent before the refusal"
         assert ask(vd100k, server, "stage.check=true", "stage.if_changed=set_aside").returncode == 0
     assert len(rows(tmp_path)) == 6

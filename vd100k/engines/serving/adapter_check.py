@@ -56,7 +56,7 @@ def _compare_answers(run: Run, url: str) -> str | None:
     if differ:
         return f"{names[1]} answers {differ} of {len(answered)} questions differently from {names[0]}."
     return (
-        f"WARNING: {names[1]} answers all of {len(answered)} questions exactly like {names[0]}: the adapter at "
+        f"WARNING: {names[1]} answers all {len(answered)} questions exactly like {names[0]}: the adapter at "
         f"{run.paths.adapter} seems to have no effect."
     )
 

@@ -64,7 +64,7 @@ def _engine(engine: Engine) -> Iterator[str]:
     elsewhere = f"choose another engine (engine@hardware.engine=swift), or set its interpreter ({KEY}.python=PATH)"
     if engine.python is None:
         if importlib.util.find_spec(engine.package) is None:
-            yield f"the engine {engine.name} is not installed here: {engine.install}, {elsewhere}"
+            yield f"the engine {engine.name} is not installed here: install it ({engine.install}), {elsewhere}"
     elif not shutil.which(engine.python):
         yield f"{KEY}.python={engine.python} is not an interpreter: set it to one that has {engine.package}"
     elif not _has(engine.python, engine.package):
@@ -127,7 +127,7 @@ def _gpus(run: Run) -> Iterator[str]:
         yield (
             f"{wanted} GPUs are needed (hardware.replicas={hardware.replicas} x "
             f"hardware.gpus_per_replica={hardware.gpus_per_replica}), but nvidia-smi shows {len(found)} ({there}): "
-            "choose another hardware or fewer replicas (hardware.preflight=false skips this check)"
+            "choose another machine (hardware=NAME) or fewer replicas (hardware.preflight=false skips this check)"
         )
     old = next((gpu for gpu in found[:wanted] if gpu.capability < BFLOAT16_SINCE), None)
     if old and hardware.dtype == "bfloat16":

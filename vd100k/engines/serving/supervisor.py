@@ -104,5 +104,5 @@ class Service:
         self.state, self._due = "restarting", now + delay_s
         return (
             f"{self.last_words}\n"
-            f"{self.program.name} is restarted in {delay_s:.0f} s ({self.restarts} of {self._max_restarts})."
+            f"{self.program.name} will be restarted in {delay_s:.0f} s ({self.restarts} of {self._max_restarts})."
         )
