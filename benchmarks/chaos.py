@@ -46,7 +46,7 @@ from benchmarks.serving import serving
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 IN_FLIGHT = 8
-IMAGES = 4000
+IMAGES = 1000
 PAUSE_S = (2.0, 12.0)  # between two events
 UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 FAKETIME = next(iter(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), None)
@@ -116,8 +116,14 @@ class Chaos:
         urls = ",".join(f"http://127.0.0.1:{proxy.port}/v1" for proxy in self.proxies)
         command = [
             *(sys.executable, str(ROOT / "run.py"), "stage=generate", "images=images", "hardware=api", "tracking=none"),
-            *(f"hardware.urls=[{urls}]", "model=tiny-teacher", "task=scene", f"stage.max_in_flight={IN_FLIGHT}"),
-            *("stage.endpoint_wait_s=600", "stage.max_failure_rate=1", "stage.timeout_s=60", "stage.check=false"),
+            *(f"hardware.urls=[{urls}]", "model=tiny-teacher", "task=details", f"stage.max_in_flight={IN_FLIGHT}"),
+            *(
+                "stage.endpoint_wait_s=600",
+                "stage.max_failure_rate=1",
+                "stage.timeout_s=60",
+                "stage.check=false",
+                "task.sampling.max_tokens=2",
+            ),
         ]
         env = dict(os.environ)
         if FAKETIME:
@@ -160,7 +166,7 @@ class Chaos:
 
     def fill_disk(self) -> bool:
         if pid := self.client_pid():
-            rows = self.folder / "outputs/data/images/scene/tiny-teacher.jsonl"
+            rows = self.folder / "outputs/data/images/details/tiny-teacher.jsonl"
             size = rows.stat().st_size if rows.exists() else 0
             with contextlib.suppress(OSError):
                 resource.prlimit(pid, resource.RLIMIT_FSIZE, (size + 20_000, resource.RLIM_INFINITY))
@@ -180,12 +186,12 @@ class Chaos:
     def edit_images(self) -> bool:
         for _ in range(self.random.randrange(1, 6)):
             self.draw(f"{self.random.randrange(self.count):06d}.png")
-        self.add(self.random.randrange(0, 400))
+        self.add(self.random.randrange(0, 60))
         return True
 
 
 def judge(chaos: Chaos) -> dict[str, Any]:
-    data = chaos.folder / "outputs/data/images/scene"
+    data = chaos.folder / "outputs/data/images/details"
 
     def read(name: str) -> list[dict[str, Any]]:
         path = data / f"tiny-teacher.{name}"
@@ -252,6 +258,7 @@ def play(chaos: Chaos, until: float) -> None:
         psutil.Process(pid).rlimit(psutil.RLIMIT_FSIZE, UNLIMITED)
         assert chaos.client
         chaos.client.wait()
+    print("finishing", dict(chaos.events), file=sys.stderr, flush=True)
     for _ in range(2):  # the second run finds images that were edited during the first
         chaos.start()
         assert chaos.client
