@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+# All control characters but tab and newline, what reverses the direction of writing, and halves of characters.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 WIDE = 130  # columns needed for a progress bar with its note
 
 
@@ -28,13 +31,24 @@ def in_terminal() -> bool:
 def say(text: str = "") -> None:
     """Print one line at once. A closed pipe is not an error: later output is discarded and the run continues."""
     try:
-        print(text, flush=True)
+        print(harmless(text), flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def harmless(text: str) -> str:
+    """Text whose control characters a terminal does not obey; they are shown as ``\\x1b`` and the like.
+
+    File names, answers of models and messages of servers may contain sequences that move the cursor,
+    change the title, or reverse the direction of writing.
+    """
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 def show(table: Table) -> None:
     """Print a table, without a limit on its width."""
+    for column in table.columns:
+        column._cells = [harmless(cell) if isinstance(cell, str) else cell for cell in column._cells]
     _console().print(table)
 
 

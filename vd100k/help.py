@@ -6,6 +6,7 @@ Hydra's own help composes a configuration first, which takes longer than reading
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 
 # How each group is chosen on the command line.
@@ -31,6 +32,7 @@ RECIPES = {
 }
 # Arguments that make Hydra look for options in other folders.
 OTHER_FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp", "hydra.searchpath=")
+NAME = re.compile(r"[\w./-]+")  # unlike ${…}, which only Hydra can resolve
 INTRO = """\
 vd100k: build a vision-language data set, fine-tune a Qwen-VL on it, serve the result.
 
@@ -70,7 +72,9 @@ def unknown_option(argv: list[str], conf: Path) -> str | None:
         if group in GROUPS:
             options = sorted(path.stem for path in (conf / group).glob("*.yaml"))
             for name in value.split(","):
-                if name.replace("_", "").replace("-", "").replace(".", "").isalnum() and name not in {*options, "null"}:
+                if name == "null":
+                    return f"{key}=null: choose an option ({', '.join(options)}), or leave the argument out."
+                if NAME.fullmatch(name) and name not in options:
                     return _missing(key, group, name, options)
     return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,9 @@ def main(task: Callable[[], object]) -> int:
         print(message, file=sys.stderr)
         return 1
     sys.argv[1:] = with_demo(sys.argv[1:])
+    if message := unwritable(sys.argv[1:]):
+        print(message, file=sys.stderr)
+        return 1
     startup.skip_hydra_mode_lookup(sys.argv)
     startup.pause_gc()
     # Also if a shell started this in the background with interrupts ignored.
@@ -62,6 +66,21 @@ def with_demo(argv: list[str]) -> list[str]:
     """The arguments, with ``experiment=demo`` added if none of them says what to do, or with what."""
     given = {argument.partition("=")[0] for argument in argv}
     return argv if given & OWN_WORK else [*argv, "experiment=demo"]
+
+
+def unwritable(argv: list[str]) -> str | None:
+    """A message if the folder of outputs cannot be written; Hydra, which writes there first, would print a trace."""
+    given = [argument.removeprefix("output_dir=") for argument in argv if argument.startswith("output_dir=")]
+    folder = Path(["outputs", *given][-1].strip("'\""))
+    if "$" in str(folder):  # which only Hydra can resolve
+        return None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        return f"{folder}: {error.strerror}. Set output_dir=FOLDER to a folder that can be written."
+    return None
 
 
 def run(cfg: DictConfig) -> float | None:

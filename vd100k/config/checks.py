@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -15,6 +16,9 @@ TOKEN_PIXELS = 28 * 28  # a visual token of Qwen2-VL and Qwen2.5-VL
 CHAT_TOKENS = 256  # of one image in Qwen-VL-Chat
 ASKS_FOR_QUESTION = re.compile(r"\{\{-?\s*question\b")
 WITHOUT_DATASET = ("render", "serve", "chat", "report", "compare", "pipeline")  # a pipeline's steps are checked
+# Not "..", no hidden file, no separator of paths, no control character.
+NAME = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*")
+LONGEST_NAME = 180  # bytes; most file systems allow 255, and endings such as .failures.jsonl are added
 NEEDS_WEIGHTS = ("finetune", "export", "serve")
 
 Problems = Iterator[str]
@@ -22,6 +26,8 @@ Problems = Iterator[str]
 
 def check(run: Run, teacher: set[str]) -> Problems:
     """Every impossible combination of a run; ``teacher`` says what was chosen for it: model, hardware."""
+    names = {key: getattr(run, key) for key in ("dataset", "answers", "rejected", "asker", "variant")}
+    yield from _check_names(names | {"task.name": run.task.name, "model.name": run.model.name})
     yield from _check_selection(run)
     yield from _check_urls(run)
     if run.task.json_schema is not None:
@@ -60,7 +66,11 @@ def _check_convert(run: Run, stage: Convert, teacher: set[str]) -> Problems:
         yield f"{run.key}.columns.{key}: columns names the source's columns for id, image, question and answer"
     roles = {role for product in stage.products for role in (product.answers, product.rejected, product.asker)}
     for role in sorted(role for role in roles if role and role not in stage.models):
-        yield f"{run.key}.products uses the name {role}, which is missing in {run.key}.models"
+        yield f"{run.key}.products uses the name {role}, which {run.key}.models does not define: add it there"
+    for k, product in enumerate(stage.products):
+        key = f"{run.key}.products[{k}]"
+        yield from _check_names({f"{key}.{name}": getattr(product, name) for name in ("file", "dataset", "task")})
+    yield from _check_names({f"{run.key}.models.{name}.model": role.model for name, role in stage.models.items()})
 
 
 def _check_finetune(run: Run, stage: Finetune, teacher: set[str]) -> Problems:
@@ -116,6 +126,16 @@ STAGES: dict[str, Callable[[Run, Any, set[str]], Problems]] = {
     "pipeline": _check_pipeline,
     "compare": _check_compare,
 }
+
+
+def _check_names(names: Mapping[str, str | None]) -> Problems:
+    """Names that become parts of paths, by key, stay within their folder."""
+    for key, name in names.items():
+        if name is not None and not (NAME.fullmatch(name) and len(os.fsencode(name)) <= LONGEST_NAME):
+            yield (
+                f"{key}={name[:LONGEST_NAME]!r} becomes the name of a file or folder: choose a name without / and \\, "
+                f"that does not begin with a dot, of at most {LONGEST_NAME} bytes"
+            )
 
 
 def _check_selection(run: Run) -> Problems:

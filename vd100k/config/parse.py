@@ -19,6 +19,7 @@ from vd100k.config.startup import without_pydantic_plugins
 from vd100k.errors import ConfigError
 from vd100k.io.tables import SUFFIXES
 
+SECTIONS = ("hardware", "model", "task", "format", "tracking", "stage", "paths", "sweep", "teacher")
 WEIGHTS = {"before": "base", "after": "merged"}  # asked by each side of an evaluation
 
 
@@ -28,6 +29,8 @@ def parse(cfg: DictConfig) -> Run:
     Raises:
         ConfigError: with every missing key, unknown key, bad value and impossible combination.
     """
+    if empty := [name for name in SECTIONS if cfg.get(name) is None]:
+        raise ConfigError([f"{name}=null: this key holds others and cannot be empty: leave it out" for name in empty])
     builder = _Builder()
     with without_pydantic_plugins():
         run = builder.build(cfg, "stage")

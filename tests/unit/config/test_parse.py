@@ -6,8 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.conftest import ROOT
+from vd100k.config import checks
 from vd100k.config.run import Run
 from vd100k.errors import ConfigError
 
@@ -110,7 +113,7 @@ def test_all_problems_are_reported_at_once(parsed: Parsed) -> None:
         (["stage=finetune", "images=p", "rejected=m"], "set stage.method=dpo"),
         (
             ["experiment=vd100k", "stage.products.0.answers=Unknown"],
-            "which is missing in stage.models",
+            "which stage.models does not define",
         ),
         (["stage=chat", "model=gpt-4o"], "choose hardware=api"),
         (["stage=chat", "stage.host=0.0.0.0"], "set stage.password_env=VARIABLE"),
@@ -167,3 +170,22 @@ def test_training_and_serving_use_the_same_pixel_cap(parsed: Parsed) -> None:
     train = parsed("stage=finetune", "dataset=d", "hardware=single-gpu", "model=qwen2-vl-2b", "model.max_pixels=200704")
     assert serve.hardware.engine.args["mm_processor_kwargs"]["max_pixels"] == 200704
     assert train.stage.args["max_pixels"] == 200704
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300))
+def test_a_name_that_is_accepted_stays_within_its_folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+    folder = tmp_path_factory.getbasetemp() / "names"
+    if not list(checks._check_names({"dataset": name})):
+        path = folder / f"{name}.failures.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()  # the file system accepts it
+        assert path.resolve().parent == folder.resolve()
+        path.unlink()
+
+
+@pytest.mark.parametrize("name", ["..", "../x", "a/b", ".hidden", "a\\b", "a\nb", "x" * 300])
+@pytest.mark.parametrize("key", ["dataset", "task.name", "model.name", "answers", "asker", "variant"])
+def test_a_name_that_leaves_its_folder_is_a_problem(parsed: Parsed, key: str, name: str) -> None:
+    quoted = "'" + name.replace("\\", "\\\\") + "'"
+    with pytest.raises(ConfigError, match=f"{key}=.*becomes the name of a file or folder"):
+        parsed("stage=generate", "images=photos", f"{key}={quoted}")

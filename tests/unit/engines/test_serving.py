@@ -249,7 +249,7 @@ def test_a_program_that_cannot_be_started_has_failed_and_is_tried_again(tmp_path
     most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken: list[int] = []
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 20, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())) + 20, hard))
         with contextlib.suppress(OSError):
             while True:
                 taken.append(os.dup(0))
