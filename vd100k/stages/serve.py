@@ -52,7 +52,7 @@ def run(run: Run, stage: Serve, folder: Path, summary: Summary, tracker: Tracker
     elif stage.action == "logs":
         for server in registry.chosen(run, stage.server):
             for program in server.programs:
-                say(f"== {program['name']} ({program['log']})\n{tail(Path(program['log']), LOG_LINES)}")
+                say(f"== {program.name} ({program.log})\n{tail(Path(program.log), LOG_LINES)}")
     elif stage.detach:
         _detach(run, folder)
     else:
@@ -111,10 +111,10 @@ def _log_lines(child: subprocess.Popen[bytes], log: Path) -> Iterator[str]:
 
 def _show(servers: list[registry.Server]) -> None:
     for server in servers:
-        say(f"{server.port}  {server.model}  {server.state}, for {registry.age(server)}  {server.url}")
+        say(f"{server.port}  {server.model}  {server.status}, for {registry.age(server)}  {server.url}")
         for program in server.programs:
-            restarts = f", restarted {program['restarts']} times" if program["restarts"] else ""
-            say(f"      {program['name']}  {program['state']}{restarts}  process {program['pid']}")
+            restarts = f", restarted {program.restarts} times" if program.restarts else ""
+            say(f"      {program.name}  {program.state}{restarts}  process {program.pid}")
         say(f"      process {server.pid}, logs {server.folder}")
     if not servers:
         say("No server is registered here.")

@@ -241,6 +241,10 @@ def test_an_error_in_the_supervision_ends_the_run(light_run: Callable[..., Run],
     assert not children()
 
 
+def sleeping(log: Path) -> Program:
+    return Program("replica 0", Command(["sleep", "600"]), 1, "http://127.0.0.1:1/v1", log, lambda: True)
+
+
 def test_a_program_that_cannot_be_started_has_failed_and_is_tried_again(tmp_path: Path) -> None:
     program = Program(
         "replica 0", Command(["sleep", "600"]), 1, "http://127.0.0.1:1/v1", tmp_path / "r.log", lambda: True
@@ -269,9 +273,7 @@ def test_a_program_that_cannot_be_started_has_failed_and_is_tried_again(tmp_path
 
 def test_a_program_whose_log_cannot_be_written_fails_for_good(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    log = tmp_path / "file" / "logs" / "r.log"
-    program = Program("replica 0", Command(["sleep", "600"]), 1, "http://127.0.0.1:1/v1", log, lambda: True)
-    service = Service(program, start_timeout_s=60, max_restarts=0)
+    service = Service(sleeping(tmp_path / "file" / "logs" / "r.log"), start_timeout_s=60, max_restarts=0)
     assert "Not a directory" in (service.poll() or "")
     assert service.state == "failed"
     assert "could not be started" in service.last_words

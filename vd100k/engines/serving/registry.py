@@ -1,20 +1,23 @@
 """The registry of running servers: one file per server, so that any other shell can inspect and stop it.
 
 The serving process writes ``<output_dir>/servers/<port>.json`` and removes it at the end. A file is
-stale if its process no longer exists, or if another process has its number.
+stale if its process no longer exists, or if another process has its number. In a container, which
+numbers its processes from 1, a server that is started again usually gets its own earlier number.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import platform
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
+from pydantic import FiniteFloat, PositiveInt, TypeAdapter
 
 from vd100k.config.run import Run
 from vd100k.console import say
@@ -23,22 +26,51 @@ from vd100k.errors import ServerError
 from vd100k.io.atomic import write_json
 
 GRACE_S = 20.0
-CLOCK_TOLERANCE_S = 3600.0
+TOLERANCE_S = 2.0  # between two readings of a start time that depends on the clock
 
 
-@dataclass(frozen=True)
-class Server:
-    """The content of a file: the serving process, its model and URL, and the last known state of its programs."""
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """Facts that together identify a process, because its number is used again after its end."""
+
+    pid: PositiveInt | None = None
+    started: FiniteFloat = 0.0  # seconds since the epoch; changes when the clock is set
+    command: list[str] = field(default_factory=list)
+    boot: str | None = None  # Linux's name of the boot, and the start time since then in ticks of the kernel;
+    ticks: int | None = None  # files of earlier versions lack both
+
+    @property
+    def exists(self) -> bool:
+        """Whether this very process still runs. Our own number is an earlier process's until we have written it."""
+        facts = {} if self.pid in (None, os.getpid()) else identity(self.pid)
+        if not facts:
+            return False
+        if self.boot and self.ticks:
+            return (self.boot, self.ticks) == (facts["boot"], facts["ticks"])
+        return abs(facts["started"] - self.started) < TOLERANCE_S and facts["command"] == self.command
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program(Process):
+    """A program of a server in its last known state."""
+
+    name: str = ""
+    state: str = "loading"
+    url: str = ""
+    restarts: int = 0
+    log: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server(Process):
+    """The content of a file: the serving process, its model and URL, and its programs."""
 
     port: int
     model: str
     url: str
     host: str  # name of the machine, because several machines may share output_dir
-    pid: int
-    started: float  # seconds since the epoch
-    command: list[str]  # of the process, because its number may be reused
     folder: str
-    programs: list[dict[str, Any]]
+    programs: list[Program]
 
     @property
     def here(self) -> bool:
@@ -48,25 +80,35 @@ class Server:
     @property
     def alive(self) -> bool:
         """Whether the process still runs; assumed for servers on other machines."""
-        return not self.here or _is(self.pid, self.started, self.command)
+        return not self.here or self.exists
 
     @property
-    def state(self) -> str:
+    def status(self) -> str:
         """``ready``, ``stale``, or how many of the programs are ready; with the machine if it is another."""
         if not self.alive:
             return "stale"
-        ready = sum(program["state"] == "ready" for program in self.programs)
+        ready = sum(program.state == "ready" for program in self.programs)
         how = "ready" if ready == len(self.programs) else f"{ready} of {len(self.programs)} ready"
         return how if self.here else f"{how}, on {self.host}"
 
 
-def _is(pid: int | None, started: float, command: list[str]) -> bool:
-    """Whether ``pid`` is still the same process; its start time may shift when the clock is set."""
+def identity(pid: int | None) -> dict[str, Any]:
+    """The facts of ``Process`` about a process; empty if there is none."""
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
-        same = abs(process.create_time() - started) < CLOCK_TOLERANCE_S and process.cmdline() == command
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    return False
+        if process.status() != psutil.STATUS_ZOMBIE:
+            known = {"pid": process.pid, "started": process.create_time(), "command": process.cmdline()}
+            return known | _since_boot(process.pid)
+    return {}
+
+
+def _since_boot(pid: int) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        # Field 22 of stat, see proc(5); the name of the program, in brackets, may contain spaces.
+        ticks = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+        return {"boot": boot, "ticks": ticks}
+    return {"boot": None, "ticks": None}
 
 
 def folder(run: Run) -> Path:
@@ -76,29 +118,27 @@ def folder(run: Run) -> Path:
 def write(run: Run, fleet: Fleet, logs: Path) -> None:
     """Write the file of the server that this process runs, with the current states."""
     programs = [
-        {
-            "name": service.program.name,
-            "state": service.state,
-            "url": service.program.url,
-            **_process(service.pid),
-            "restarts": service.restarts,
-            "log": str(service.program.log.absolute()),
-        }
+        Program(
+            name=service.program.name,
+            state=service.state,
+            url=service.program.url,
+            restarts=service.restarts,
+            log=str(service.program.log.absolute()),
+            **identity(service.pid),
+        )
         for service in fleet.services
     ]
-    port, me = run.hardware.port or 0, psutil.Process()
-    process = platform.node(), me.pid, me.create_time(), me.cmdline()
-    server = Server(port, run.served_name, fleet.urls[0], *process, str(logs.absolute()), programs)
+    server = Server(
+        port=run.hardware.port or 0,
+        model=run.served_name,
+        url=fleet.urls[0],
+        host=platform.node(),
+        folder=str(logs.absolute()),
+        programs=programs,
+        **identity(os.getpid()),
+    )
     folder(run).mkdir(parents=True, exist_ok=True)
-    write_json(folder(run) / f"{port}.json", asdict(server))
-
-
-def _process(pid: int | None) -> dict[str, Any]:
-    facts: dict[str, Any] = {"pid": pid, "started": 0.0, "command": []}
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid) if pid else None
-        facts |= {"started": process.create_time(), "command": process.cmdline()} if process else {}
-    return facts
+    write_json(folder(run) / f"{server.port}.json", asdict(server))
 
 
 def refuse_second(run: Run) -> None:
@@ -106,7 +146,7 @@ def refuse_second(run: Run) -> None:
     server = _read(folder(run) / f"{run.hardware.port or 0}.json")
     if server and server.here and server.alive:
         raise ServerError(
-            f"A server is already running at port {server.port}: {server.model}, {server.state}, process {server.pid}. "
+            f"A server is already running at port {server.port}: {server.model}, {server.status}, process {server.pid}. "
             "Stop it with stage.action=stop, or choose another port (hardware.port=PORT)."
         )
 
@@ -126,10 +166,10 @@ def known(run: Run) -> list[Server]:
 
 def _read(path: Path) -> Server | None:
     try:
-        return Server(**json.loads(path.read_text(encoding="utf-8")))
+        return TypeAdapter(Server).validate_python(json.loads(path.read_text(encoding="utf-8")))
     except OSError:
         return None  # removed in the meantime
-    except (ValueError, TypeError):
+    except (ValueError, RecursionError):
         say(f"{path} is not a valid server file and was removed.")
         path.unlink(missing_ok=True)
         return None
@@ -183,8 +223,7 @@ def _is_current(run: Run, server: Server) -> bool:
     """Whether the server still runs; otherwise its file is removed and its remaining programs are killed."""
     if not server.alive:
         say(f"The server at port {server.port} ended unexpectedly (process {server.pid}): its file is removed.")
-        left = [p for p in server.programs if p["pid"] and _is(p["pid"], p["started"], p["command"])]
-        _kill([psutil.Process(program["pid"]) for program in left])
+        _kill([psutil.Process(program.pid) for program in server.programs if program.exists])
         forget(run, server.port, server.pid)
     return server.alive
 

@@ -34,9 +34,8 @@ class Program:
 class Service:
     """A supervised program: ``poll`` advances its state and must be called several times per second.
 
-    A program that cannot be started, that exits, or that does not respond within ``start_timeout_s``, is
-    restarted. It has failed for good after ``max_restarts`` restarts without ``STABLE_S`` seconds of service
-    in between.
+    A program that cannot be started, exits, or does not respond within ``start_timeout_s`` is restarted.
+    It has failed for good after ``max_restarts`` restarts without ``STABLE_S`` seconds of service in between.
     """
 
     def __init__(self, program: Program, start_timeout_s: float, max_restarts: int) -> None:
