@@ -46,8 +46,8 @@ class Process:
         if not facts:
             return False
         if self.boot and self.ticks:
-            return (self.boot, self.ticks) == (facts["boot"], facts["ticks"])
-        return abs(facts["started"] - self.started) < TOLERANCE_S and facts["command"] == self.command
+            return bool((self.boot, self.ticks) == (facts["boot"], facts["ticks"]))
+        return bool(abs(facts["started"] - self.started) < TOLERANCE_S and facts["command"] == self.command)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,12 +146,12 @@ def refuse_second(run: Run) -> None:
     server = _read(folder(run) / f"{run.hardware.port or 0}.json")
     if server and server.here and server.alive:
         raise ServerError(
-            f"A server is already running at port {server.port}: {server.model}, {server.status}, process {server.pid}. "
-            "Stop it with stage.action=stop, or choose another port (hardware.port=PORT)."
+            f"A server is already running at port {server.port}: {server.model}, {server.status}, "
+            f"process {server.pid}. Stop it with stage.action=stop, or choose another port (hardware.port=PORT)."
         )
 
 
-def forget(run: Run, port: int, pid: int) -> None:
+def forget(run: Run, port: int, pid: int | None) -> None:
     """Remove the file of the server at a port if it belongs to the process ``pid``."""
     path = folder(run) / f"{port}.json"
     if (server := _read(path)) and server.pid == pid:
