@@ -12,15 +12,18 @@ PROBE_S = 2.0  # timeout of a request for the list of models
 
 
 def request_json(url: str, key: str | None, timeout_s: float, body: bytes | None = None) -> Any:
-    """The JSON response of one of our servers, requested without a proxy; None if there is no valid response."""
+    """The JSON response of one of our servers, without a proxy or a redirect; None if there is no valid response."""
     import http.client  # slow to import, and runs that use servers elsewhere do not need it
     import json
-    import urllib.request
+    from urllib import request
 
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    direct = request.OpenerDirector()
+    # No handler for redirects: urllib would send the key to any other host that a response names.
+    for handler in (request.HTTPHandler, request.HTTPDefaultErrorHandler, request.HTTPErrorProcessor):
+        direct.add_handler(handler())
     try:
-        with direct.open(urllib.request.Request(url, body, headers), timeout=timeout_s) as response:
+        with direct.open(request.Request(url, body, headers), timeout=timeout_s) as response:
             return json.load(response)
     except (OSError, http.client.HTTPException, ValueError):
         return None
