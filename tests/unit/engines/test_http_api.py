@@ -64,3 +64,10 @@ def test_a_server_is_asked_directly_even_if_a_proxy_is_set(monkeypatch: pytest.M
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with running(Redirecting()) as (_, url):
         assert served_models(f"{url}/v1") == ["elsewhere"]
+
+
+def test_a_url_that_nothing_can_answer_gives_no_models() -> None:
+    with running(Redirecting()) as (plain, url):
+        for unusable in (url.replace("http", "https"), url.replace("http", "gopher"), "http://127.0.0.1:9"):
+            assert served_models(unusable) is None
+        assert plain.keys == []

@@ -20,8 +20,9 @@ def request_json(url: str, key: str | None, timeout_s: float, body: bytes | None
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
     direct = request.OpenerDirector()
     # No handler for redirects: urllib would send the key to any other host that a response names.
-    for handler in (request.HTTPHandler, request.HTTPDefaultErrorHandler, request.HTTPErrorProcessor):
-        direct.add_handler(handler())
+    handlers = [request.HTTPHandler(), request.HTTPSHandler(), request.UnknownHandler()]
+    for handler in [*handlers, request.HTTPErrorProcessor(), request.HTTPDefaultErrorHandler()]:
+        direct.add_handler(handler)
     try:
         with direct.open(request.Request(url, body, headers), timeout=timeout_s) as response:
             return json.load(response)
