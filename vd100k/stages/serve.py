@@ -37,7 +37,7 @@ def plan(run: Run, stage: Serve) -> list[str]:
     for name, text in engine.files.items():
         lines += ["", f"# {name}", *text.splitlines()]
     if run.hardware.balanced and not engine.steps:
-        for name, text in nginx_files(run.hardware, Path("RUN_FOLDER")).items():
+        for name, text in nginx_files(run, Path("RUN_FOLDER")).items():
             lines += ["", f"# {name}", *text.splitlines()]
     return lines
 

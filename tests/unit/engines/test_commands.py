@@ -68,11 +68,11 @@ def test_any_engine_option_can_be_added_or_removed(parsed: Callable[..., Run]) -
 
 def test_nginx_balances_by_load_by_weight_or_by_header(parsed: Callable[..., Run]) -> None:
     fleet = ["stage=serve", "hardware=t4x4", "model=qwen2-vl-2b", "hardware.replicas=2"]
-    even = nginx_files(parsed(*fleet).hardware, Path("RUN"))["vllm.conf"]
+    even = nginx_files(parsed(*fleet), Path("RUN"))["vllm.conf"]
     assert "least_conn;" in even
     assert "hash" not in even
     run = parsed(*fleet, "hardware.replica_weights=[2,1]", "hardware.affinity_header=X-Image-Key")
-    uneven = nginx_files(run.hardware, Path("RUN"))["vllm.conf"]
+    uneven = nginx_files(run, Path("RUN"))["vllm.conf"]
     assert "server 127.0.0.1:8001 weight=2 " in uneven
     assert "server 127.0.0.1:8002 weight=1 " in uneven
     assert "map $http_x_image_key $vllm_affinity" in uneven

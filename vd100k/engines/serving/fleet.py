@@ -16,7 +16,7 @@ from vd100k.engines import commands
 from vd100k.engines import model_folder as weights
 from vd100k.engines.commands import Command
 from vd100k.engines.serving.http_api import api_key, served_models
-from vd100k.engines.serving.nginx import nginx_files
+from vd100k.engines.serving.nginx import configured
 from vd100k.errors import ServerError
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ def start(
         with waiting(f"starting {len(started.replicas)} x {run.served_name}"):
             _await(started.replicas, started, changed)
         if balanced and run.hardware.balanced:
+            stack.enter_context(configured(run, logs.absolute()))
             started.balancer = _service(run, _nginx(run, logs), stack)
             started.urls = [started.balancer.program.url]
             _await([started.balancer], started, changed)
@@ -154,12 +155,10 @@ def _replicas(run: Run, logs: Path) -> Iterator[Program]:
 
 
 def _nginx(run: Run, logs: Path) -> Program:
-    """nginx, run as an ordinary user with the configuration files in the run's folder."""
+    """nginx, run with the configuration files in the run's folder."""
     from vd100k.engines.serving.supervisor import Program
 
     folder, port = logs.absolute(), run.hardware.port or 0
-    for name, text in nginx_files(run.hardware, folder).items():
-        (folder / name).write_text(text, encoding="utf-8")
     url = _url(run.hardware.host, port)
     command = Command(["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")])
     key = api_key(run)

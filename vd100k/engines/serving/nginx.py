@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
-from vd100k.config.run import Hardware
+from vd100k.config.run import Run
+from vd100k.engines.serving.http_api import api_key
+
+KEY_FILE = "nginx-key.conf"
 
 
-def nginx_files(hardware: Hardware, folder: Path) -> dict[str, str]:
-    """The content of the two files by name.
+def nginx_files(run: Run, folder: Path, scratch: Path | None = None) -> dict[str, str]:
+    """The content of the two files by name; neither has the API key.
 
     ``vllm.conf`` has an upstream and a server for the ``http`` block of any nginx. ``nginx.conf``
-    includes it, so that an ordinary user can run nginx from ``folder``.
+    includes it, so that an ordinary user can run nginx from ``folder``. Large request bodies are
+    kept in ``scratch`` (default: ``folder``) until they are sent on.
     """
     from jinja2 import Environment, StrictUndefined  # slow to import, and few runs need nginx
 
+    hardware = run.hardware
     templates = Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)
     shares = hardware.replica_weights or [1] * hardware.replicas
     header = hardware.affinity_header
@@ -25,6 +33,8 @@ def nginx_files(hardware: Hardware, folder: Path) -> dict[str, str]:
         "replicas": list(zip(hardware.ports, shares, strict=True)),
         "affinity": header and f"$http_{header.lower().replace('-', '_')}",
         "folder": folder,
+        "scratch": scratch or folder,
+        "key_file": run.model.api_key_env and folder / KEY_FILE,
     }
     return {
         name: templates.from_string(
@@ -32,3 +42,43 @@ def nginx_files(hardware: Hardware, folder: Path) -> dict[str, str]:
         ).render(facts)
         for name in ("vllm.conf", "nginx.conf")
     }
+
+
+@contextlib.contextmanager
+def configured(run: Run, folder: Path) -> Iterator[None]:
+    """The files in ``folder``, an absolute path; the one with the API key is removed when the block ends."""
+    key, key_file = api_key(run), folder / KEY_FILE
+    with _scratch(folder) as scratch:
+        for name, text in nginx_files(run, folder, scratch).items():
+            (folder / name).write_text(text, encoding="utf-8")
+        try:
+            if key:
+                key_file.unlink(missing_ok=True)
+                key_file.touch(0o600, exist_ok=False)
+                key_file.write_text(_key_line(key), encoding="ascii")
+            yield
+        finally:
+            key_file.unlink(missing_ok=True)
+
+
+def _key_line(key: str) -> str:
+    """The line of nginx's map that matches a header with this key: a regular expression, to respect the case."""
+    escaped = "".join(char if char.isascii() and char.isalnum() else _hex(char) for char in key)
+    return f'"~^(?i:Bearer) {escaped}$" 1;\n'
+
+
+def _hex(char: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in char.encode())
+
+
+@contextlib.contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """``folder``, or a temporary folder if nginx is run by root, whose workers (as nobody) cannot enter ``folder``."""
+    if os.geteuid() or all(path.stat().st_mode & 0o001 for path in (folder, *folder.parents)):
+        yield folder
+        return
+    from tempfile import TemporaryDirectory  # slow to import
+
+    with TemporaryDirectory(prefix="vd100k-nginx-") as made:
+        Path(made).chmod(0o711)
+        yield Path(made)
