@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 Options = dict[str, Any]  # options of another tool, passed on unchanged
+Inherits = dict[str, bool | None]  # names or patterns of environment variables, and whether to pass them on
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 

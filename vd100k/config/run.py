@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from vd100k.config.base import Options, Part
+from vd100k.config.base import Inherits, Options, Part
 from vd100k.config.stages import AnyStage
 
 LOOPBACK = ("127.0.0.1", "localhost")
@@ -32,6 +32,7 @@ class Engine(Part):
     keeps_to_media: bool
     runs_code: bool
     env: Options
+    inherits: Inherits
     args: Options
     adapter_args: Options | None
     files: dict[str, str]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from vd100k.config.base import Options, Part, Share
+from vd100k.config.base import Inherits, Options, Part, Share
 
 
 class Render(Part):
@@ -102,6 +102,7 @@ class Finetune(Part):
     method: Literal["sft", "dpo"]
     cuda_devices: str | int
     env: Options
+    inherits: Inherits
     folder: Path
     args: Options
 
@@ -111,6 +112,7 @@ class Export(Part):
     adapter: Path
     folder: Path
     env: Options
+    inherits: Inherits
     args: Options
 
 

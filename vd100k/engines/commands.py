@@ -8,25 +8,46 @@ import shlex
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from vd100k.config.base import Inherits
 from vd100k.config.run import Engine, Hardware, Run
 from vd100k.config.stages import Export, Finetune
+from vd100k.io.redaction import names_secret
+
+# What any program needs: where programs, libraries and files are, and the language.
+BASIC = ("PATH", "HOME", "USER", "LANG", "LC_*", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHON*")
 
 
 @dataclass(frozen=True)
 class Command:
-    """The arguments of a program, and the variables that are added to its environment."""
+    """The arguments of a program, its own environment variables, and the names or patterns of those it gets of ours."""
 
     argv: list[str]
     env: dict[str, str] = field(default_factory=dict)
+    inherits: list[str] = field(default_factory=lambda: list(BASIC))
 
     def __str__(self) -> str:
         """The command as it would be typed in a shell."""
         return shlex.join([*(f"{key}={value}" for key, value in self.env.items()), *self.argv]).replace(
             shlex.quote(sys.executable), "python"
         )
+
+
+def environment(command: Command) -> dict[str, str]:
+    """The environment of a program: its own variables, and of ours those that it inherits, so none of our keys."""
+    listed = command.inherits
+
+    def passes(name: str) -> bool:
+        return name in listed or (not names_secret(name) and any(fnmatchcase(name, pattern) for pattern in listed))
+
+    return {name: value for name, value in os.environ.items() if passes(name)} | command.env
+
+
+def _listed(inherits: Inherits) -> list[str]:
+    return [name for name, passed in inherits.items() if passed]
 
 
 def flags(args: dict[str, Any], style: str) -> list[str]:
@@ -96,7 +117,7 @@ def _replica(hardware: Hardware, engine: Engine, args: dict[str, Any], k: int, p
         args = {engine.gpus_option: per} | args
     start = [engine.python or sys.executable, "-m", str(engine.module), *engine.words]
     own = ({engine.host_option: backend(hardware)} if engine.host_option else {}) | {"port": port}
-    return Command([*start, *flags({**args, **own}, engine.flags)], env)
+    return Command([*start, *flags({**args, **own}, engine.flags)], env, _listed(engine.inherits))
 
 
 def _env(options: dict[str, Any]) -> dict[str, str]:
@@ -123,10 +144,12 @@ def train(stage: Finetune, folder: Path, resume_from: Path | None = None) -> Com
     args = {**stage.args, "output_dir": str(folder), "resume_from_checkpoint": resume_from}
     devices = _visible(str(stage.cuda_devices).split(","))
     env = {"CUDA_VISIBLE_DEVICES": devices, **_env(stage.env)}
-    return Command([sys.executable, "-m", "swift.cli.main", *METHODS[stage.method], *flags(args, "snake")], env)
+    argv = [sys.executable, "-m", "swift.cli.main", *METHODS[stage.method], *flags(args, "snake")]
+    return Command(argv, env, _listed(stage.inherits))
 
 
 def export(stage: Export, folder: Path) -> Command:
     """``swift export``, which merges an adapter into its base model and writes the result to ``folder``."""
     args = flags({**stage.args, "output_dir": str(folder)}, "snake")
-    return Command([sys.executable, "-m", "swift.cli.main", "export", *args], _env(stage.env))
+    argv = [sys.executable, "-m", "swift.cli.main", "export", *args]
+    return Command(argv, _env(stage.env), _listed(stage.inherits))

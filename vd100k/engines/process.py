@@ -15,7 +15,7 @@ from typing import Self
 import psutil
 
 from vd100k.engines import guard
-from vd100k.engines.commands import Command
+from vd100k.engines.commands import Command, environment
 
 GRACE_S = guard.GRACE_S + 2.0  # the guard needs a moment more than the program
 ERROR = re.compile(r"\b[A-Z]\w*Error\b")
@@ -33,7 +33,7 @@ class Child:
         self.log = log
         self._terminated_at = 0.0
         log.parent.mkdir(parents=True, exist_ok=True)
-        env = {**os.environ, **command.env, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
+        env = {**environment(command), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
         with log.open("ab") as output:
             self._log_start = output.tell()
             self._process = subprocess.Popen(

@@ -16,13 +16,18 @@ _QUERY = re.compile(r"([?&][\w-]*(key|token|secret|sig|signature|password)=)[^&\
 _PAIR = re.compile(r"(\b[\w.-]*(key|token|secret|password)\s*[:=]\s*)[^\s,}\]'\"]+", re.IGNORECASE)
 
 
+def names_secret(name: str) -> bool:
+    """Whether a setting or an environment variable of this name has a secret as its value."""
+    return _SECRET.search(name) is not None
+
+
 def redact(value: Any, name: str = "") -> Any:
     """A JSON value without secrets: values of settings named like a secret, logins and keys in URLs."""
     if isinstance(value, dict):
         return {key: redact(inner, str(key)) for key, inner in value.items()}
     if isinstance(value, list):
         return [redact(inner, name) for inner in value]
-    if _SECRET.search(name) and value is not None and not isinstance(value, bool):
+    if names_secret(name) and value is not None and not isinstance(value, bool):
         return REDACTED
     return _QUERY.sub(rf"\1{REDACTED}", _LOGIN.sub("", value)) if isinstance(value, str) else value
 
@@ -30,4 +35,4 @@ def redact(value: Any, name: str = "") -> Any:
 def redact_argument(argument: str) -> str:
     """A command-line argument (``KEY=VALUE``) without secrets."""
     key, given, _ = argument.partition("=")
-    return f"{key}={REDACTED}" if given and _SECRET.search(key) else _PAIR.sub(rf"\1{REDACTED}", redact(argument))
+    return f"{key}={REDACTED}" if given and names_secret(key) else _PAIR.sub(rf"\1{REDACTED}", redact(argument))

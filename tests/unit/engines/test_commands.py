@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -13,9 +18,12 @@ from hypothesis import strategies as st
 
 from tests.conftest import ROOT
 from vd100k.config.run import Run
-from vd100k.engines.commands import flags, replicas
+from vd100k.config.stages import Export, Finetune
+from vd100k.engines.commands import Command, environment, export, flags, replicas, train
+from vd100k.engines.process import Child
 from vd100k.engines.serving.nginx import nginx_files
 from vd100k.errors import ConfigError
+from vd100k.io.redaction import names_secret
 
 GOLDEN = {
     "serve-t4x4": ["stage=serve", "hardware=t4x4", "model=qwen2-vl-2b"],
@@ -113,6 +121,76 @@ def test_lengths_of_tensorrt_engines_are_checked(parsed: Callable[..., Run]) -> 
     ):
         with pytest.raises(ConfigError, match=word):
             parsed(*engine, override)
+
+
+SECRETS = ["OPENAI_API_KEY", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY", "VLLM_API_KEY", "DATABASE_URL", "MY_VARIABLE"]
+ENGINES = {"vllm": "single-gpu", "vllm-cpu": "cpu", "swift": "cpu", "mlx": "m2-ultra"}
+
+
+def seen_by(command: Command, log: Path) -> dict[str, str]:
+    """The environment that a child started like this command has."""
+    with Child(
+        replace(command, argv=[sys.executable, "-c", "import json, os; print(json.dumps(dict(os.environ)))"]), log
+    ):
+        end = time.monotonic() + 20
+        while not (log.exists() and log.read_text(encoding="utf-8").endswith("\n")):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+    seen: dict[str, str] = json.loads(log.read_text(encoding="utf-8"))
+    return seen
+
+
+@pytest.fixture
+def variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [*SECRETS, "HF_HOME", "HF_TOKEN", "MODELSCOPE_API_TOKEN", "https_proxy", "NCCL_DEBUG"]:
+        monkeypatch.setenv(name, "sesame")
+
+
+@pytest.mark.usefixtures("variables")
+@pytest.mark.parametrize("program", [*ENGINES, "finetune", "export"])
+def test_a_program_gets_our_variables_but_no_secret_that_is_not_its_own(
+    parsed: Callable[..., Run], tmp_path: Path, program: str
+) -> None:
+    if program in ENGINES:
+        hardware = [f"hardware={ENGINES[program]}", f"engine@hardware.engine={program}"]
+        command = replicas(parsed("stage=serve", *hardware, "model=tiny-student"))[0]
+    else:
+        stage = parsed(f"stage={program}", "dataset=photos").stage
+        command = train(stage, tmp_path) if isinstance(stage, Finetune) else export(cast(Export, stage), tmp_path)
+    seen = seen_by(command, tmp_path / "log")
+    assert not [name for name in SECRETS if name in seen]
+    assert seen["PATH"] == os.environ["PATH"]
+    assert {"HF_HOME", "HF_TOKEN", "MODELSCOPE_API_TOKEN", "https_proxy", "NCCL_DEBUG"} <= set(seen)
+    assert set(command.env.items()) <= set(seen.items())
+
+
+@pytest.mark.usefixtures("variables")
+def test_a_program_without_a_list_gets_only_what_any_program_needs(tmp_path: Path) -> None:
+    seen = seen_by(Command(["nginx"]), tmp_path / "log")
+    assert seen["PATH"] == os.environ["PATH"]
+    assert "sesame" not in seen.values()
+
+
+@pytest.mark.usefixtures("variables")
+def test_users_decide_which_variables_an_engine_gets(parsed: Callable[..., Run], tmp_path: Path) -> None:
+    key = "hardware.engine.inherits"
+    added = parsed("stage=serve", f"+{key}.MY_VARIABLE=true", f"+{key}.OPENAI_API_KEY=true", f"{key}.HF_TOKEN=null")
+    seen = seen_by(replicas(added)[0], tmp_path / "log")
+    assert {"MY_VARIABLE", "OPENAI_API_KEY", "HF_HOME"} <= set(seen)
+    assert not {"HF_TOKEN", "WANDB_API_KEY"} & set(seen)
+
+
+names = st.text(alphabet="ABCKEY_TOKENSECRET", min_size=1, max_size=20)
+
+
+@given(st.dictionaries(names, st.sampled_from(["a", "b"]), max_size=8), st.lists(names, max_size=3))
+def test_a_wildcard_never_passes_a_secret_on(variables: dict[str, str], named: list[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        passed = environment(Command([], inherits=["*", *named]))
+    for name in variables:
+        assert (name in passed) == (name in named or not names_secret(name))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,7 +145,7 @@ def _replicas(run: Run, logs: Path) -> Iterator[Program]:
     for k, (command, port, url) in enumerate(started):
         yield Program(
             name=f"replica {k} (port {port})",
-            command=Command(command.argv, command.env | secret),
+            command=replace(command, env=command.env | secret),
             port=port,
             url=url,
             log=logs / f"replica-{k}.log",
