@@ -26,7 +26,8 @@ from tests.conftest import free_ports
 from tests.unit.engines.test_serving import until
 from vd100k.config.run import Run
 from vd100k.engines.serving.fleet import start
-from vd100k.engines.serving.nginx import nginx_files
+from vd100k.engines.serving.nginx import configured, nginx_files
+from vd100k.errors import ServerError
 
 # Characters that mean something to nginx, to a regular expression or to a shell.
 KEY = r"""Ses/4711+ $host"'\d;{}#=.*"""
@@ -149,6 +150,16 @@ def test_one_address_cannot_take_all_connections(light_run: Callable[..., Run], 
             client = stack.enter_context(socket.create_connection(("127.0.0.1", front.port), timeout=5))
             client.sendall(b"POST /v1/x HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
         until(lambda: httpx.get(f"{front.url}/v1/models").status_code == 429)
+
+
+def test_a_run_folder_that_cannot_be_written_is_one_message(light_run: Callable[..., Run], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "missing", tmp_path / "file"):
+        with (
+            pytest.raises(ServerError, match=r"cannot be written \(N.*\): choose another folder \(output_dir=FOLDER\)"),
+            configured(balanced(light_run), folder),
+        ):
+            pass
 
 
 def test_the_published_file_works_in_another_nginx(parsed: Callable[..., Run], tmp_path: Path) -> None:

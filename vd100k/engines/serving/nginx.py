@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vd100k.config.run import Run
 from vd100k.engines.serving.http_api import api_key
+from vd100k.errors import ServerError
 
 KEY_FILE = "nginx-key.conf"
 
@@ -46,19 +47,29 @@ def nginx_files(run: Run, folder: Path, scratch: Path | None = None) -> dict[str
 
 @contextlib.contextmanager
 def configured(run: Run, folder: Path) -> Iterator[None]:
-    """The files in ``folder``, an absolute path; the one with the API key is removed when the block ends."""
-    key, key_file = api_key(run), folder / KEY_FILE
-    with _scratch(folder) as scratch:
-        for name, text in nginx_files(run, folder, scratch).items():
-            (folder / name).write_text(text, encoding="utf-8")
+    """The files in ``folder``, an absolute path; the one with the API key is removed when the block ends.
+
+    Raises:
+        ServerError: they cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
         try:
-            if key:
-                key_file.unlink(missing_ok=True)
-                key_file.touch(0o600, exist_ok=False)
-                key_file.write_text(_key_line(key), encoding="ascii")
-            yield
-        finally:
-            key_file.unlink(missing_ok=True)
+            scratch = stack.enter_context(_scratch(folder))
+            for name, text in nginx_files(run, folder, scratch).items():
+                (folder / name).write_text(text, encoding="utf-8")
+            stack.callback((folder / KEY_FILE).unlink, missing_ok=True)
+            _write_key(api_key(run), folder / KEY_FILE)
+        except OSError as error:
+            remedy = "choose another folder (output_dir=FOLDER)"
+            raise ServerError(f"{folder}: nginx's files cannot be written ({error.strerror}): {remedy}") from error
+        yield
+
+
+def _write_key(key: str | None, file: Path) -> None:
+    file.unlink(missing_ok=True)
+    if key:
+        file.touch(0o600, exist_ok=False)
+        file.write_text(_key_line(key), encoding="ascii")
 
 
 def _key_line(key: str) -> str:
