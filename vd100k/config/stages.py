@@ -39,6 +39,7 @@ class Rules(Part):
 
     image_missing: bool
     image_unreadable: bool
+    image_changed: bool
     image_small: bool
     image_tags: bool
     empty: bool

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
 import json
 import os
 import re
@@ -28,6 +30,7 @@ REFUSAL = re.compile(
 )
 LONGEST_REFUSAL = 400  # characters; a longer answer that starts like a refusal usually goes on to answer
 PUNCTUATION = " \t\r\n.,;:!?…。，；：！？、\"'“”‘’()（）"
+CACHED = 8192  # images whose checks are remembered, more than the rows that are checked in advance
 MAX_ASPECT_RATIO = 200  # Qwen-VL refuses longer and narrower images
 SHORTEST_ECHOED_PROMPT = 16  # characters; an answer may start with a shorter prompt by chance
 
@@ -127,11 +130,15 @@ def _as_text(answer: Any) -> str:
 
 
 class TrainingImage(NamedTuple):
-    """An image as rows use it: the path to train on, its name in the image folder, its size in pixels if known."""
+    """An image as rows use it: the path to train on, its name in the image folder, its size in pixels if known.
+
+    ``file`` is the image itself, of which ``path`` may be a plain copy.
+    """
 
     path: str
     name: str
     size: tuple[int, int] | None
+    file: str
 
 
 class ImageChecker:
@@ -145,8 +152,24 @@ class ImageChecker:
         self._folders = [Path(os.path.normpath(folder.absolute())) for folder in folders]
         self._copies, self._rules, self._min_pixels, self._reads = copies, rules, min_pixels, reads
         self._opens = rules.image_unreadable or rules.image_small
-        self.accesses_files = self._opens or rules.image_missing or reads
-        self.check = functools.lru_cache(maxsize=8192)(self._check)
+        self.accesses_files = self._opens or rules.image_missing or rules.image_changed or reads
+        self.check = functools.lru_cache(maxsize=CACHED)(self._check)
+        self._sha256 = functools.lru_cache(maxsize=CACHED)(_sha256)
+
+    def check_unchanged(self, row: Row, image: TrainingImage) -> None:
+        """Check that the image is the one that the row was answered about; an untouched file is not read.
+
+        The rows of one image may have been answered about different contents, so the result belongs to the row.
+
+        Raises:
+            RejectedRow: the row records the hash of another content.
+        """
+        answered = row.get("image_sha256")
+        if not self._rules.image_changed or answered.__class__ is not str:
+            return
+        with contextlib.suppress(OSError):  # a missing file is the business of another rule
+            if os.stat(image.file).st_mtime_ns != row.get("image_mtime_ns") and self._sha256(image.file) != answered:
+                raise RejectedRow("image_changed", f"{image.file} has changed since it was answered: ask about it again")
 
     def _check(self, name: str) -> TrainingImage:
         """The image that a row names by its path, absolute or relative to the first folder.
@@ -157,22 +180,22 @@ class ImageChecker:
         path, folder = self._locate(name)
         short = path.removeprefix(f"{folder}{os.sep}")
         if not self.accesses_files:
-            return TrainingImage(path, short, None)
+            return TrainingImage(path, short, None, path)
         if not _is_file(path):
             if self._rules.image_missing or self._reads:
                 raise RejectedRow("image_missing", f"{path}: no such file")
-            return TrainingImage(path, short, None)
+            return TrainingImage(path, short, None, path)
         if not self._opens:
-            return TrainingImage(path, short, None)
+            return TrainingImage(path, short, None, path)
         try:
             used, size = plain(Path(path), self._copies)
         except ImageError as error:
             if self._rules.image_unreadable:
                 raise RejectedRow("image_unreadable", str(error)) from None
-            return TrainingImage(path, short, None)
+            return TrainingImage(path, short, None, path)
         if self._rules.image_small:
             self._check_size(*size)
-        return TrainingImage(str(used), short, size)
+        return TrainingImage(str(used), short, size, path)
 
     def _locate(self, name: str) -> tuple[str, Path]:
         """The path of the image, and the folder that contains it."""
@@ -189,6 +212,11 @@ class ImageChecker:
             raise RejectedRow(
                 "image_small", f"{width} x {height} pixels: more than {MAX_ASPECT_RATIO} times longer than wide"
             )
+
+
+def _sha256(path: str) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_file(path: str) -> bool:

@@ -162,6 +162,7 @@ class _Pass:
             raise RejectedRow(row.reason, row.detail)
         filters.complete_fields(row)
         image = self._image_checker.check(row["image"])
+        self._image_checker.check_unchanged(row, image)
         self._row_filter.check(row, image.size)
         # With a hash of its content, an image is recognized under another name too.
         content = row.get("image_sha256")
@@ -197,14 +198,15 @@ class _Pass:
         pool = stack.enter_context(ThreadPoolExecutor()) if self._image_checker.accesses_files else None
         while block := list(islice(lines, BLOCK)):
             if pool is not None:
-                names = {row.get("image") for _, row in block if isinstance(row, dict)}
-                list(pool.map(self._cache_image, (name for name in names if isinstance(name, str) and name)))
+                rows = (row for _, row in block if isinstance(row, dict))
+                by_name = {name: row for row in rows if (name := row.get("image")).__class__ is str and name}
+                list(pool.map(self._cache_image, by_name.values()))
             yield block
 
-    def _cache_image(self, name: str) -> None:
-        """Fill the cache of the image checker; a bad image is rejected later, with its row."""
+    def _cache_image(self, row: Row) -> None:
+        """Fill the caches of the image checker; a bad image is rejected later, with its row."""
         with contextlib.suppress(RejectedRow):
-            self._image_checker.check(name)
+            self._image_checker.check_unchanged(row, self._image_checker.check(row["image"]))
 
 
 def _rejection(number: int, row: Row | Fault, error: RejectedRow) -> Row:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,7 @@ FAULTS: dict[str, Row] = {
     "image_unreadable": {"image": "odd/text.jpg"},
     "image_missing": {"image": "gone.png"},
     "image_small": {"image": "odd/small.png"},
+    "image_changed": {"image_sha256": "0" * 64},
     "truncated": {"finish_reason": "length"},
     "image_tags": {"answer": "an <image> tag"},
     "empty": {"answer": " "},
@@ -130,12 +133,13 @@ def test_duplicates_are_found_at_any_distance(parsed: Callable[..., Run], tmp_pa
     rows = list(read_rows(path))
     near = [rows[5] | {"question": " Ｑ？"}]
     jsonl.write(path, [*rows, rows[0], *near, rows[0] | {"id": "copy.png", "image_sha256": "x"}, rows[0]])
-    summary, folder = convert(parsed, tmp_path, "stage.split_dataset_ratio=0")
+    recorded = "stage.rules.image_changed=false"  # the hash of the copy is made up
+    summary, folder = convert(parsed, tmp_path, recorded, "stage.split_dataset_ratio=0")
     assert summary.metrics["rejected"] == {"duplicate": 2, "near_duplicate": 1}
     assert [row["line"] for row in read_rows(folder / "rejected.jsonl")] == [41, 42, 44]
-    summary, _ = convert(parsed, tmp_path, "stage.rules.near_duplicate=false")
+    summary, _ = convert(parsed, tmp_path, recorded, "stage.rules.near_duplicate=false")
     assert summary.metrics["rejected"] == {"duplicate": 2}
-    summary, _ = convert(parsed, tmp_path, "stage.rules.near_duplicate=false", "stage.rules.duplicate=false")
+    summary, _ = convert(parsed, tmp_path, recorded, "stage.rules.near_duplicate=false", "stage.rules.duplicate=false")
     assert summary.counts["rejected"] == 0
 
 
@@ -221,6 +225,42 @@ def test_the_rejected_answer_of_a_pair_is_checked_too(
     summary, folder = convert(parsed, tmp_path, *options)
     assert summary.metrics["rejected"] == {"image_tags": 1, "too_long": 1, "other_image": 1}
     assert next(read_rows(folder / "train.jsonl"))["rejected_response"] == '{"a": 1}'
+
+
+def recorded(path: Path) -> Row:
+    """What a row records of its image."""
+    return {"image_sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "image_mtime_ns": path.stat().st_mtime_ns}
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_a_picture_that_was_replaced_after_its_answer_is_not_trained_on(
+    parsed: Callable[..., Run], tmp_path: Path, pictures: Path, mode: str
+) -> None:
+    from PIL import Image
+
+    for path in pictures.iterdir():
+        Image.open(path).convert(mode).save(path)
+    source, answered = pictures / "rows.jsonl", {path.name: recorded(path) for path in pictures.glob("*.png")}
+    Image.new(mode, (56, 56), (1, 2, 3)).save(pictures / "00.png")  # replaced
+    os.utime(pictures / "01.png")  # touched only
+    renewed = {"image": "00.png", "question": "new?", "answer": "a"} | recorded(pictures / "00.png")
+    rows = [{"image": name, "question": "q", "answer": "a"} | answered[name] for name in sorted(answered)]
+    rows += [{"image": "00.png", "question": f"q{k}", "answer": "a"} | answered["00.png"] for k in range(2)]
+    jsonl.write(source, [renewed, *rows])
+    summary, folder = convert(parsed, tmp_path, f"stage.source={source}", "stage.split_dataset_ratio=0")
+    assert summary.metrics["rejected"] == {"image_changed": 3}
+    assert [row["line"] for row in read_rows(folder / "rejected.jsonl")] == [2, 8, 9]
+    assert summary.counts["train"] == 6, "the answer about the new content is kept"
+
+
+def test_an_untouched_picture_is_not_read_again_to_compare_it(
+    parsed: Callable[..., Run], tmp_path: Path, pictures: Path
+) -> None:
+    """The time of its last change is the recorded one, so the (made-up) hash is not looked at."""
+    facts = {"image_sha256": "0" * 64, "image_mtime_ns": (pictures / "00.png").stat().st_mtime_ns}
+    source = pictures / "rows.jsonl"
+    jsonl.write(source, [{"image": "00.png", "question": "q", "answer": "a"} | facts])
+    assert convert(parsed, tmp_path, f"stage.source={source}")[0].counts["rejected"] == 0
 
 
 def test_a_rerun_does_not_rewrite_plain_copies(parsed: Callable[..., Run], tmp_path: Path, pictures: Path) -> None:
