@@ -117,6 +117,8 @@ def complete_fields(row: Row) -> None:
             raise RejectedRow("incomplete", f'"{key}" is missing, empty or not text')
     if row.get("answer") is None:
         raise RejectedRow("empty", "no answer")
+    if row.get("rejected", "") is None:
+        del row["rejected"]
     for key in ("answer", "rejected"):
         if key in row and row[key].__class__ is not str:
             row[key] = _as_text(row[key])
@@ -200,6 +202,8 @@ class ImageChecker:
     def _locate(self, name: str) -> tuple[str, Path]:
         """The path of the image, and the folder that contains it."""
         path = os.path.normpath(name if name[:1] == "/" else f"{self._folders[0]}{os.sep}{name}")
+        if not path.isascii() and path.encode(errors="replace").decode() != path:
+            raise RejectedRow("image_unreadable", f"{path}: the name is not UTF-8, so no training file can hold it")
         for folder in self._folders:
             if path.startswith(f"{folder}{os.sep}") and (not self.accesses_files or within(folder, path)):
                 return path, folder

@@ -18,6 +18,9 @@ from vd100k.io import jsonl
 from vd100k.io.jsonl import Entry, Fault, Row
 
 
+FACTS = ("image_sha256", "image_mtime_ns")  # what a row records of its image
+
+
 class Lookup:
     """Finds the rows of a JSONL file by image id and question."""
 
@@ -72,7 +75,9 @@ class Lookup:
 
 
 def _key(row: Row) -> bytes:
-    return xxhash.xxh3_128_digest(f"{row.get('id')}\0{row.get('question')}".encode())
+    """A hash of the image id and the question; ids and questions of other types belong to rows that are rejected."""
+    texts = [str(value) if isinstance(value := row.get(name), str | int) else "" for name in ("id", "question")]
+    return xxhash.xxh3_128_digest("\0".join(texts).encode())
 
 
 def pairs(chosen: Callable[[], Iterable[Entry]], rejected: Path) -> Iterator[Entry]:
@@ -82,17 +87,25 @@ def pairs(chosen: Callable[[], Iterable[Entry]], rejected: Path) -> Iterator[Ent
             if isinstance(row, Fault):
                 yield number, row
                 continue
-            other = others.first(row)
-            if other is None:
-                yield number, Fault("no_rejected", f"{rejected} has no answer to this question", _raw(row))
-            elif _differ(row.get("image_sha256"), other.get("image_sha256")):
-                yield number, Fault("other_image", f"{rejected} answers this question about another image", _raw(row))
-            elif other.get("answer") == row.get("answer"):
-                yield number, Fault("equal_answers", "both models gave the same answer", _raw(row))
-            elif not str(other.get("answer") or "").strip():
-                yield number, Fault("rejected_empty", f"the answer in {rejected} is empty", _raw(row))
-            else:
-                yield number, row | {"rejected": other["answer"]}
+            try:
+                yield number, _pair(row, others.first(row), rejected)
+            except RecursionError:
+                yield number, Fault("incomplete", "an answer is nested too deeply", _raw(row))
+
+
+def _pair(row: Row, other: Row | None, rejected: Path) -> Row | Fault:
+    """A chosen row with the answer of ``other``, or the fault of the pair."""
+    if other is None:
+        return Fault("no_rejected", f"{rejected} has no answer to this question", _raw(row))
+    if _differ(row.get("image_sha256"), other.get("image_sha256")):
+        return Fault("other_image", f"{rejected} answers this question about another image", _raw(row))
+    if other.get("answer") == row.get("answer"):
+        return Fault("equal_answers", "both models gave the same answer", _raw(row))
+    if not str(other.get("answer") or "").strip():
+        return Fault("rejected_empty", f"the answer in {rejected} is empty", _raw(row))
+    # If only the other row records its image, the image is compared with that.
+    facts = {key: other[key] for key in FACTS if key in other} if row.get(FACTS[0]) is None else {}
+    return row | facts | {"rejected": other["answer"]}
 
 
 def _differ(one: object, other: object) -> bool:
@@ -111,4 +124,7 @@ def in_order(answers: Path, questions: Path) -> Iterator[Entry]:
 
 
 def _raw(row: Row) -> str:
-    return orjson.dumps(row).decode()
+    try:
+        return orjson.dumps(row).decode()
+    except TypeError:  # nested too deeply
+        return ""

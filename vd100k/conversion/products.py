@@ -54,8 +54,9 @@ def missing(run: Run, stage: Convert) -> list[str]:
 def generated_from(rows: Path) -> Path | None:
     """The image folder of generated rows, or None; the path of an image is that folder and the row's id."""
     for _, row in jsonl.read(rows):
-        if isinstance(row, dict) and str(row.get("image")).endswith(f"/{row.get('id')}"):
-            return Path(row["image"].removesuffix(f"/{row['id']}"))
+        image, id = (row.get("image"), row.get("id")) if isinstance(row, dict) else (None, None)
+        if isinstance(image, str) and isinstance(id, str) and image.endswith(f"/{id}"):
+            return Path(image.removesuffix(f"/{id}"))
     return None
 
 

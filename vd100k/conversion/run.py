@@ -216,6 +216,14 @@ def _rejection(number: int, row: Row | Fault, error: RejectedRow) -> Row:
     try:
         orjson.dumps(row)
     except TypeError:
-        row = {key: str(value) for key, value in row.items()}
+        row = {key: _as_text(value) for key, value in row.items()}
     id = row.get("id")
-    return {"line": number, "id": id, "reason": error.reason, "detail": str(error), "row": row}
+    return {"line": number, "id": id, "reason": error.reason, "detail": _as_text(str(error)), "row": row}
+
+
+def _as_text(value: object) -> str:
+    """A value that JSON cannot hold, such as a list that is nested too deeply or a file name that is not UTF-8."""
+    try:
+        return str(value).encode(errors="backslashreplace").decode()
+    except RecursionError:
+        return f"a {type(value).__name__} that is nested too deeply"

@@ -7,12 +7,14 @@ splits. A line without a usable row becomes a ``Fault``.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vd100k.errors import DataError
+from vd100k.images.find import SUFFIXES
 from vd100k.io import tables
 from vd100k.io.jsonl import Entry, Fault, Row
 
@@ -146,18 +148,27 @@ class Source:
             row["split"] = split
         if isinstance(image, dict):
             content, name = image.get("bytes"), image.get("path")
-            if content:
-                self.unpacked.mkdir(parents=True, exist_ok=True)
-                path = self.unpacked / f"{hashlib.sha256(content).hexdigest()[:32]}{Path(name or '').suffix}"
-                if not path.exists():
-                    path.write_bytes(content)
-                name = str(path.absolute())
-            row["image"] = name
+            row["image"] = self._stored(content, name) if isinstance(content, bytes) and content else name
         if row.get("id") is None:
             row["id"] = str(number)
         if not row.get("question") and self.question:
             row["question"] = self.question
         return row
+
+    def _stored(self, content: bytes, name: object) -> str:
+        """The path of a file with this content. It gets its name when it is complete, so a file with a name is whole."""
+        suffix = Path(name).suffix.lower() if isinstance(name, str) else ""
+        digest = hashlib.sha256(content).hexdigest()[:32]
+        path = self.unpacked.absolute() / f"{digest}{suffix if suffix in SUFFIXES else ''}"
+        if not (path.exists() and path.stat().st_size == len(content)):
+            self.unpacked.mkdir(parents=True, exist_ok=True)
+            scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+            try:
+                scratch.write_bytes(content)
+                scratch.replace(path)
+            finally:
+                scratch.unlink(missing_ok=True)
+        return str(path)
 
 
 def _split(file: Path) -> str:

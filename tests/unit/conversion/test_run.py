@@ -322,24 +322,86 @@ def test_parquet_files_contain_their_images(parsed: Callable[..., Run], tmp_path
     assert back.counts["train"] + back.counts["val"] == 40
 
 
-values = st.one_of(st.none(), st.integers(), st.text(max_size=8), st.sampled_from(["", "q", "<image>", "!" * 30]))
+deep = st.sampled_from([10, 250, 260, 900, 1000]).map(lambda depth: json.loads("[" * depth + "]" * depth))
+values = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(min_value=2**64, max_value=2**80),
+    st.floats(),  # also NaN and infinity, which JSON does not know
+    st.text(max_size=8),
+    st.sampled_from(["", "q", "<image>", "!" * 30, "\ud800", "a\0b", "x" * 300]),
+    st.lists(st.integers() | st.text(max_size=3), max_size=2),
+    st.dictionaries(st.text(max_size=3), st.integers() | st.just([]), max_size=2),
+    deep,
+)
 any_row = st.fixed_dictionaries(
     {},
     optional={
         "id": st.one_of(values, st.sampled_from(["00.png", "../00.png", "a/b.png"])),
         "image": st.one_of(values, st.sampled_from(["00.png", "01.png", "../x.png", "gone.png", "/etc/passwd"])),
         "question": values,
-        "answer": st.one_of(values, st.dictionaries(st.text(max_size=3), st.integers(), max_size=2)),
-        "finish_reason": st.sampled_from(["stop", "length"]),
-        "split": st.one_of(values, st.sampled_from(["train", "valid", "test"]), st.just([])),
-        "model": st.one_of(values, st.just({})),
-        "image_sha256": st.one_of(values, st.just([])),
+        "answer": values,
+        "rejected": values,
+        "finish_reason": st.one_of(values, st.sampled_from(["stop", "length"])),
+        "split": st.one_of(values, st.sampled_from(["train", "valid", "test"])),
+        "model": values,
+        "image_sha256": values,
+        "image_mtime_ns": values,
         "choiceA": values,
     },
 )
 any_line = st.one_of(
     any_row.map(lambda row: json.dumps(row).encode()), st.binary(max_size=12).map(lambda b: b.replace(b"\n", b""))
 )
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines=st.lists(any_line, max_size=12), others=st.lists(any_line, max_size=6))
+def test_every_row_of_a_pair_is_either_written_or_rejected(
+    parsed: Callable[..., Run], tmp_path: Path, pictures: Path, lines: list[bytes], others: list[bytes]
+) -> None:
+    good = {"id": "good", "image": "05.png", "question": "Is it?", "answer": "It is."}
+    source, rejected_source = pictures / "rows.jsonl", pictures / "worse.jsonl"
+    source.write_bytes(b"\n".join([json.dumps(good).encode(), *lines]))
+    worse = json.dumps(good | {"answer": "It is not."}).encode()
+    rejected_source.write_bytes(b"\n".join([worse, *others, *lines]))
+    pair = [f"stage.source={source}", "rejected=w", f"stage.rejected={rejected_source}"]
+    summary, folder = convert(parsed, tmp_path, *pair, "stage.split_dataset_ratio=0")
+    written, refused = list(read_rows(folder / "train.jsonl")), list(read_rows(folder / "rejected.jsonl"))
+    assert len(written) + len(refused) == summary.counts["rows"]
+    assert all(isinstance(row["rejected_response"], str) for row in written)
+
+
+@pytest.mark.parametrize("odd", [["00.png"], {"path": "00.png"}, [[]], 7, True, 1.5, {}], ids=repr)
+@pytest.mark.parametrize("field", ["id", "image", "question", "answer", "split", "model", "finish_reason"])
+def test_a_field_of_another_type_costs_at_most_its_own_row(
+    parsed: Callable[..., Run], tmp_path: Path, pictures: Path, field: str, odd: object
+) -> None:
+    source = pictures / "rows.jsonl"
+    rows = [{"id": f"{k}", "image": f"0{k}.png", "question": "q", "answer": "a", "split": "train"} for k in range(3)]
+    jsonl.write(source, [rows[0], rows[1] | {field: odd}, rows[2]])
+    summary, folder = convert(parsed, tmp_path, f"stage.source={source}")
+    assert summary.counts["rows"] == 3
+    refused = list(read_rows(folder / "rejected.jsonl"))
+    assert [(row["line"], row["reason"]) for row in refused] in ([], [(2, "incomplete")])
+    if field in ("image", "question"):
+        assert refused
+
+
+def test_images_in_a_folder_whose_name_is_not_utf8_are_rejected_with_the_reason(
+    parsed: Callable[..., Run], tmp_path: Path, pictures: Path
+) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    pictures.rename(folder)
+    source = tmp_path / "rows.jsonl"
+    jsonl.write(source, [{"image": f"0{k}.png", "question": "q", "answer": "a"} for k in range(6)])
+    run = parsed("stage=convert", "dataset=d", "answers=m", "tracking=none", f"output_dir={tmp_path / 'outputs'}")
+    stage = run.stage.model_copy(update={"source": source})
+    run = run.model_copy(update={"image_folder": folder, "stage": stage})
+    with pytest.raises(DataError, match="6 image_unreadable"):
+        stages.execute(run, tmp_path / "run", [])
+    assert all("not UTF-8" in row["detail"] for row in read_rows(run.stage.folder / "rejected.jsonl"))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
+import random
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from tests.conftest import draw_pictures
+from tests.conftest import command_line, draw_pictures
 from vd100k import stages
 from vd100k.config.run import Run
 from vd100k.errors import DataError
@@ -145,3 +149,46 @@ def test_a_very_long_image_name_and_a_deeply_nested_answer_do_not_end_the_run(co
     (folder / "t.jsonl").write_text("\n".join(lines), encoding="utf-8")
     counts, _ = convert(f"stage.source={folder / 't.jsonl'}", "task.reader=json", "stage.rules.not_json=false")
     assert counts["rows"] == 3
+
+
+def test_an_image_that_did_not_fit_on_the_disk_is_unpacked_again(tmp_path: Path) -> None:
+    """A limit on the size of files stands for a full disk: the first image fits, the second does not."""
+    import datasets
+
+    stored = []
+    for name, side in (("small", 60), ("large", 300)):
+        buffer = io.BytesIO()
+        Image.frombytes("RGB", (side, side), random.Random(1).randbytes(3 * side * side)).save(buffer, "PNG")
+        stored.append({"bytes": buffer.getvalue(), "path": f"{name}.png"})
+    text = datasets.Value("string")
+    features = datasets.Features({"image": datasets.Image(), "question": text, "answer": text})
+    columns = {"image": stored, "question": ["q"] * 2, "answer": ["a", "b"]}
+    datasets.Dataset.from_dict(columns, features).to_parquet(tmp_path / "rows.parquet")
+    convert = command_line("stage=convert", "dataset=d", f"stage.source={tmp_path / 'rows.parquet'}")
+    limited = ["bash", "-c", 'ulimit -f 100; exec "$@"', "bash", *convert]  # KiB
+    failed = subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert failed.returncode == 1
+    assert "Traceback" not in failed.stderr
+    done = subprocess.run(convert, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    unpacked = next(tmp_path.glob("outputs/data/d/*/*/images"))
+    originals = sorted(image["bytes"] for image in stored)
+    assert sorted(path.read_bytes() for path in unpacked.iterdir()) == originals
+    assert "2 train, 0 val, 0 rejected" in done.stdout
+
+
+def test_stored_images_of_unusual_types_cost_only_their_rows(convert: Convert, tmp_path: Path) -> None:
+    """An image column that datasets does not know as images: a structure of text, and names with odd suffixes."""
+    import pyarrow
+    from pyarrow import parquet
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (56, 56), (1, 2, 3)).save(buffer, "PNG")
+    images = [{"bytes": buffer.getvalue(), "path": name} for name in ("a.png", "b.\0", "c." + "x" * 300, None)]
+    table = {"image": images, "question": list("pqrs"), "answer": list("abcd")}
+    parquet.write_table(pyarrow.table(table), tmp_path / "rows.parquet")
+    assert convert(f"stage.source={tmp_path / 'rows.parquet'}")[0]["train"] == 4
+    table["image"] = [{"bytes": "text", "path": "a.png"}] * 4
+    parquet.write_table(pyarrow.table(table), tmp_path / "texts.parquet")
+    with pytest.raises(DataError, match="4 image_missing"):
+        convert(f"stage.source={tmp_path / 'texts.parquet'}")
