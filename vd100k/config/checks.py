@@ -12,7 +12,6 @@ from vd100k.config.json_schema import check_schema
 from vd100k.config.run import LOOPBACK, Run
 from vd100k.config.stages import Chat, Compare, Convert, Evaluate, Finetune, Generate, Pipeline, Serve
 
-TOKEN_PIXELS = 28 * 28  # a visual token of Qwen2-VL and Qwen2.5-VL
 CHAT_TOKENS = 256  # of one image in Qwen-VL-Chat
 ASKS_FOR_QUESTION = re.compile(r"\{\{-?\s*question\b")
 WITHOUT_DATASET = ("render", "serve", "chat", "report", "compare", "pipeline")  # a pipeline's steps are checked
@@ -74,6 +73,17 @@ def _check_convert(run: Run, stage: Convert, teacher: set[str]) -> Problems:
 
 
 def _check_finetune(run: Run, stage: Finetune, teacher: set[str]) -> Problems:
+    side, cap = run.model.token_side, run.model.max_pixels
+    if cap % side**2 and cap > side**2:
+        yield (
+            f"model.max_pixels={cap} is not a whole number of visual tokens, so ms-swift would reduce images to another "
+            f"size than the servers do: set model.max_pixels={cap - cap % side**2}"
+        )
+    if stage.args.get("max_pixels") is not None and stage.env.get("MAX_PIXELS") is not None:
+        yield (
+            f"{run.key}.args.max_pixels makes ms-swift reduce images in another way than the servers do: "
+            f"set model.max_pixels={stage.args['max_pixels']} instead"
+        )
     if stage.method == "dpo" and not run.rejected:
         yield f"{run.key}.method=dpo trains on preference pairs: set rejected=MODEL, whose answers are the worse ones"
     elif stage.method == "sft" and run.rejected:
@@ -189,12 +199,12 @@ def _check_server(run: Run) -> Problems:
     yield from _check_host(run)
     if run.weights == "adapter" and engine.adapter_args is None:
         yield f"{engine.name} cannot serve an adapter beside its base: choose weights=merged"
-    tokens = math.ceil(model.max_pixels / TOKEN_PIXELS)
+    tokens = math.ceil(model.max_pixels / model.token_side**2)
     if hardware.max_model_len in engine.args.values() and hardware.max_model_len and tokens >= hardware.max_model_len:
         yield (
             f"model.max_pixels={model.max_pixels} makes up to {tokens} tokens of an image, so hardware.max_model_len="
             f"{hardware.max_model_len} leaves no room for an answer: set model.max_pixels="
-            f"{hardware.max_model_len * 3 // 4 * TOKEN_PIXELS}, or a longer context"
+            f"{hardware.max_model_len * 3 // 4 * model.token_side**2}, or a longer context"
         )
     if "max_multimodal_len" in engine.args:
         yield from _check_engine_lengths(engine.args, model.images_per_prompt)

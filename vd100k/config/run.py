@@ -102,6 +102,20 @@ class Model(Part):
     price: Price | None
     build: list[str] | None
 
+    @property
+    def token_side(self) -> int:
+        """The side of a visual token in pixels."""
+        return 32 if self._is_qwen3 else 28
+
+    @property
+    def least_pixels(self) -> int:
+        """The size to which the model itself enlarges smaller images; conf/stage/finetune.yaml tells ms-swift."""
+        return 65_536 if self._is_qwen3 else 3_136
+
+    @property
+    def _is_qwen3(self) -> bool:
+        return str(self.model_type).startswith("qwen3")
+
 
 class Task(Part):
     """A prompt (a Jinja template), its sampling, and how a reply is parsed."""

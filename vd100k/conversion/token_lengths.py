@@ -19,19 +19,19 @@ CHAT = (
 )
 
 
-def visual_tokens(width: int, height: int, min_pixels: int, max_pixels: int) -> int:
-    """The number of tokens of an image: Qwen-VL resizes it to multiples of 28 pixels within the bounds.
+def visual_tokens(width: int, height: int, min_pixels: int, max_pixels: int, side: int = FACTOR) -> int:
+    """The number of tokens of an image: Qwen-VL resizes it to multiples of ``side`` pixels within the bounds.
 
     Source: ``smart_resize`` of transformers' Qwen2-VL image processor.
     """
-    rows, columns = round(height / FACTOR), round(width / FACTOR)
-    pixels = rows * columns * FACTOR * FACTOR
+    rows, columns = max(1, round(height / side)), max(1, round(width / side))
+    pixels = rows * columns * side * side
     if pixels > max_pixels:
         shrink = math.sqrt(width * height / max_pixels)
-        rows, columns = (max(1, math.floor(side / shrink / FACTOR)) for side in (height, width))
+        rows, columns = (max(1, math.floor(length / shrink / side)) for length in (height, width))
     elif pixels < min_pixels:
         grow = math.sqrt(min_pixels / (width * height))
-        rows, columns = (math.ceil(side * grow / FACTOR) for side in (height, width))
+        rows, columns = (math.ceil(length * grow / side) for length in (height, width))
     return rows * columns
 
 
@@ -43,9 +43,17 @@ class TokenLengths:
     rows pass too, and ``uncounted`` is their number.
     """
 
-    def __init__(self, model: str | None, system: str, min_pixels: int, max_pixels: int, max_length: int) -> None:
-        self._pixels = (min_pixels, max_pixels)
-        self._largest = max_pixels // (FACTOR * FACTOR)
+    def __init__(
+        self,
+        model: str | None,
+        system: str,
+        min_pixels: int,
+        max_pixels: int,
+        max_length: int,
+        side: int = FACTOR,
+    ) -> None:
+        self._bounds = (min_pixels, max_pixels, side)
+        self._largest = max_pixels // side**2
         self._max_length = max_length
         self._system = system
         self._frame = len(CHAT.encode()) + _bytes(system)  # bytes: an upper bound of the tokens
@@ -58,7 +66,7 @@ class TokenLengths:
 
     def excess(self, question: str, answer: str, size: tuple[int, int] | None) -> int | None:
         """The number of tokens if it is above ``max_length``, else None; without a ``size``, the largest is assumed."""
-        pixels = self._largest if size is None else visual_tokens(*size, *self._pixels)
+        pixels = self._largest if size is None else visual_tokens(*size, *self._bounds)
         if _bytes(question) + _bytes(answer) + pixels + self._frame <= self._max_length:
             return None
         if self._tokenizer is None:

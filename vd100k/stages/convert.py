@@ -38,7 +38,9 @@ def plan(run: Run, stage: Convert) -> list[str]:
 
 def run(run: Run, stage: Convert, folder: Path, summary: Summary, tracker: Tracker) -> None:
     system = run.task.system_prompt or run.system
-    token_lengths = TokenLengths(run.model.path, system, run.model.min_pixels, run.model.max_pixels, stage.max_length)
+    model = run.model
+    bounds = model.least_pixels, model.max_pixels
+    token_lengths = TokenLengths(model.path, system, *bounds, stage.max_length, model.token_side)
     (_products if stage.products else _rows)(run, stage, token_lengths, summary)
     if token_lengths.uncounted:
         say(

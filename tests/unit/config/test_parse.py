@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.conftest import ROOT
 from vd100k.config import checks
 from vd100k.config.run import Run
+from vd100k.engines import commands
 from vd100k.errors import ConfigError
 
 Parsed = Callable[..., Run]
@@ -111,6 +112,8 @@ def test_all_problems_are_reported_at_once(parsed: Parsed) -> None:
         (["stage=evaluate", "images=p", "task=answer", "asker=m"], "needs one for all images"),
         (["stage=finetune", "images=p", "stage.method=dpo"], "set rejected=MODEL"),
         (["stage=finetune", "images=p", "rejected=m"], "set stage.method=dpo"),
+        (["stage=finetune", "images=p", "model.max_pixels=1000000"], "set model.max_pixels=999600"),
+        (["stage=finetune", "images=p", "stage.args.max_pixels=3136"], "set model.max_pixels=3136"),
         (
             ["experiment=vd100k", "stage.products.0.answers=Unknown"],
             "which stage.models does not define",
@@ -169,7 +172,12 @@ def test_training_and_serving_use_the_same_pixel_cap(parsed: Parsed) -> None:
     serve = parsed("stage=serve", "hardware=single-gpu", "model=qwen2-vl-2b", "model.max_pixels=200704")
     train = parsed("stage=finetune", "dataset=d", "hardware=single-gpu", "model=qwen2-vl-2b", "model.max_pixels=200704")
     assert serve.hardware.engine.args["mm_processor_kwargs"]["max_pixels"] == 200704
-    assert train.stage.args["max_pixels"] == 200704
+    command = commands.train(train.stage, Path("out"))
+    assert command.env["MAX_PIXELS"] == "200704"
+    assert "--max_pixels" not in command.argv, "ms-swift would rescale images before it rounds their sides"
+    assert "MIN_PIXELS" not in command.env, "the default of ms-swift is right for Qwen2-VL"
+    dpo = parsed("stage=finetune", "dataset=d", "model=qwen2-vl-2b", "rejected=m", "stage.method=dpo")
+    assert commands.train(dpo.stage, Path("out")).env["MAX_PIXELS"] == "1003520"
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300))

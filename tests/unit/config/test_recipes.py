@@ -99,7 +99,8 @@ def test_a_model_is_served_and_trained(
     assert served.served_name == "Qwen3-VL-8B-Instruct"
     assert "Qwen/Qwen3-VL-8B-Instruct" in replicas(served)[0].argv
     trained = parsed(f"hydra.searchpath=[file://{tmp_path / 'conf'}]", "stage=finetune", "dataset=d", *chosen).stage
-    assert (trained.args["model_type"], trained.args["max_pixels"]) == ("qwen3_vl", served.model.max_pixels)
+    assert (trained.args["model_type"], trained.env["MAX_PIXELS"]) == ("qwen3_vl", served.model.max_pixels)
+    assert trained.env["MIN_PIXELS"] == served.model.least_pixels == 65_536
 
 
 def test_a_model_behind_an_api_is_asked_there(composed: Callable[..., Run]) -> None:

@@ -69,8 +69,9 @@ def test_case_spaces_width_and_punctuation_do_not_distinguish_questions() -> Non
 def test_visual_tokens_equal_those_of_the_image_processor_of_qwen(width: int, height: int, max_pixels: int) -> None:
     if max(width, height) > 200 * min(width, height):
         return
-    new = smart_resize(height, width, 28, 3136, max_pixels)
-    assert visual_tokens(width, height, 3136, max_pixels) == math.prod(new) // 784
+    for side, least in ((28, 3136), (32, 65_536)):  # Qwen2-VL and Qwen2.5-VL, Qwen3-VL
+        new = smart_resize(height, width, side, least, max(least, max_pixels))
+        assert visual_tokens(width, height, least, max(least, max_pixels), side) == math.prod(new) // side**2
 
 
 def test_tokens_are_counted_only_if_the_size_of_the_row_does_not_decide(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_an_unknown_metric_is_reported(vd100k: Call) -> None:
         (["stage.finetune.args.lora_rank=4,8", "stage=pipeline"], "lora_rank-4"),
         (["model=tiny-student,tiny-reader"], None),
         (["limit=10,20"], "limit-10"),
-        (["stage.method=sft", "stage.args.max_pixels=1,2", "model.max_pixels=3136,4000"], None),
+        (["stage.method=sft", "stage.args.max_length=1,2", "max_length=3136,4000"], None),
         (["system='Be brief.','Be brief!'"], "system-Be_brief.-"),
         (["stage.args.lora_rank=4"], None),
     ],
