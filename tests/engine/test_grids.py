@@ -44,7 +44,8 @@ for size in sizes:
     image = Image.new("RGB", size, (10, 20, 30))
     turns = [{"role": "user", "content": "<image>q"}, {"role": "assistant", "content": "a"}]
     trained = template.encode({"messages": turns, "images": [image]})["image_grid_thw"]
-    found.append([trained.tolist()[0], served(images=[image], return_tensors="pt", max_pixels=cap)["image_grid_thw"].tolist()[0]])
+    asked = served(images=[image], return_tensors="pt", max_pixels=cap)["image_grid_thw"]
+    found.append([trained.tolist()[0], asked.tolist()[0]])
 print("FOUND" + json.dumps(found))
 """
 Grids = list[tuple[list[int], list[int]]]

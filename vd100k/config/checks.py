@@ -76,8 +76,8 @@ def _check_finetune(run: Run, stage: Finetune, teacher: set[str]) -> Problems:
     side, cap = run.model.token_side, run.model.max_pixels
     if cap % side**2 and cap > side**2:
         yield (
-            f"model.max_pixels={cap} is not a whole number of visual tokens, so ms-swift would reduce images to another "
-            f"size than the servers do: set model.max_pixels={cap - cap % side**2}"
+            f"model.max_pixels={cap} is not a whole number of visual tokens, so ms-swift would reduce images to "
+            f"another size than the servers do: set model.max_pixels={cap - cap % side**2}"
         )
     if stage.args.get("max_pixels") is not None and stage.env.get("MAX_PIXELS") is not None:
         yield (

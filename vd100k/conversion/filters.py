@@ -170,8 +170,13 @@ class ImageChecker:
         if not self._rules.image_changed or answered.__class__ is not str:
             return
         with contextlib.suppress(OSError):  # a missing file is the business of another rule
-            if os.stat(image.file).st_mtime_ns != row.get("image_mtime_ns") and self._sha256(image.file) != answered:
-                raise RejectedRow("image_changed", f"{image.file} has changed since it was answered: ask about it again")
+            if (
+                Path(image.file).stat().st_mtime_ns != row.get("image_mtime_ns")
+                and self._sha256(image.file) != answered
+            ):
+                raise RejectedRow(
+                    "image_changed", f"{image.file} has changed since it was answered: ask about it again"
+                )
 
     def _check(self, name: str) -> TrainingImage:
         """The image that a row names by its path, absolute or relative to the first folder.

@@ -156,7 +156,7 @@ class Source:
         return row
 
     def _stored(self, content: bytes, name: object) -> str:
-        """The path of a file with this content. It gets its name when it is complete, so a file with a name is whole."""
+        """The path of a file with this content, which gets its name only when it is complete."""
         suffix = Path(name).suffix.lower() if isinstance(name, str) else ""
         digest = hashlib.sha256(content).hexdigest()[:32]
         path = self.unpacked.absolute() / f"{digest}{suffix if suffix in SUFFIXES else ''}"
