@@ -32,7 +32,6 @@ from vd100k.config.stages import Generate
 from vd100k.conversion import filters
 from vd100k.conversion.filters import RejectedRow
 from vd100k.conversion.sources import Source
-from vd100k.engines import safetensors_header
 from vd100k.engines.serving import registry
 from vd100k.errors import DataError, ServerError
 from vd100k.generation import provenance
@@ -40,6 +39,7 @@ from vd100k.images.find import find_images
 from vd100k.io.jsonl import Fault
 from vd100k.llm import readers
 from vd100k.llm.client import Client, RequestError, Usage
+from vd100k.models import safetensors_header
 from vd100k.runs.report import page
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "60"))

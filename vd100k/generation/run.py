@@ -12,7 +12,6 @@ from pathlib import Path
 from vd100k.config.run import Run
 from vd100k.config.stages import Generate
 from vd100k.console import say
-from vd100k.engines import model_folder
 from vd100k.engines.serving.fleet import Fleet, fleet
 from vd100k.errors import DataError, ServerError
 from vd100k.generation.ledger import Ledger
@@ -32,6 +31,7 @@ from vd100k.generation.work_items import (
 from vd100k.images.encode import is_unchanged
 from vd100k.io.jsonl import Row
 from vd100k.llm.client import Client, Usage
+from vd100k.models import model_folder
 
 
 def rows_path(run: Run) -> Path:

@@ -9,11 +9,12 @@ from pathlib import Path
 from vd100k.config.run import Run
 from vd100k.config.stages import Export
 from vd100k.console import say, waiting
-from vd100k.engines import commands, model_folder
+from vd100k.engines import commands
 from vd100k.engines.process import Child
 from vd100k.errors import DataError, TrainingError
 from vd100k.io import fingerprint
 from vd100k.io.atomic import write_json
+from vd100k.models import model_folder
 from vd100k.runs.summary import Summary, folder_facts
 from vd100k.runs.tracker import Tracker
 

@@ -10,11 +10,12 @@ from typing import Any
 from vd100k.config.run import Run
 from vd100k.config.stages import Finetune
 from vd100k.console import in_terminal, progress_bar, say
-from vd100k.engines import commands, model_folder, swift_log
+from vd100k.engines import commands, swift_log
 from vd100k.engines.process import Child
 from vd100k.errors import DataError, TrainingError
 from vd100k.io import atomic, fingerprint
 from vd100k.io.jsonl import read_rows
+from vd100k.models import model_folder
 from vd100k.runs import charts
 from vd100k.runs.summary import Summary, file_facts, folder_facts
 from vd100k.runs.tracker import Tracker

@@ -14,9 +14,9 @@ import pytest
 
 from tests.conftest import free_ports
 from vd100k.config.run import Run
-from vd100k.engines import model_folder as weights
 from vd100k.engines.serving.fleet import start
 from vd100k.errors import DataError, Vd100kError
+from vd100k.models import model_folder as weights
 from vd100k.tiny import checkpoint
 
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from vd100k.config.run import Run
 from vd100k.console import say, waiting
 from vd100k.engines import commands
-from vd100k.engines import model_folder as weights
 from vd100k.engines.commands import Command
 from vd100k.engines.serving.http_api import api_key, served_models
 from vd100k.engines.serving.nginx import configured
 from vd100k.errors import ServerError
+from vd100k.models import model_folder as weights
 
 if TYPE_CHECKING:
     from vd100k.engines.serving.supervisor import Program, Service

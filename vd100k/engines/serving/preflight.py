@@ -17,10 +17,10 @@ from typing import Any
 
 from vd100k.config.run import Engine, Run
 from vd100k.console import say
-from vd100k.engines import hub as hubs
-from vd100k.engines import model_folder as weights
 from vd100k.engines.serving.ports import binding_error
 from vd100k.errors import ServerError
+from vd100k.models import hub as hubs
+from vd100k.models import model_folder as weights
 
 KEY = "hardware.engine"
 BFLOAT16_SINCE = 8.0  # compute capability of Ampere

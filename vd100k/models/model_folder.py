@@ -17,9 +17,9 @@ from typing import Any
 
 from vd100k.config.run import Run
 from vd100k.console import say
-from vd100k.engines import hub as hubs
-from vd100k.engines import safetensors_header as tensors
 from vd100k.errors import DataError
+from vd100k.models import hub as hubs
+from vd100k.models import safetensors_header as tensors
 
 CONFIGURED = (
     *("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json"),

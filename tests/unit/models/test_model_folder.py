@@ -14,9 +14,9 @@ import pytest
 from tests.chat_server import chat_server
 from tests.conftest import free_ports
 from vd100k.config.run import Run
-from vd100k.engines import model_folder
 from vd100k.engines.serving.fleet import start
 from vd100k.errors import DataError
+from vd100k.models import model_folder
 from vd100k.runs.summary import Summary
 from vd100k.runs.tracker import Tracker
 from vd100k.stages import finetune
