@@ -74,7 +74,7 @@ def unknown_option(argv: list[str], conf: Path) -> str | None:
             for name in value.split(","):
                 if name == "null":
                     return f"{key}=null: choose an option ({', '.join(options)}), or leave the argument out."
-                if NAME.fullmatch(name) and name not in options:
+                if NAME.fullmatch(name) and not (conf / group / f"{name}.yaml").exists():
                     return _missing(key, group, name, options)
     return None
 

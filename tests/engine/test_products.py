@@ -51,7 +51,7 @@ def test_the_printed_commands_make_every_product(fleet: Fleet, tmp_path: Path) -
     start = ["experiment=vd100k", "images=outputs/images/scenes-42/train"]
     first = call(tmp_path, *start)
     assert first.returncode == 1
-    assert "0 of 16 products made" in first.stdout
+    assert "0 of 16 files made" in first.stdout
     commands = printed_commands(first.stdout)
     assert len(commands) == 10, "two of details, two of questions, six of answers"
     urls = ",".join(f"http://127.0.0.1:{port}/v1" for port in fleet.replicas)
@@ -61,11 +61,11 @@ def test_the_printed_commands_make_every_product(fleet: Fleet, tmp_path: Path) -
         if k == 5:
             half = call(tmp_path, *start)
             assert half.returncode == 0, half.stderr
-            assert "4 of 16 products made" in half.stdout
+            assert "4 of 16 files made" in half.stdout
             assert len(printed_commands(half.stdout)) == 4
     done = call(tmp_path, *start)
     assert done.returncode == 0, done.stderr
-    assert "16 of 16 products made" in done.stdout
+    assert "16 of 16 files made" in done.stdout
 
     made = tmp_path / "outputs/data/VisualDataset100K"
     counts, rejected = summary(tmp_path)["counts"], summary(tmp_path)["metrics"]["rejected"]

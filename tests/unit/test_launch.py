@@ -69,7 +69,7 @@ def test_a_dry_run_plans_the_whole_demo_and_writes_nothing(vd100k: Callable[...,
         (["stage=generate", "images=one.png"], "neither a folder of images nor"),
         (["stage=serve", "model=qwen9"], "CONTRIBUTING.md, “Add a model”"),
         (["stage=serve", "model.path=./nothing", "model.build=null"], "the model folder does not exist"),
-        (["stage=convert", "dataset=d"], "the rows do not exist"),
+        (["stage=convert", "dataset=d"], "there are no such rows"),
         (["stage=finetune", "dataset=d"], "the training file does not exist"),
         (["stage=export", "dataset=d"], "the adapter does not exist"),
         (["stage=serve", "dataset=d", "weights=merged"], "the exported model is missing"),
@@ -126,6 +126,7 @@ def test_the_resolved_configuration_can_be_printed(vd100k: Callable[..., Result]
         ("model=qwen2-vl-2", "model=qwen2-vl-2: there is no such option. Did you mean qwen2-vl-2b?"),
         ("model@teacher.model=gpt-5", "model@teacher.model=gpt-5: there is no such option"),
         ("hardware=t4x4,t4x8", "hardware=t4x8: there is no such option"),
+        ("task=mine/task", "task=mine/task: there is no such option"),
     ],
 )
 def test_an_unknown_option_is_named_with_the_existing_ones(argument: str, message: str) -> None:
@@ -137,8 +138,8 @@ def test_an_unknown_option_is_named_with_the_existing_ones(argument: str, messag
 @pytest.mark.parametrize(
     "argv",
     [
-        ["model=qwen2-vl-2b,qwen2-vl-7b", "experiment=null", "model.name=anything", "engine@hardware.engine=vllm"],
-        ["model=choice(a,b)", "model=", "task=mine/task"],
+        ["model=qwen2-vl-2b,qwen2-vl-7b", "model.name=anything", "engine@hardware.engine=vllm"],
+        ["model=choice(a,b)", "model="],
         ["--config-dir", "folder", "model=mine"],
         ["-cp=/folder", "model=mine"],
         ["model=mine", "hydra.searchpath=[file://folder]"],

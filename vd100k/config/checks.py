@@ -1,4 +1,4 @@
-"""Combinations of values that make no run, one function a stage. Each problem comes with its remedy."""
+"""Checks for combinations of values that cannot work, one function per stage. Each problem comes with its remedy."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check(run: Run, teacher: set[str]) -> Problems:
         yield from check_schema(run.task.json_schema, run.task.reader)
     needs_dataset = run.stage.name not in WITHOUT_DATASET or (run.weights != "base" and run.stage.name != "pipeline")
     if needs_dataset and not run.dataset:
-        yield "no data set is set: set images=FOLDER (or dataset=NAME for an existing one)"
+        yield "no data set is chosen: set images=FOLDER (or dataset=NAME for an existing one)"
     if run.stage.name in NEEDS_WEIGHTS or run.weights != "base":
         yield from _check_weights(run)
     if run.stage.name in STAGES:
@@ -62,7 +62,10 @@ def _check_generate(run: Run, stage: Generate, teacher: set[str]) -> Problems:
 
 def _check_convert(run: Run, stage: Convert, teacher: set[str]) -> Problems:
     for key in {"id", "image", "question", "answer"} ^ stage.columns.keys():
-        yield f"{run.key}.columns.{key}: columns names the source's columns for id, image, question and answer"
+        yield (
+            f"{run.key}.columns.{key}: columns must have exactly the keys id, image, question and answer: "
+            "set each to the name of a column of the source"
+        )
     roles = {role for product in stage.products for role in (product.answers, product.rejected, product.asker)}
     for role in sorted(role for role in roles if role and role not in stage.models):
         yield f"{run.key}.products uses the name {role}, which {run.key}.models does not define: add it there"
@@ -109,14 +112,20 @@ def _check_chat(run: Run, stage: Chat, teacher: set[str]) -> Problems:
 def _check_evaluate(run: Run, stage: Evaluate, teacher: set[str]) -> Problems:
     for key in ("images", "labels"):
         if not getattr(stage, key):
-            yield f"{run.key}.{key} is missing: an evaluation compares answers with the labels of held-out images"
+            yield (
+                f"{run.key}.{key} is missing: set {run.key}.images=FOLDER (held-out images) and "
+                f"{run.key}.labels=FILE (their correct answers)"
+            )
     if run.task.questions or ASKS_FOR_QUESTION.search(run.task.question or run.task.prompt):
-        yield f"task={run.task.name} asks a different question about each image: an evaluation needs one for all images"
+        yield (
+            f"task={run.task.name} asks a different question about each image, but an evaluation asks one about all "
+            "of them: choose another task"
+        )
 
 
 def _check_pipeline(run: Run, stage: Pipeline, teacher: set[str]) -> Problems:
     if len(set(stage.steps)) < len(stage.steps):
-        yield f"{run.key}.steps contains a step twice"
+        yield f"{run.key}.steps contains a step twice: remove one of the two"
     if "finetune" in stage.steps and run.format.name != "swift":
         yield f"finetune cannot read format={run.format.name}: choose format=swift"
 
@@ -169,9 +178,15 @@ def _check_urls(run: Run) -> Problems:
 def _check_weights(run: Run) -> Problems:
     """A stage that loads weights needs them, and a machine."""
     if not run.model.path:
-        yield f"model={run.model.name} has no weights to {run.stage.name}: choose another, such as qwen2-vl-2b"
+        yield (
+            f"stage={run.stage.name} needs weights, and model={run.model.name} is only reached through an API: "
+            "choose another, such as qwen2-vl-2b"
+        )
     if run.hardware.engine is None:
-        yield f"hardware={run.hardware.name} has no machine to {run.stage.name} on: choose another, such as single-gpu"
+        yield (
+            f"stage={run.stage.name} needs a machine with an engine, and hardware={run.hardware.name} has none: "
+            "choose another, such as single-gpu"
+        )
 
 
 def _check_answering(run: Run, teacher: set[str]) -> Problems:
@@ -183,7 +198,8 @@ def _check_answering(run: Run, teacher: set[str]) -> Problems:
     elif hardware.gpus_per_replica and "model" in teacher and "hardware" not in teacher:
         # conf/fit/ has arranged the machine for the model that learns, which may be much smaller.
         yield (
-            f"model@teacher.model={model.name} would get the GPUs as arranged for the model that learns: set "
+            f"model@teacher.model={model.name} has no machine of its own, and the GPUs of "
+            f"hardware={hardware.name} are divided to suit the model to be trained: set "
             f"hardware@teacher.hardware={hardware.name} if they suit it, or run "
             f"stage=generate model={model.name} first and continue with answers={model.name}"
         )
@@ -202,7 +218,8 @@ def _check_server(run: Run) -> Problems:
     tokens = math.ceil(model.max_pixels / model.token_side**2)
     if hardware.max_model_len in engine.args.values() and hardware.max_model_len and tokens >= hardware.max_model_len:
         yield (
-            f"model.max_pixels={model.max_pixels} makes up to {tokens} tokens of an image, so hardware.max_model_len="
+            f"model.max_pixels={model.max_pixels} turns an image into as many as {tokens} tokens, so "
+            "hardware.max_model_len="
             f"{hardware.max_model_len} leaves no room for an answer: set model.max_pixels="
             f"{hardware.max_model_len * 3 // 4 * model.token_side**2}, or a longer context"
         )
@@ -219,7 +236,7 @@ def _check_host(run: Run) -> Problems:
     """A server that other machines can reach needs a key, and nginx in front."""
     hardware, engine = run.hardware, run.hardware.engine
     if ":" in str(hardware.host):
-        yield f"hardware.host={hardware.host}: IPv6 is not supported, set an IPv4 address or a host name"
+        yield f"hardware.host={hardware.host}: IPv6 is not supported: set an IPv4 address or a host name"
     elif engine is None or hardware.host in LOOPBACK:
         return
     elif engine.key_env and engine.keeps_to_media:

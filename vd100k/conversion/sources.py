@@ -46,7 +46,10 @@ class Source:
     def check(self) -> None:
         """Raise DataError if the path does not exist."""
         if not self.path.exists():
-            raise DataError(f"{self.path}: the rows do not exist. Generate them first: python run.py stage=generate …")
+            raise DataError(
+                f"{self.path}: there are no such rows. Generate them first (python run.py stage=generate …), "
+                "or set stage.source=PATH."
+            )
 
     def lines(self) -> Iterator[Entry]:
         """The rows, in their order.

@@ -110,7 +110,7 @@ class Tracker:
             yield
         except Exception as error:
             if self._on:
-                say(f"W&B failed, the run continues without tracking: {wandb_session.first_line(error)}")
+                say(f"W&B failed, so the run continues without tracking: {wandb_session.first_line(error)}")
             self._on = False
 
 

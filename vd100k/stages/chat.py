@@ -47,7 +47,7 @@ def _check(stage: Chat) -> None:
     if stage.password_env and not os.environ.get(stage.password_env):
         raise ServerError(f"{stage.password_env}, the password of the page, is not set: export {stage.password_env}=…")
     if error := binding_error(stage.port, stage.host, rebinds=True):
-        raise ServerError(f"{_address(stage)}: {error.strerror}. Change stage.port=PORT or stage.host=ADDRESS.")
+        raise ServerError(f"{_address(stage)}: {error.strerror}. Set another stage.port=PORT or stage.host=ADDRESS.")
 
 
 def _import_page(uploads: str) -> ModuleType:

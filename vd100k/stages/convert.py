@@ -45,7 +45,8 @@ def run(run: Run, stage: Convert, folder: Path, summary: Summary, tracker: Track
     if token_lengths.uncounted:
         say(
             f"{token_lengths.uncounted} rows may be longer than max_length={stage.max_length}: their tokens cannot be "
-            f"counted, because {run.model.path}/tokenizer.json is not on this machine."
+            f"counted, because tokenizer.json of {run.model.path or run.model.name} is not on this machine. "
+            "Download the model, or set model.path=FOLDER."
         )
 
 
@@ -63,7 +64,9 @@ def _rows(run: Run, stage: Convert, token_lengths: TokenLengths, summary: Summar
     outcome = convert(run, stage, job, token_lengths)
     show({stage.folder.name: outcome})
     if not outcome.sides["train"]:
-        raise DataError(f"{stage.source}: no row is left to train on ({outcome.why()}). See {rejected}.")
+        raise DataError(
+            f"{stage.source}: no row is left to train on ({outcome.why() or 'it has no rows'}). See {rejected}."
+        )
     _describe(run, stage, outcome)
     sides = ", ".join(f"{count} {side}" for side, count in outcome.sides.items())
     say(f"{sides}, {outcome.reasons.total()} rejected: {stage.folder}")
@@ -79,14 +82,14 @@ def _products(run: Run, stage: Convert, token_lengths: TokenLengths, summary: Su
     made = products.make(run, stage, token_lengths)
     if made:
         show(made)
-    say(f"{len(made)} of {len(stage.products)} products made: {stage.folder}")
+    say(f"{len(made)} of {len(stage.products)} files made: {stage.folder}")
     for line in products.missing(run, stage):
         say(line)
     summary.counts = {name: outcome.written for name, outcome in made.items()}
     summary.metrics = {"rejected": {name: dict(outcome.reasons) for name, outcome in made.items()}}
     summary.outputs = [facts for outcome in made.values() for facts in outcome.files]
     if not made:
-        raise DataError("No product can be made yet: run the commands above to make the inputs.")
+        raise DataError("No file can be made yet: first generate the answers with the commands above.")
 
 
 def _image_folder(run: Run, source: Source) -> Path:

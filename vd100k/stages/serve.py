@@ -117,7 +117,7 @@ def _show(servers: list[registry.Server]) -> None:
             say(f"      {program.name}  {program.state}{restarts}  process {program.pid}")
         say(f"      process {server.pid}, logs {server.folder}")
     if not servers:
-        say("No server is registered here.")
+        say("No server is running here.")
 
 
 def _curl(run: Run, url: str) -> str:

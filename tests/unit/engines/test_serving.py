@@ -171,7 +171,7 @@ def test_a_detached_server_is_controlled_from_any_shell(shell: Shell) -> None:
     assert stopped.returncode == 0, stopped.stderr
     assert not [process for process in family if process.is_running()]
     assert not list((shell.folder / "outputs/servers").iterdir())
-    assert "No server is registered" in shell("stage.action=stop").stderr
+    assert "No server is running here" in shell("stage.action=stop").stderr
 
 
 def test_a_stale_file_is_detected_and_removed(shell: Shell) -> None:

@@ -190,7 +190,10 @@ def chosen(run: Run, name: str | None) -> list[Server]:
             "choose one with stage.server=PORT, or stage.server=all."
         )
     if not servers:
-        raise ServerError(f"No server{'' if name in (None, 'all') else f' {name}'} is registered in {folder(run)}.")
+        raise ServerError(
+            f"No server{'' if name in (None, 'all') else f' {name}'} is running here (no file in {folder(run)}): "
+            "stage.action=status lists the servers."
+        )
     return servers
 
 
