@@ -9,8 +9,8 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,14 +18,37 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-# All control characters but tab and newline, what reverses the direction of writing, and halves of characters.
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Control characters but newline and tab, marks that reverse the order of text, and halves of characters.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 WIDE = 130  # columns needed for a progress bar with its note
 
 
 def in_terminal() -> bool:
     """Whether the output goes to a terminal."""
     return sys.stdout.isatty()
+
+
+def harmless(text: str) -> str:
+    """The text with everything that a terminal would obey, or cannot show, written as an escape such as ``\\x1b``."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n"))
+
+
+class Filtered:
+    """A text stream whose text passes through ``filter`` first."""
+
+    def __init__(self, stream: TextIO, filter: Callable[[str], str]) -> None:
+        self._stream, self._filter = stream, filter
+
+    def write(self, text: str) -> int:
+        self._stream.write(self._filter(text))
+        return len(text)
+
+    def writelines(self, lines: Iterator[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def say(text: str = "") -> None:
@@ -36,19 +59,12 @@ def say(text: str = "") -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def harmless(text: str) -> str:
-    """Text whose control characters a terminal does not obey; they are shown as ``\\x1b`` and the like.
-
-    File names, answers of models and messages of servers may contain sequences that move the cursor,
-    change the title, or reverse the direction of writing.
-    """
-    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-
-
 def show(table: Table) -> None:
     """Print a table, without a limit on its width."""
     for column in table.columns:
         column._cells = [harmless(cell) if isinstance(cell, str) else cell for cell in column._cells]
+        if isinstance(column.header, str):
+            column.header = harmless(column.header)
     _console().print(table)
 
 
@@ -56,7 +72,7 @@ def show(table: Table) -> None:
 def waiting(text: str) -> Iterator[None]:
     """Show a spinner with ``text`` while the block runs; outside a terminal, print one line."""
     if in_terminal():
-        with _console().status(text):
+        with _console().status(harmless(text)):
             yield
     else:
         say(f"{text} …")

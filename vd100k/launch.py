@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO, cast
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -43,6 +43,7 @@ def main(task: Callable[[], object]) -> int:
     if message := unwritable(sys.argv[1:]):
         print(message, file=sys.stderr)
         return 1
+    _hide_secrets()
     startup.skip_hydra_mode_lookup(sys.argv)
     startup.pause_gc()
     # Also if a shell started this in the background with interrupts ignored.
@@ -97,11 +98,12 @@ def run(cfg: DictConfig) -> float | None:
     from vd100k.console import say
     from vd100k.errors import ConfigError
     from vd100k.io import atomic
-    from vd100k.runs import sweeps
+    from vd100k.runs import hydra_files, sweeps
     from vd100k.runs.summary import Summary
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     command = sweep_job.command(sys.argv)
+    hydra_files.write(cfg, folder)
     try:
         checked = parse(cfg)
     except ConfigError as error:
@@ -123,6 +125,17 @@ def run(cfg: DictConfig) -> float | None:
     page = folder / "report.html"
     say(f"\n{summary.stage} finished in {summary.seconds:.0f} s: {page if page.exists() else folder / 'summary.json'}")
     return sweeps.objective(checked, summary)
+
+
+def _hide_secrets() -> None:
+    """Keep secrets off the terminal, and out of stderr also what would control it; Hydra prints the overrides there."""
+    from vd100k.console import Filtered, harmless
+    from vd100k.io.redaction import redact, remember_argument
+
+    for argument in sys.argv[1:]:
+        remember_argument(argument)
+    sys.stdout = cast(TextIO, Filtered(sys.stdout, redact))
+    sys.stderr = cast(TextIO, Filtered(sys.stderr, lambda text: harmless(redact(text))))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

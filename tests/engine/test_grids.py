@@ -43,9 +43,9 @@ found = []
 for size in sizes:
     image = Image.new("RGB", size, (10, 20, 30))
     turns = [{"role": "user", "content": "<image>q"}, {"role": "assistant", "content": "a"}]
-    trained = template.encode({"messages": turns, "images": [image]})["image_grid_thw"]
-    asked = served(images=[image], return_tensors="pt", max_pixels=cap)["image_grid_thw"]
-    found.append([trained.tolist()[0], asked.tolist()[0]])
+    ours = template.encode({"messages": turns, "images": [image]})
+    theirs = served(images=[image], return_tensors="pt", max_pixels=cap)
+    found.append([made["image_grid_thw"].tolist()[0] for made in (ours, theirs)])
 print("FOUND" + json.dumps(found))
 """
 Grids = list[tuple[list[int], list[int]]]

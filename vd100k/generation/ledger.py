@@ -18,6 +18,7 @@ from vd100k.io import atomic, jsonl
 from vd100k.io.append_log import AppendLog, append_lines, cut_torn_line
 from vd100k.io.jsonl import Row
 from vd100k.io.key_set import KeySet, OffsetIndex, row_key
+from vd100k.io.redaction import redact
 
 # What a preview, or one of several machines, adds to the name of the rows.
 PARTIAL = re.compile(r"\.preview|\.shard-\d+-of-\d+")
@@ -111,7 +112,7 @@ class Ledger:
         self, id: str, reason: str, detail: str, attempts: int, question: str | None = None, retryable: bool = False
     ) -> None:
         """Record that an image, or a question about it, got no answer."""
-        row = {"id": id, "reason": reason, "detail": detail, "attempts": attempts, "retryable": retryable}
+        row = {"id": id, "reason": reason, "detail": redact(detail), "attempts": attempts, "retryable": retryable}
         if question is not None:
             row["question"] = question
         self._failures.append(row)

@@ -20,6 +20,7 @@ from vd100k.config.run import Run
 from vd100k.errors import DataError
 from vd100k.io import atomic, fingerprint
 from vd100k.io.jsonl import Row
+from vd100k.io.redaction import redact
 
 # Options of engines that change what the model sees, or its weights.
 DECIDING = ("chat_template", "template", "quantization", "mm_processor_kwargs")
@@ -49,7 +50,7 @@ def answer_settings(run: Run, loaded_from: str | None = None) -> Row:
         "question": task.question,
         "questions": str(task.questions) if task.questions else None,
         "reader": task.reader,
-        "sampling": task.sampling,
+        "sampling": redact(task.sampling),
         "max_pixels": run.model.max_pixels,
     } | {key: value for key, value in known.items() if value is not None}
 

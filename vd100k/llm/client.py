@@ -25,11 +25,12 @@ from vd100k.config.run import Model
 from vd100k.config.stages import Generate
 from vd100k.errors import ServerError
 from vd100k.io.redaction import redact
+from vd100k.llm.proxy import proxy_for
 
 BACKOFF_S, MAX_WAIT_S = 0.5, 60.0
 IDLE_S = 4.0  # uvicorn, and therefore vLLM, closes a connection after five idle seconds
 PROBE_S = 5.0
-MAX_MESSAGE = 500  # characters kept of a server's message
+MAX_MESSAGE, LONGEST_MESSAGE = 500, 20_000  # characters kept, and examined, of a server's message
 DENIED = 403
 FATAL = {
     401: ("the key is not accepted", "Check the key in the variable that model.api_key_env names."),
@@ -179,7 +180,7 @@ class Client:
         """The URL for chat requests, and the proxy to reach it through."""
         if url not in self._routes:
             address = yarl.URL(f"{url.rstrip('/')}/chat/completions")
-            self._routes[url] = address, None if self._direct else _proxy(address)
+            self._routes[url] = address, None if self._direct else proxy_for(address)
         return self._routes[url]
 
     def _read(self, content: bytes) -> Reply:
@@ -188,7 +189,7 @@ class Client:
             choice = reply["choices"][0]
             text, finish_reason = choice["message"]["content"], choice.get("finish_reason")
         except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError) as error:
-            shown = self._without_secrets(content[:MAX_MESSAGE].decode(errors="replace"))
+            shown = _shown(self._without_key(content[:LONGEST_MESSAGE].decode(errors="replace")))
             raise RequestError("malformed", f"not a chat completion: {shown}", True) from error
         self.accepted = True
         usage = reply.get("usage")
@@ -200,14 +201,14 @@ class Client:
         version = reply.get("system_fingerprint")
         return Reply(text, _text(finish_reason), tokens, _text(version))
 
-    def _without_secrets(self, message: str) -> str:
-        """Some servers repeat the key that they reject, or the URL that they ask."""
-        return str(redact(message.replace(self._key, "[the key]") if self._key else message))
+    def _without_key(self, message: str) -> str:
+        """Some servers repeat the key that they reject."""
+        return message.replace(self._key, "[the key]") if self._key else message
 
     def _error(self, url: str, status: int, content: bytes, headers: Mapping[str, str]) -> Exception:
         """The exception for a reply with an error status."""
         detail, code = _error_message(content)
-        detail, url = self._without_secrets(detail), redact(url)
+        detail, url = self._without_key(detail), redact(url)
         if status in FATAL:
             meaning, remedy = FATAL[status]
             remedy = remedy.format(name=self._name, url=url)
@@ -248,22 +249,6 @@ def _api_key(model: Model) -> str | None:
     return key
 
 
-def _proxy(address: yarl.URL) -> str | None:
-    """The proxy for an address from HTTPS_PROXY and similar; aiohttp's ``trust_env`` looks it up at every request.
-
-    This machine is never asked through a proxy, which could read the images and the key.
-    """
-    import ipaddress
-    import urllib.request
-
-    host = address.host or ""
-    with contextlib.suppress(ValueError):
-        if host == "localhost" or host.endswith(".localhost") or ipaddress.ip_address(host).is_loopback:
-            return None
-    proxies = urllib.request.getproxies()
-    return None if urllib.request.proxy_bypass(host) else proxies.get(address.scheme)
-
-
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
@@ -278,11 +263,16 @@ def _error_message(content: bytes) -> tuple[str, str | None]:
     try:
         body = orjson.loads(content)
     except orjson.JSONDecodeError:
-        return content[:MAX_MESSAGE].decode(errors="replace").strip(), None
+        return _shown(content[:LONGEST_MESSAGE].decode(errors="replace").strip()), None
     inner = body.get("error", body) if isinstance(body, dict) else body
     if not isinstance(inner, dict):
-        return str(inner)[:MAX_MESSAGE], None
-    return str(inner.get("message", inner))[:MAX_MESSAGE], inner.get("code")
+        return _shown(str(inner)), None
+    return _shown(str(inner.get("message", inner))), inner.get("code")
+
+
+def _shown(message: str) -> str:
+    """The beginning of a message. Secrets are removed first, because half of one would not be recognised."""
+    return str(redact(message[:LONGEST_MESSAGE]))[:MAX_MESSAGE]
 
 
 def _seconds(retry_after: str | None) -> float | None:

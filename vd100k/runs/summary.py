@@ -37,8 +37,7 @@ class Summary:
     def write(self, folder: Path, command: list[str]) -> None:
         """Write it, with the command, the versions and the commit that it was made with."""
         origin = {"command": list(map(redact_argument, command)), "versions": versions(), "commit": _commit()}
-        error = {"error": self.error and redact(self.error)}
-        write_json(folder / "summary.json", asdict(self) | error | origin)
+        write_json(folder / "summary.json", redact(asdict(self)) | origin)
 
 
 def figures(summary: dict[str, Any]) -> dict[str, float]:

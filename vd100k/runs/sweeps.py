@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from vd100k.config.run import Run, Sweep
 from vd100k.config.sweep_job import overrides_by_key
 from vd100k.console import say, show
+from vd100k.runs import hydra_files
 from vd100k.runs.summary import Summary, figures
 
 # The figures that jobs are ordered by; the first one that exists.
@@ -72,6 +73,7 @@ def write_table_of_this_process() -> None:
     Hydra's own ``on_multirun_end`` is not called if a job failed.
     """
     if SweepCallback.folder:
+        hydra_files.redact_sweep(SweepCallback.folder)
         write_table(SweepCallback.folder)
 
 

@@ -54,7 +54,7 @@ def test_values_that_are_not_secrets_stay() -> None:
         ("stage.env.HF_TOKEN=abc", f"stage.env.HF_TOKEN={REDACTED}"),
         ("hardware.engine.env={HF_TOKEN:abc,X:1}", f"hardware.engine.env={{HF_TOKEN:{REDACTED},X:1}}"),
         ("hardware.urls=[http://me:abc@h/v1]", "hardware.urls=[http://h/v1]"),
-        ("hardware.urls=['https://h/v1?key=abc&x=1']", f"hardware.urls=['https://h/v1?key={REDACTED}']"),
+        ("hardware.urls=['https://h/v1?key=abc&x=1']", f"hardware.urls=['https://h/v1?key={REDACTED}&x=1']"),
         ("model.api_key_env=OPENAI_API_KEY", "model.api_key_env=OPENAI_API_KEY"),
         ("--multirun", "--multirun"),
     ],
