@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from vd100k.config.run import Run
 from vd100k.config.stages import Export
@@ -33,7 +35,7 @@ def run(run: Run, stage: Export, folder: Path, summary: Summary, tracker: Tracke
     mark = stage.folder.with_name(f"{stage.folder.name}.json")
     inputs = [fingerprint.of_model(str(stage.adapter.resolve())), run.model.path, stage.args, stage.env]
     wanted = {"fingerprint": fingerprint.of(inputs)}
-    if stage.folder.exists() and mark.exists() and json.loads(mark.read_text(encoding="utf-8")) == wanted:
+    if stage.folder.exists() and _made_from(mark) == wanted:
         say(f"reusing the merged model: {stage.folder}")
         tracker.disable()
     else:
@@ -43,6 +45,13 @@ def run(run: Run, stage: Export, folder: Path, summary: Summary, tracker: Tracke
         say(f"merged the adapter into {run.model.name}: {stage.folder}")
     summary.inputs = folder_facts(stage.adapter)
     summary.outputs = folder_facts(stage.folder)
+
+
+def _made_from(mark: Path) -> Any:
+    """What a merged model was made from; None if that is unknown, as after a power cut."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(mark.read_text(encoding="utf-8"))
+    return None
 
 
 def _merge(stage: Export, folder: Path) -> None:

@@ -92,6 +92,14 @@ BROKEN: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         lambda f: change(f / "args.json", external_plugins=["plugins/plugin_x.py"]),
         ["args.json", "plugin_x.py", "model.trust_remote_code=true"],
     ),
+    "a context length that is not a number": (
+        lambda f: change(f / "config.json", max_position_embeddings="long"),
+        ["config.json", "cannot be read", "download it again"],
+    ),
+    "settings of the text part that are not an object": (
+        lambda f: change(f / "config.json", text_config=[7]),
+        ["config.json", "cannot be read", "download it again"],
+    ),
     "no tokenizer": (
         lambda f: [(f / name).unlink(missing_ok=True) for name in ("tokenizer.json", "vocab.json")],
         ["tokenizer is missing", "download tokenizer.json"],

@@ -277,3 +277,14 @@ def test_a_program_whose_log_cannot_be_written_fails_for_good(tmp_path: Path) ->
     assert "Not a directory" in (service.poll() or "")
     assert service.state == "failed"
     assert "could not be started" in service.last_words
+
+
+def test_a_folder_that_the_registry_cannot_write_to_is_one_message(shell: Shell) -> None:
+    (shell.folder / "outputs").mkdir()
+    (shell.folder / "outputs/servers").touch()
+    done = shell()
+    assert done.returncode == 1
+    assert "outputs/servers" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert served_models(f"http://127.0.0.1:{shell.port}/v1") is None
+    assert "No server is registered" in shell("stage.action=status").stdout

@@ -15,11 +15,11 @@ from tests.chat_server import chat_server
 from tests.conftest import free_ports
 from vd100k.config.run import Run
 from vd100k.engines.serving.fleet import start
-from vd100k.errors import DataError
+from vd100k.errors import DataError, TrainingError
 from vd100k.models import model_folder
 from vd100k.runs.summary import Summary
 from vd100k.runs.tracker import Tracker
-from vd100k.stages import finetune
+from vd100k.stages import export, finetune
 from vd100k.tiny import checkpoint
 
 CODE = {"external_plugins": ["plugin_x.py"]}
@@ -136,8 +136,7 @@ def test_a_foreign_adapter_with_code_is_not_exported(
 ) -> None:
     (tmp_path / "plugin_x.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     adapter = make_adapter(tmp_path / "adapter", **CODE)
-    export = ("stage=export", "dataset=photos", f"model.path={folder}", f"stage.adapter={adapter}")
-    done = vd100k(*export)
+    done = vd100k("stage=export", "dataset=photos", f"model.path={folder}", f"stage.adapter={adapter}")
     assert done.returncode == 1
     assert "plugin_x.py" in done.stderr
     assert "model.trust_remote_code=true" in done.stderr
@@ -192,3 +191,18 @@ def test_an_adapter_with_code_is_not_served(light_run: Callable[..., Run], folde
     )
     with pytest.raises(DataError, match=r"plugin_x\.py"), start(run, tmp_path):
         pass
+
+
+@pytest.mark.engine
+def test_an_export_whose_mark_was_torn_by_a_power_cut_is_made_again(
+    parsed: Callable[..., Run], folder: Path, tmp_path: Path
+) -> None:
+    adapter = make_adapter(tmp_path / "adapter")
+    merged = shutil.copytree(folder, tmp_path / "merged")
+    merged.with_name("merged.json").touch()
+    run = parsed(
+        *("stage=export", "dataset=photos", f"model.path={folder}", f"paths.adapter={adapter}", "tracking=none"),
+        *(f"stage.folder={merged}", f"output_dir={tmp_path}", "+stage.args.no_such_option=1"),
+    )
+    with pytest.raises(TrainingError, match="swift export exited"):  # so ms-swift was started
+        export.run(run, run.stage, tmp_path, Summary("export"), Tracker(run, tmp_path))  # type: ignore[arg-type]

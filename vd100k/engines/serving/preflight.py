@@ -51,7 +51,10 @@ def check(run: Run, balanced: bool) -> None:
     if run.hardware.gpus_per_replica and run.hardware.preflight:
         faults += _gpus(run)
     folder = Path(run.model_path or "").expanduser()
-    faults += _model(run, engine, folder) if folder.is_dir() else hubs.faults(run.model, run.model_path or "")
+    try:
+        faults += _model(run, engine, folder) if folder.is_dir() else hubs.faults(run.model, run.model_path or "")
+    except (TypeError, ValueError, AttributeError) as error:  # a value of another type than every model has
+        faults.append(f"{folder / 'config.json'} cannot be read ({error}): download it again")
     if faults:
         heading = f"model={run.model.name} cannot be served by {engine.name} on hardware={run.hardware.name}:"
         raise ServerError("\n".join([heading, *(f"  - {fault}" for fault in faults)]))
