@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import free_ports
 from vd100k.config.run import Run
 from vd100k.engines.serving.fleet import start
-from vd100k.errors import DataError, Vd100kError
+from vd100k.errors import DataError, ServerError, Vd100kError
 from vd100k.models import model_folder as weights
 from vd100k.tiny import checkpoint
 
@@ -329,3 +329,23 @@ def test_custom_code_of_adapters_is_refused(light_run: Callable[..., Run], tmp_p
     change(adapter / "args.json", external_plugins=["x.py"])
     assert len(list(weights.adapter_faults(adapter, trust_remote_code=False))) == 1
     assert not list(weights.adapter_faults(adapter, trust_remote_code=True))
+
+
+def test_programs_that_are_only_asked_see_no_secret_either(
+    light_run: Callable[..., Run], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sesame-4711")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for name in ("nvidia-smi", "interpreter"):
+        (tmp_path / name).write_text(f"#!/bin/sh\nenv > {tmp_path}/{name}.txt\n")
+        (tmp_path / name).chmod(0o755)
+    run = light_run(
+        *(f"model.path={folder}", f"hardware.engine.python={tmp_path / 'interpreter'}", "hardware.dtype=half"),
+        "hardware.gpus_per_replica=1",
+    )
+    with pytest.raises(ServerError, match="1 GPUs are needed"), start(run, tmp_path):
+        pass
+    for name in ("nvidia-smi", "interpreter"):
+        seen = (tmp_path / f"{name}.txt").read_text()
+        assert "PATH=" in seen
+        assert "sesame-4711" not in seen

@@ -17,6 +17,7 @@ from typing import Any
 
 from vd100k.config.run import Engine, Run
 from vd100k.console import say
+from vd100k.engines.commands import Command, environment
 from vd100k.engines.serving.ports import binding_error
 from vd100k.errors import ServerError
 from vd100k.models import hub as hubs
@@ -76,7 +77,16 @@ def _engine(engine: Engine) -> Iterator[str]:
 
 def _has(python: str, package: str) -> bool:
     code = f"import importlib.util; print(importlib.util.find_spec({package!r}) is not None)"
-    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=False).stdout.strip() == "True"
+    try:
+        return _asked([python, "-c", code], check=False) == "True"
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def _asked(argv: list[str], check: bool) -> str:
+    """What a program prints, which sees none of our keys."""
+    env = environment(Command(argv))
+    return subprocess.run(argv, env=env, capture_output=True, text=True, check=check, timeout=30).stdout.strip()
 
 
 def _key(run: Run, engine: Engine) -> Iterator[str]:
@@ -144,7 +154,7 @@ def gpus() -> list[Gpu]:
     """The NVIDIA GPUs in the output of nvidia-smi, limited to ``CUDA_VISIBLE_DEVICES`` if that is set."""
     query = ["nvidia-smi", "--query-gpu=index,name,compute_cap,uuid", "--format=csv,noheader"]
     try:
-        listed = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout
+        listed = _asked(query, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
     found = []
