@@ -265,7 +265,7 @@ def test_a_program_that_cannot_be_started_has_failed_and_is_tried_again(tmp_path
     assert message
     assert "replica 0 could not be started: " in message
     assert "Too many open files" in message
-    assert "is restarted in 1 s (1 of 3)" in message
+    assert "will be restarted in 1 s (1 of 3)" in message
     assert service.state == "restarting"
     until(lambda: service.poll() and service.state == "ready")
     service.stop()
@@ -287,4 +287,4 @@ def test_a_folder_that_the_registry_cannot_write_to_is_one_message(shell: Shell)
     assert "outputs/servers" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert served_models(f"http://127.0.0.1:{shell.port}/v1") is None
-    assert "No server is registered" in shell("stage.action=status").stdout
+    assert "No server is running here" in shell("stage.action=status").stdout
