@@ -105,7 +105,7 @@ class Client:
     def __init__(self, model: Model, served_name: str, settings: Generate, usage: Usage, direct: bool = False) -> None:
         self.usage, self.accepted = usage, False
         self._name, self._direct = served_name, direct
-        self._key = key = _api_key(model)
+        key = _api_key(model)
         headers = {"Content-Type": "application/json", "User-Agent": "vd100k"}
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S),  # the pool limits them
@@ -189,7 +189,7 @@ class Client:
             choice = reply["choices"][0]
             text, finish_reason = choice["message"]["content"], choice.get("finish_reason")
         except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError) as error:
-            shown = _shown(self._without_key(content[:LONGEST_MESSAGE].decode(errors="replace")))
+            shown = _shown(content[:LONGEST_MESSAGE].decode(errors="replace"))
             raise RequestError("malformed", f"not a chat completion: {shown}", True) from error
         self.accepted = True
         usage = reply.get("usage")
@@ -201,14 +201,10 @@ class Client:
         version = reply.get("system_fingerprint")
         return Reply(text, _text(finish_reason), tokens, _text(version))
 
-    def _without_key(self, message: str) -> str:
-        """Some servers repeat the key that they reject."""
-        return message.replace(self._key, "[the key]") if self._key else message
-
     def _error(self, url: str, status: int, content: bytes, headers: Mapping[str, str]) -> Exception:
         """The exception for a reply with an error status."""
         detail, code = _error_message(content)
-        detail, url = self._without_key(detail), redact(url)
+        url = redact(url)
         if status in FATAL:
             meaning, remedy = FATAL[status]
             remedy = remedy.format(name=self._name, url=url)

@@ -243,7 +243,7 @@ def test_the_key_comes_from_the_environment_and_is_never_written_or_shown(
             shown += done.stdout + done.stderr
             draw_pictures(pictures, 8)
         assert set(server.keys) == {"Bearer sk-very-secret"}
-    assert "the key is not accepted: Incorrect API key provided: [the key]" in shown
+    assert "the key is not accepted: Incorrect API key provided: (hidden)" in shown
     assert "sk-very-secret" not in shown
     written = [path for path in (tmp_path / "outputs").rglob("*") if path.is_file()]
     assert any(path.suffix == ".wandb" for path in written)
