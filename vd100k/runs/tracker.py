@@ -12,6 +12,7 @@ from typing import Any
 
 from vd100k.config.run import Run
 from vd100k.console import say
+from vd100k.io import atomic
 from vd100k.runs import wandb_session
 from vd100k.runs.summary import Summary
 
@@ -100,7 +101,7 @@ class Tracker:
             run_id = self._id_file.read_text(encoding="utf-8") if self._id_file and known else None
             self._session = wandb_session.start_run(self._run, self._folder, run_id)
             if self._id_file:
-                self._id_file.write_text(self._session.id, encoding="utf-8")
+                atomic.replace(self._id_file, [self._session.id.encode()])
         return self._session if self._on else None
 
     @contextlib.contextmanager

@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast
 from vd100k.config.run import Run
 from vd100k.console import say
 from vd100k.errors import DataError
-from vd100k.runs.summary import Summary, settings
+from vd100k.runs.summary import Summary, image_folders, settings
 from vd100k.runs.tracker import Tracker
 
 
@@ -48,7 +48,7 @@ def execute(run: Run, folder: Path, command: list[str], summary: Summary | None 
     """
     began = time.monotonic()
     summary = summary or Summary(run.stage.name)
-    summary.settings = settings(run)
+    summary.settings, summary.image_folders = settings(run), image_folders(run)
     tracker = Tracker(run, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

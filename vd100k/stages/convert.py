@@ -20,7 +20,7 @@ from vd100k.conversion.sources import Source
 from vd100k.conversion.token_lengths import TokenLengths
 from vd100k.conversion.writers import JsonWriter, ParquetWriter, Writer
 from vd100k.errors import DataError
-from vd100k.io.atomic import write_json
+from vd100k.io.atomic import replace, write_json
 from vd100k.runs.summary import Summary, file_facts
 from vd100k.runs.tracker import Tracker
 
@@ -61,6 +61,7 @@ def _rows(run: Run, stage: Convert, token_lengths: TokenLengths, summary: Summar
     layout, rejected = formats.LAYOUTS[run.format.name], stage.folder / "rejected.jsonl"
     lines = partial(joins.pairs, source.lines, stage.rejected) if stage.rejected else source.lines
     job = Job(lines, (_image_folder(run, source), source.unpacked), layout, _writers(run, stage), rejected)
+    summary.image_folders = [str(folder.absolute()) for folder in job.image_folders]
     outcome = convert(run, stage, job, token_lengths)
     show({stage.folder.name: outcome})
     if not outcome.sides["train"]:
@@ -125,7 +126,7 @@ def _describe(run: Run, stage: Convert, outcome: Outcome) -> None:
             info |= formats.dataset_info(entry, f"{side}.json", images, system, stage.rejected is not None)
         write_json(stage.folder / "dataset_info.json", info)
     elif name == "parquet":
-        (stage.folder / "README.md").write_text(_card(run, stage, outcome), encoding="utf-8")
+        replace(stage.folder / "README.md", [_card(run, stage, outcome).encode(errors="backslashreplace")])
         if not stage.license:
             say(f"The data-set card names no license. Set {run.key}.license=NAME before you share {stage.folder}.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import time
@@ -94,11 +95,49 @@ def test_the_report_of_a_conversion_shows_rejected_rows(tmp_path: Path) -> None:
     (tmp_path / "rejected.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rejected))
     (tmp_path / "train.jsonl").write_text("{}\n")
     outputs = [{"path": str(tmp_path / "train.jsonl"), "rows": 1, "sha256": ""}]
-    folder = summary(tmp_path / "run", "convert", outputs=outputs, metrics={"rejected": {"echo": 1, "empty": 7}})
+    inside = [str(tmp_path / "p")]
+    folder = summary(
+        tmp_path / "run",
+        "convert",
+        image_folders=inside,
+        outputs=outputs,
+        metrics={"rejected": {"echo": 1, "empty": 7}},
+    )
     html = checked_as_safe(page.write(folder).read_text(encoding="utf-8"))
     assert html.index("empty</span>") < html.index("echo</span>"), "the most frequent reason must be first"
     assert html.count("data:image/webp") == 1
     assert html.count("no image") == 2
+
+
+def test_a_report_shows_no_picture_from_outside_the_declared_folder(vd100k: Call, tmp_path: Path) -> None:
+    """Whichever way a row names it, and whatever the row was rejected for; a report is made to be sent on."""
+    inside, secret = draw_pictures(tmp_path / "p", 3), draw_pictures(tmp_path / "secret", 1, seed=9) / "00.png"
+    (inside / "link.png").symlink_to(secret)
+    (inside / "folder").symlink_to(secret.parent)
+    named = ["../secret/00.png", str(secret), "link.png", "folder/00.png", str(inside / "link.png"), "secret/00.png"]
+    rows = [{"image": "00.png", "question": "q", "answer": ""}]  # rejected, with its picture
+    rows += [{"image": name, "question": "q", "answer": ""} for name in named]
+    rows += [{"image": "01.png", "question": "q", "answer": "a"}]
+    (inside / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    reports = []
+    for rules in ([], [f"stage.rules.image_{rule}=false" for rule in ("missing", "unreadable", "small", "changed")]):
+        done = vd100k("stage=convert", "dataset=d", "stage.source=p/rows.jsonl", *rules)
+        assert done.returncode == 0, done.stderr
+        reports.append(checked_as_safe((tmp_path / "outputs/latest/report.html").read_text(encoding="utf-8")))
+        assert reports[-1].count("data:image/webp") == 1
+    assert vd100k("stage=report").returncode == 0
+    reports.append((tmp_path / "outputs/latest/report.html").read_text(encoding="utf-8"))
+    assert reports[-1] == reports[-2]
+    alone = samples.thumbnail(str(secret), [str(secret.parent)])
+    assert alone
+    assert all(alone not in html for html in reports)
+
+
+def test_a_report_reads_only_regular_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    assert samples.thumbnail("pipe.png", [str(tmp_path)]) is None
+    assert samples.thumbnail(["a"], [str(tmp_path)]) is None
+    assert samples.thumbnail("a\0b", [str(tmp_path)]) is None
 
 
 def test_the_report_of_an_evaluation_shows_the_worst_answers_first(tmp_path: Path) -> None:

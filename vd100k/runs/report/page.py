@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 
 from vd100k.errors import DataError
+from vd100k.io import atomic
 from vd100k.runs.report.sections import BLOCKS, section
 
 NAME = "report.html"
@@ -30,7 +31,7 @@ def write(folder: Path) -> Path:
             "Name a folder in outputs/runs."
         ) from error
     path = folder / NAME
-    path.write_text(html, encoding="utf-8")
+    atomic.replace(path, [html.encode(errors="backslashreplace")])
     return path
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from vd100k.images.find import within
 from vd100k.io import jsonl
 from vd100k.io.jsonl import Row
 
@@ -72,14 +73,22 @@ def histogram(values: list[int]) -> list[tuple[str, int]]:
     return [(f"{a}" if a == b else f"{a} – {b}", n) for (a, b), n in zip(names, counts, strict=True)]
 
 
-def thumbnail(path: object) -> str | None:
-    """A thumbnail of the image file as a ``data:`` URL; None if it cannot be read."""
+def thumbnail(path: object, folders: list[str]) -> str | None:
+    """A thumbnail of the image file as a ``data:`` URL; None if it cannot be read.
+
+    A row may name any file, and the page is made to be sent on. So nothing outside the declared ``folders`` is read,
+    whether it is named by its path or through a link. A relative name is one in the first folder that has it.
+    """
     from PIL import Image
 
     from vd100k.images import transform
 
+    inside = (within(Path(folder), path) for folder in folders) if isinstance(path, str) and path else ()
+    file = next((one for one in inside if one and one.is_file()), None)
+    if file is None:
+        return None
     try:
-        with Image.open(str(path)) as image:
+        with Image.open(file) as image:
             image.draft("RGB", (2 * SIDE, 2 * SIDE))
             small = transform.rgb(image)
     except Exception:  # Pillow's decoders raise errors of many types

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vd100k.evaluation.metrics import score
+from vd100k.io.redaction import redact
 from vd100k.runs.report.blocks import Bars, Card, Chart, Gallery, Section, Table, Text
 from vd100k.runs.report.samples import by_reason, data_url, histogram, sample, spread, thumbnail
 from vd100k.runs.summary import figures
@@ -26,7 +27,7 @@ def section(summary: Summary, link: str | None = None) -> Section:
     facts = [(name.replace("_", " ").replace("/", " "), _number(value)) for name, value in figures(summary).items()]
     blocks = BLOCKS[summary["stage"]](summary) if summary["stage"] in BLOCKS else []
     facts.append(("seconds", _number(summary["seconds"])))
-    return Section(summary["stage"], summary["status"], summary.get("error"), facts, blocks, link)
+    return Section(summary["stage"], summary["status"], redact(summary.get("error")), facts, blocks, link)
 
 
 def _generate(summary: Summary) -> Blocks:
@@ -34,7 +35,7 @@ def _generate(summary: Summary) -> Blocks:
     if path := _first(summary, ".jsonl"):
         parsed = sample(path)
         answered = parsed.rows
-        blocks.append(Gallery("Answers", [_answer(row) for row in spread(answered, SHOWN)]))
+        blocks.append(Gallery("Answers", [_answer(row, _folders(summary)) for row in spread(answered, SHOWN)]))
         lengths = [len(str(row.get("answer"))) for row in answered]
         blocks.append(Bars(f"Length of the answers, characters{parsed.note}", histogram(lengths)))
         tokens = [int(row["completion_tokens"]) for row in answered if row.get("completion_tokens")]
@@ -42,7 +43,7 @@ def _generate(summary: Summary) -> Blocks:
         failed = by_reason(path.with_name(f"{path.stem}.failures.jsonl"), PER_REASON)
         blocks.append(Bars("Failures by reason", [(reason, count) for reason, (count, _) in failed.items()]))
         details = [
-            [str(row.get("id")), reason, _clip(row.get("detail"))]
+            [str(row.get("id")), reason, _clip(redact(row.get("detail")))]
             for reason, (_, examples) in failed.items()
             for row in examples
         ]
@@ -66,7 +67,8 @@ def _convert(summary: Summary) -> Blocks:
                 whole = row.get("row")
                 kept = whole if isinstance(whole, dict) else {"answer": whole}
                 texts = [Text(reason, _clip(row.get("detail")), "wrong"), Text("answer", _clip(kept.get("answer")))]
-                cards.append(Card(str(row.get("id")), thumbnail(kept.get("image")), texts))
+                image = thumbnail(kept.get("image"), _folders(summary))
+                cards.append(Card(str(row.get("id")), image, texts))
         blocks.append(Gallery("Examples of rejected rows", cards))
     blocks.append(_files(summary))
     return blocks
@@ -104,7 +106,7 @@ def _evaluate(summary: Summary) -> Blocks:
             texts = [Text("label", _clip(row["label"]))]
             for side, result in scores.items():
                 texts.append(Text(side, _clip(row.get(side)), "right" if result.exact_match else "wrong"))
-            cards.append(Card(str(row["id"]), thumbnail(row.get("image")), texts))
+            cards.append(Card(str(row["id"]), thumbnail(row.get("image"), _folders(summary)), texts))
         blocks.append(Gallery(f"{' and '.join(sides).capitalize()}, worst first", cards))
     return blocks
 
@@ -124,9 +126,15 @@ BLOCKS: dict[str, Callable[[Summary], Blocks]] = {
 }
 
 
-def _answer(row: Summary) -> Card:
+def _folders(summary: Summary) -> list[str]:
+    """The declared folders of the images; none for a run before they were recorded."""
+    folders = summary.get("image_folders") or []
+    return [folder for folder in folders if isinstance(folder, str)]
+
+
+def _answer(row: Summary, folders: list[str]) -> Card:
     texts = [Text("prompt", _clip(row.get("question"))), Text("answer", _clip(row.get("answer")))]
-    return Card(str(row["id"]), thumbnail(row.get("image")), texts)
+    return Card(str(row["id"]), thumbnail(row.get("image"), folders), texts)
 
 
 def _first(summary: Summary, suffix: str = "") -> Path | None:
