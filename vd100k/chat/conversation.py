@@ -71,14 +71,21 @@ def stream(client: OpenAI, request: dict[str, Any]) -> Iterator[str]:
     """Yield the answer so far, each time the server sends more of it.
 
     Raises:
-        openai.OpenAIError: the server refuses the request or ends the stream early.
+        openai.OpenAIError: the server refuses the request, ends the stream early, or sends something else.
     """
+    import openai  # slow to import
+
     text = ""
-    with client.chat.completions.create(**request, stream=True) as chunks:
-        for chunk in chunks:
-            if chunk.choices and (more := chunk.choices[0].delta.content):
-                text += more
-                yield text
+    try:
+        with client.chat.completions.create(**request, stream=True) as chunks:
+            for chunk in chunks:
+                if chunk.choices and (more := chunk.choices[0].delta.content):
+                    text += more
+                    yield text
+    except openai.OpenAIError:
+        raise
+    except Exception as error:  # the client passes on whatever its decoders raise
+        raise openai.OpenAIError(f"the answer of the server cannot be read: {error}") from error
 
 
 def drawn(answer: str, turns: Iterable[Message], max_pixels: int) -> Image.Image | None:
