@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from referencing import Resource
+    from referencing._core import Resolver
 
 EXAMPLES: tuple[Any, ...] = ({}, [], "", 0, None)
 
@@ -25,18 +29,16 @@ def check_schema(schema: dict[str, Any], reader: str) -> Iterator[str]:
 def _check_references(schema: dict[str, Any]) -> Iterator[str]:
     """A reference that leads nowhere, or back to itself."""
     import jsonschema
-    import referencing.exceptions
+    import referencing
+    from jsonschema_specifications import REGISTRY
     from referencing.jsonschema import DRAFT202012
 
-    # Only references within the schema can be used: nothing is fetched from a network.
+    # Nothing is fetched from a network: a reference leads into the schema, or to a schema of the standard.
     resource = referencing.Resource.from_contents(schema, default_specification=DRAFT202012)
-    resolver = referencing.Registry().resolver_with_root(resource)
-    for reference in sorted(set(_references(schema))):
-        try:
-            resolver.lookup(reference)
-        except referencing.exceptions.Unresolvable:
-            yield f"task.schema refers to {reference}, which is not in it: add it there, or correct the $ref"
-            return
+    lost = next(_unresolvable(resource, REGISTRY.resolver_with_root(resource)), None)
+    if lost is not None:
+        yield f"task.schema refers to {lost}, which is not in it: add it there, or correct the $ref"
+        return
     validator = jsonschema.validators.validator_for(schema)(schema)
     try:
         for example in EXAMPLES:
@@ -45,9 +47,14 @@ def _check_references(schema: dict[str, Any]) -> Iterator[str]:
         yield "task.schema contains a $ref that leads back to itself: correct it"
 
 
-def _references(schema: Any) -> Iterator[str]:
-    """The values of every ``$ref`` in a schema."""
-    if isinstance(schema, dict):
-        yield from (value for key, value in schema.items() if key == "$ref" and isinstance(value, str))
-    for inner in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
-        yield from _references(inner)
+def _unresolvable(resource: Resource[Any], resolver: Resolver[Any]) -> Iterator[str]:
+    """The values of ``$ref`` that lead nowhere; data such as ``enum`` and ``default`` is not searched."""
+    from referencing.exceptions import Unresolvable
+
+    if isinstance(resource.contents, dict) and isinstance(reference := resource.contents.get("$ref"), str):
+        try:
+            resolver.lookup(reference)
+        except Unresolvable:
+            yield reference
+    for inner in resource.subresources():
+        yield from _unresolvable(inner, resolver.in_subresource(inner))

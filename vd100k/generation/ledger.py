@@ -132,8 +132,8 @@ class Ledger:
         """The keys of the rows whose image has changed since it was answered."""
         changed = KeySet()
         for _, row in jsonl.read(self.path):
-            if _is_row(row) and not self._is_current(row):
-                changed.add(self._identify(row))
+            if _is_row(row) and (key := self._identify(row)) in self.done and not self._is_current(row):
+                changed.add(key)
         return changed
 
     def set_aside(self, keys: KeySet) -> None:

@@ -20,13 +20,11 @@ from vd100k.config.run import Run
 from vd100k.errors import DataError
 from vd100k.io import atomic, fingerprint
 from vd100k.io.jsonl import Row
-from vd100k.io.redaction import redact
+from vd100k.io.redaction import names_secret
 
 # Options of engines that change what the model sees, or its weights.
 DECIDING = ("chat_template", "template", "quantization", "mm_processor_kwargs")
 FILES = ("jsonl", "failures.jsonl", "settings.json")
-# Before these were recorded, base weights and no such options answered.
-UNRECORDED: Row = {"weights": "base"}
 # Not comparable if either side does not know it.
 OPTIONAL = {"reader", "loaded_from", "engine"}
 
@@ -42,7 +40,7 @@ def answer_settings(run: Run, loaded_from: str | None = None) -> Row:
         "loaded_from": loaded_from,
         "engine": {key: options[key] for key in DECIDING if options.get(key) is not None} or None,
     }
-    return {
+    settings = {
         "model": fingerprint.of_model(run.model_path) if ours else run.served_name,
         "weights": run.weights,
         "system_prompt": task.system_prompt,
@@ -50,9 +48,18 @@ def answer_settings(run: Run, loaded_from: str | None = None) -> Row:
         "question": task.question,
         "questions": str(task.questions) if task.questions else None,
         "reader": task.reader,
-        "sampling": redact(task.sampling),
+        "sampling": _without_secrets(task.sampling),
         "max_pixels": run.model.max_pixels,
     } | {key: value for key, value in known.items() if value is not None}
+    compared: Row = json.loads(json.dumps(settings, default=str))  # as they are when they are read again
+    return compared
+
+
+def _without_secrets(value: Any, name: str = "") -> Any:
+    """A JSON value with a hash in place of each secret, which can be compared but not read."""
+    if isinstance(value, dict):
+        return {key: _without_secrets(inner, str(key)) for key, inner in value.items()}
+    return f"hash {fingerprint.of(value)}" if names_secret(name) and isinstance(value, str) else value
 
 
 def _of_adapter(run: Run) -> str:
@@ -61,7 +68,8 @@ def _of_adapter(run: Run) -> str:
 
 def difference(old: Row, new: Row) -> str:
     """What differs between two settings, as text for a message; empty if they give the same answers."""
-    old = {key: value for key, value in UNRECORDED.items() if key in new} | old
+    if "weights" in new and "weights" not in old:  # older versions knew merged weights by their content alone
+        old = old | {"weights": "base" if new["weights"] == "adapter" else new["weights"]}
     changed = (key for key in {**old, **new} if old.get(key) != new.get(key))
     return "; ".join(
         f"{key} was {old.get(key)!r} and is now {new.get(key)!r}"
@@ -122,29 +130,25 @@ def beside(rows: Path, ending: str) -> Path:
 
 
 def _set_aside(rows: Path, settings: Row) -> None:
-    number = 1 + max(_kept(rows, settings), default=0)
+    """Give the files of the rows another name, with a hash of their settings and a number."""
+    name = fingerprint.of(settings)[:8]
+    numbers = (path.name.rpartition(f"{name}.")[2] for path in rows.parent.glob(f"{rows.stem}.jsonl.{name}*"))
+    number = 1 + max((int(number) if number.isdigit() else 1 for number in numbers), default=0)
     for ending in FILES:
         path = beside(rows, ending)
         if path.exists():
-            path.rename(_aside(path, settings, number))
+            path.rename(path.with_name(f"{path.name}.{name}{f'.{number}' if number > 1 else ''}"))
 
 
 def _bring_back(rows: Path, settings: Row) -> None:
-    """Bring back the rows with these settings that were set aside last."""
-    newest = max(_kept(rows, settings), default=0)
-    for ending in FILES if newest else ():
-        path = beside(rows, ending)
-        if (kept := _aside(path, settings, newest)).exists():
-            kept.rename(path)
-
-
-def _kept(rows: Path, settings: Row) -> list[int]:
-    """The numbers under which rows with these settings were set aside."""
-    first = _aside(rows, settings, 1).name
-    ends = (path.name.removeprefix(first) for path in rows.parent.glob(f"{rows.stem}.jsonl.*"))
-    return [int(end[1:] or 1) for end in ends if not end or (end[0] == "." and end[1:].isdigit())]
-
-
-def _aside(path: Path, settings: Row, number: int) -> Path:
-    suffix = f".{number}" if number > 1 else ""
-    return path.with_name(f"{path.name}.{fingerprint.of(settings)[:8]}{suffix}")
+    """Bring back the rows that were made in the same way and were in use last."""
+    first = beside(rows, "settings.json").name
+    kept = sorted(rows.parent.glob(f"{first}.*"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for path in kept:
+        tail = path.name.removeprefix(first)
+        if not difference(read(path), settings) and rows.with_name(f"{rows.name}{tail}").exists():
+            for ending in FILES:
+                target = beside(rows, ending)
+                if (source := target.with_name(f"{target.name}{tail}")).exists():
+                    source.rename(target)
+            return

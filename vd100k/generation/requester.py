@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from vd100k.llm import prompts, readers
 from vd100k.llm.client import AccessDenied, Client, RequestError, Unreachable, wait_s
 from vd100k.llm.pool import Lease, Stopped
 
-ALLOWED_S = 5.0  # how long a key that was accepted counts as allowed
+JUDGED_FOR_S = 5.0  # how long a judgement about the key holds
 
 
 @dataclass(slots=True)
@@ -46,7 +47,8 @@ class Requester:
         self._client, self._workers = client, workers
         self._folder = str((run.image_folder or base_folder(run)).absolute())
         self._tiny_body = prompts.tiny_body(run.task, run.served_name)
-        self._judging, self._allowed_until = asyncio.Lock(), 0.0
+        self._judging = asyncio.Lock()
+        self._judged: dict[str, tuple[float, bool]] = {}  # by URL: when, and whether the key was allowed
         self._own_prompt = prompts.body(run.task, run.served_name) if run.task.questions is None else None
 
     def prepare(self, item: WorkItem) -> Prepared:
@@ -115,7 +117,7 @@ class Requester:
             if isinstance(error, Unreachable):
                 attempts -= 1
             if not error.retryable or attempts > self._max_retries:
-                self._fail(item, question, error.reason, str(error), attempts, error.retryable)
+                self._fail(item, question, error.reason, str(error), attempts, error.next_run)
                 return
             await self._workers.wait_for_retry(lease, wait_s(attempts, error.after_s))
 
@@ -149,20 +151,25 @@ class Requester:
         A tiny request tells: the server refuses it only if the key may not use the model any more.
         """
         async with self._judging:
+            if self._workers.end:
+                return None
             if not self._client.accepted:
                 self._workers.stop(denied)
                 return None
-            if time.monotonic() > self._allowed_until:
+            judged_at, allowed = self._judged.get(url, (-math.inf, False))
+            fresh = time.monotonic() > judged_at + JUDGED_FOR_S
+            if fresh:
                 try:
                     await self._client.ask(url, self._tiny_body)
+                    allowed = True
                 except ServerError as fatal:
                     self._workers.stop(fatal)
                     return None
                 except RequestError as unknown:
-                    if unknown.reason != "empty_answer":  # which is an answer, for a single token
-                        return RequestError("http_403", denied.detail, retryable=True)
-                self._allowed_until = time.monotonic() + ALLOWED_S
-            return RequestError("http_403", denied.detail, retryable=False)
+                    allowed = unknown.reason == "empty_answer"  # which is an answer, for a single token
+                self._judged[url] = time.monotonic(), allowed
+        # The key may have been revoked since the last judgement: then the next run asks again.
+        return RequestError("http_403", denied.detail, retryable=not allowed, next_run=not (fresh and allowed))
 
     def _fail(
         self, item: WorkItem, question: str | None, reason: str, detail: str, attempts: int, retryable: bool = False

@@ -106,7 +106,7 @@ async def _loaded_from(run: Run, settings: Generate) -> str | None:
     found: set[str | None] = set()
     with contextlib.suppress(ServerError):  # no key: an error only if something is left to ask
         async with Client(run.model, run.served_name, settings, Usage()) as client:
-            found = {await client.loaded_from(url) for url in run.hardware.urls if url}
+            found = set(await asyncio.gather(*(client.loaded_from(url) for url in run.hardware.urls if url)))
     return found.pop() if len(found) == 1 else None
 
 

@@ -71,19 +71,26 @@ def changed_items(
     run: Run, ledger: Ledger, progress: Progress, changed: Callable[[], KeySet], only: Collection[str] | None
 ) -> Iterator[WorkItem]:
     """The work whose answers are about images that have changed since; their rows are set aside in the ledger."""
-    keys = changed()
-    if not keys:
+    if not (found := changed()):
         return
-    ledger.set_aside(keys)
-    say(
-        f"{len(keys):,} answers are about images that have changed since: these images are asked about again. "
-        f"The old answers are kept in {ledger.outdated_path}."
-    )
-    for item in all_items(run, lambda *_: None, only):
-        questions = tuple(question for question in item.questions if item.key(question) in keys)
-        if questions:
-            progress.reused -= len(questions)
-            yield WorkItem(item.image, questions)
+
+    def items_in(keys: KeySet) -> Iterator[WorkItem]:
+        for item in all_items(run, lambda *_: None, only):
+            if questions := tuple(question for question in item.questions if item.key(question) in keys):
+                yield WorkItem(item.image, questions)
+
+    selected = KeySet()  # a changed image that this run does not ask about keeps its row until another run does
+    for item in items_in(found):
+        for question in item.questions:
+            selected.add(item.key(question))
+    if selected:
+        ledger.set_aside(selected)
+        progress.reused -= len(selected)
+        say(
+            f"{len(selected):,} answers are about images that have changed since: these images are asked about again. "
+            f"The old answers are kept in {ledger.outdated_path}."
+        )
+        yield from items_in(selected)
 
 
 def unit_name(run: Run) -> str:

@@ -58,12 +58,16 @@ class AppendLog:
         Raises:
             DataError: they did not fit; the file is unchanged.
         """
+        scratch = self.path.with_name(f"{self.path.name}.rewritten")
         with self._writing:
             try:
-                atomic.replace(self.path, lines)
+                atomic.replace(scratch, lines)
+                # Opened before it gets the name: nothing may be appended to a file that has lost its name.
+                file = scratch.open("ab", buffering=0)
+                scratch.replace(self.path)
             except OSError as error:
                 raise self._error(error) from error
-            self.open()
+            self._file, self._end = file, file.seek(0, os.SEEK_END)
 
     def sync(self) -> None:
         """Wait until everything written so far is on the disk."""

@@ -18,22 +18,23 @@ NAME = r"(?:key|token|secret|passw(?:or)?d|passphrase|credentials?)"
 # Names of settings and environment variables whose values are secrets.
 _SECRET = re.compile(rf"({NAME}|auth(orization)?)$", re.IGNORECASE)
 _ENVIRONMENTS = {"env", "env_set"}  # settings that hold environment variables of other programs
-# A value of an environment variable that may be a password whatever its name is: letters and digits, no path, no list.
-_LIKELY = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[^\s/.${\[][^\s/:,]{7,}$")
+# A value of an environment variable that may be a password whatever its name is: a mixture of letters and digits.
+_LIKELY = re.compile(r"(?=.*\d)(?=.*[A-Z])(?=.*[a-z])[^\s/.${\[][^\s/:,]{7,}$")
 # A user name, or a user name and password, in a URL.
-_LOGIN = re.compile(r"(?<=://)([^\s/@:]+|[^\s/@]*:[^\s@]*)@")
+_LOGIN = re.compile(r"(?<=://)([^\s/@:]{1,200}|[^\s/@:]{0,200}:[^\s/@]{0,200})@")
 # A secret in the query of a URL.
-_QUERY = re.compile(
-    rf"([?&][\w-]{{0,40}}(?:{NAME}|sig|signature)=)([^&\s#'\"]+)",
-    re.IGNORECASE,
-)
-# NAME=VALUE or NAME: VALUE in running text; "key: VALUE" alone is ordinary English.
+_QUERY = re.compile(rf"([?&][\w-]{{0,40}}(?:{NAME}|sig|signature)=)([^&\s#'\"]+)", re.IGNORECASE)
+# NAME=VALUE in running text, also in quotes; NAME: VALUE only if the value looks like a secret, since "token: dog" and
+# "Basic information" are ordinary English.
+_WORD = rf"(?<![A-Za-z])(?:api|access|auth|client|private|session)?[-_]?{NAME}[\"']?"
+_COMPOUND = rf"\b[\w.-]{{1,60}}[-_]{NAME}[\"']?"
 _PAIR = re.compile(
-    rf"((?:\b[\w.-]{{0,60}}{NAME}[\"']?\s*=\s*|\b(?!key\b)[\w.-]{{0,60}}{NAME}[\"']?\s*:\s*)[\"']?)[^\s,&}}\]'\"…]+",
+    rf"((?:{_WORD}=|{_COMPOUND}\s?:\s?)[\"']?)[^\s,&}}\]'\"…]+"
+    rf"|({_WORD}\s?:\s?[\"']?)(?=[^\s,}}\]'\"]*\d)[^\s,}}\]'\"…]{{6,}}",
     re.IGNORECASE,
 )
 # An Authorization header.
-_HEADER = re.compile(r"\b(Bearer|Basic)\s+(?!\(hidden\))[\w.~+/=-]{6,}", re.IGNORECASE)
+_HEADER = re.compile(r"\b(Bearer|Basic) (?=\S*\d)[\w.~+/=-]{16,}", re.IGNORECASE)
 # Keys of OpenAI and Anthropic, Hugging Face, AWS, GitHub, Google.
 _SHAPE = re.compile(r"\b(sk-[\w-]{16,}|hf_\w{16,}|AKIA[0-9A-Z]{16}|gh[pousr]_\w{20,}|AIza[\w-]{35})")
 
@@ -84,7 +85,8 @@ def _redacted(value: Any, name: str, in_environment: bool, known: re.Pattern[str
     if not isinstance(value, str):
         return value
     text = _QUERY.sub(rf"\1{REDACTED}", _LOGIN.sub("", value))
-    text = _SHAPE.sub(REDACTED, _PAIR.sub(rf"\1{REDACTED}", _HEADER.sub(rf"\1 {REDACTED}", text)))
+    text = _PAIR.sub(lambda found: f"{found[1] or found[2]}{REDACTED}", _HEADER.sub(rf"\1 {REDACTED}", text))
+    text = _SHAPE.sub(REDACTED, text)
     return known.sub(REDACTED, text) if known else text
 
 

@@ -30,7 +30,7 @@ from vd100k.llm.proxy import proxy_for
 BACKOFF_S, MAX_WAIT_S = 0.5, 60.0
 IDLE_S = 4.0  # uvicorn, and therefore vLLM, closes a connection after five idle seconds
 PROBE_S = 5.0
-MAX_MESSAGE, LONGEST_MESSAGE = 500, 20_000  # characters kept, and examined, of a server's message
+MAX_MESSAGE, LONGEST_MESSAGE = 500, 4_000  # characters kept, and examined, of a server's message
 DENIED = 403
 FATAL = {
     401: ("the key is not accepted", "Check the key in the variable that model.api_key_env names."),
@@ -71,14 +71,22 @@ class RequestError(Exception):
     """A request got no usable answer.
 
     ``reason`` is one word, the message is the server's own. ``retryable`` says whether a retry may
-    succeed, ``outcome`` what it means for the endpoint, ``after_s`` how long the server asked to wait.
+    succeed, ``next_run`` whether one in a later run may (by default, if one in this run may), ``outcome``
+    what it means for the endpoint, ``after_s`` how long the server asked to wait.
     """
 
     def __init__(
-        self, reason: str, detail: str, retryable: bool, outcome: Outcome = "neutral", after_s: float | None = None
+        self,
+        reason: str,
+        detail: str,
+        retryable: bool,
+        outcome: Outcome = "neutral",
+        after_s: float | None = None,
+        next_run: bool | None = None,
     ) -> None:
         super().__init__(detail)
         self.reason, self.retryable, self.outcome, self.after_s = reason, retryable, outcome, after_s
+        self.next_run = retryable if next_run is None else next_run
 
 
 class Unreachable(RequestError):

@@ -30,6 +30,8 @@ def test_a_schema_that_no_answer_can_be_compared_with_is_a_problem(schema: dict[
         {"$ref": "#/$defs/tree", "$defs": {"tree": {"type": "array", "items": {"$ref": "#/$defs/tree"}}}},
         {"$schema": "http://json-schema.org/draft-07/schema#", "definitions": {"a": {}}, "$ref": "#/definitions/a"},
         {"properties": {"$ref": {"type": "string"}}},
+        {"enum": [{"$ref": "only a value"}], "default": {"$ref": "#/nowhere"}},
+        {"$defs": {"a": {"$id": "http://x/a", "$defs": {"q": {}}, "items": {"$ref": "#/$defs/q"}}}},
     ],
 )
 def test_a_usable_schema_is_no_problem(schema: dict[str, Any]) -> None:

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from vd100k.errors import DataError
 from vd100k.generation.ledger import Failure, Ledger
-from vd100k.io import fingerprint
 from vd100k.io.jsonl import read_rows
 from vd100k.io.key_set import KeySet, row_key
 
@@ -136,16 +135,29 @@ def test_the_rows_of_changed_images_are_set_aside_while_others_are_appended(tmp_
     assert list(read_rows(tmp_path / "rows.outdated.jsonl")) == [row("2")]
 
 
-def test_the_rows_that_were_set_aside_last_come_back(tmp_path: Path) -> None:
+def test_of_several_sets_that_were_set_aside_the_last_one_comes_back(tmp_path: Path) -> None:
     path, other = tmp_path / "rows.jsonl", SETTINGS | {"prompt": "q"}
-    for settings, answer in ((SETTINGS, "first"), (other, "b"), (SETTINGS, "second"), (other, "c")):
-        with Ledger(path, settings, "set_aside") as ledger:
-            if answer == "second":  # the rows came back; make another set with the same settings
-                path.rename(tmp_path / f"rows.jsonl.{fingerprint.of(settings)[:8]}")
+    for settings, answer in ((SETTINGS, "first"), (other, "other")):
         with Ledger(path, settings, "set_aside") as ledger:
             ledger.append(row("1", answer))
+    for kept in list(tmp_path.glob("rows.*.????????")):  # a second set with the same settings, made later
+        later = kept.with_name(f"{kept.name}.2")
+        later.write_text(kept.read_text(encoding="utf-8").replace("first", "second"), encoding="utf-8")
     with Ledger(path, SETTINGS, "set_aside"):
         assert [r["answer"] for r in read_rows(path)] == ["second"]
+    with Ledger(path, other, "set_aside"):
+        assert [r["answer"] for r in read_rows(path)] == ["other"]
+    assert len(list(tmp_path.glob("rows.jsonl.*"))) == 2, "no set is overwritten"
+
+
+def test_rows_come_back_even_if_less_was_known_about_them(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    for settings, answer in ((SETTINGS | {"loaded_from": "a"}, "first"), (SETTINGS | {"prompt": "q"}, "second")):
+        with Ledger(path, settings, "set_aside") as ledger:
+            ledger.append(row("1", answer))
+    with Ledger(path, SETTINGS, "set_aside") as ledger:
+        assert has_exactly(ledger.done, "1")
+    assert [r["answer"] for r in read_rows(path)] == ["first"]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe"])

@@ -50,6 +50,24 @@ def test_what_decides_an_answer_is_compared(local_run: Callable[..., Run], overr
     assert not difference(after, json.loads(json.dumps(after))), "it is the same after it was written and read"
 
 
+def test_rows_of_merged_weights_from_before_weights_were_recorded_are_reused(local_run: Callable[..., Run]) -> None:
+    new = answer_settings(local_run("dataset=d", "weights=merged"))
+    assert not difference({key: value for key, value in new.items() if key != "weights"}, new)
+
+
+def test_a_secret_in_a_sampling_option_is_compared_without_being_kept(local_run: Callable[..., Run]) -> None:
+    first, second = (answer_settings(local_run(f"+task.sampling.api_key={key}")) for key in ("abc123", "abc124"))
+    assert difference(first, second)
+    assert "abc123" not in json.dumps(first)
+    plain, other = (answer_settings(local_run(f"+task.sampling.stop=['token: {text}']")) for text in ("A1", "B1"))
+    assert difference(plain, other)
+
+
+def test_options_with_numbers_as_keys_are_the_same_when_they_are_read_again(local_run: Callable[..., Run]) -> None:
+    new = answer_settings(local_run("+task.sampling.logit_bias={50256: -100}"))
+    assert not difference(json.loads(json.dumps(new)), new)
+
+
 def test_a_retrained_adapter_answers_differently(local_run: Callable[..., Run]) -> None:
     run = local_run("weights=adapter")
     run.paths.adapter.mkdir(parents=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -61,3 +62,25 @@ def test_values_that_are_not_secrets_stay() -> None:
 )
 def test_an_argument_of_the_command_line_is_redacted(argument: str, redacted: str) -> None:
     assert redact_argument(argument) == redacted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Basic information about the basic knowledge of a monkey: brown, donkey = 4",
+        "the special token: <image>, the next token = the",
+        'an answer {"token": "dog", "key": "C major"}',
+        "http://host:8000/v1/users/joe@example.com and http://127.0.0.1:8000/v1,model@teacher=x",
+    ],
+)
+def test_ordinary_text_stays(text: str) -> None:
+    assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["://" + ":" * 4000, "http://h:1/" * 400, "a.b-" * 1000, "token" * 800, "api_key" * 600, "Bearer " * 600]
+)
+def test_odd_text_takes_no_time(text: str) -> None:
+    began = time.process_time()
+    redact(text)
+    assert time.process_time() - began < 0.5
