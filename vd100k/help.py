@@ -72,8 +72,8 @@ def unknown_option(argv: list[str], conf: Path) -> str | None:
         if group in GROUPS:
             options = sorted(path.stem for path in (conf / group).glob("*.yaml"))
             for name in value.split(","):
-                if name == "null":
-                    return f"{key}=null: choose an option ({', '.join(options)}), or leave the argument out."
+                if name in ("", "null", "None"):
+                    return f"{argument}: choose an option ({', '.join(options)}), or leave the argument out."
                 if NAME.fullmatch(name) and not (conf / group / f"{name}.yaml").exists():
                     return _missing(key, group, name, options)
     return None

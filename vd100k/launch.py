@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from vd100k import help
 from vd100k.config import resolvers, startup
@@ -40,9 +39,6 @@ def main(task: Callable[[], object]) -> int:
         print(message, file=sys.stderr)
         return 1
     sys.argv[1:] = with_demo(sys.argv[1:])
-    if message := unwritable(sys.argv[1:]):
-        print(message, file=sys.stderr)
-        return 1
     _hide_secrets()
     startup.skip_hydra_mode_lookup(sys.argv)
     startup.pause_gc()
@@ -69,21 +65,6 @@ def with_demo(argv: list[str]) -> list[str]:
     return argv if given & OWN_WORK else [*argv, "experiment=demo"]
 
 
-def unwritable(argv: list[str]) -> str | None:
-    """A message if the folder of outputs cannot be written; Hydra, which writes there first, would print a trace."""
-    given = [argument.removeprefix("output_dir=") for argument in argv if argument.startswith("output_dir=")]
-    folder = Path(["outputs", *given][-1].strip("'\""))
-    if "$" in str(folder):  # which only Hydra can resolve
-        return None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        return f"{folder}: {error.strerror}. Set output_dir=FOLDER to a folder that can be written."
-    return None
-
-
 def run(cfg: DictConfig) -> float | None:
     """Check a composed configuration, then run its stage, or print what it would do.
 
@@ -108,7 +89,7 @@ def run(cfg: DictConfig) -> float | None:
         checked = parse(cfg)
     except ConfigError as error:
         if sweep_job.is_running():
-            Summary(str(cfg.stage.get("name")), error=str(error)).write(folder, command)
+            Summary(str(OmegaConf.select(cfg, "stage.name")), error=str(error)).write(folder, command)
         raise
     if checked.dry_run:
         for line in stages.plan(checked):

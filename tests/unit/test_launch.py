@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, command_line, draw_pictures
 from vd100k.config.parse import dataset_name
 from vd100k.help import unknown_option
 from vd100k.launch import with_demo
@@ -64,7 +65,7 @@ def test_a_dry_run_plans_the_whole_demo_and_writes_nothing(vd100k: Callable[...,
         (["stage=generate", "images=empty"], "no images in it"),
         (["stage=generate", "images=one.png", "output_dir=/dev/null/x"], "Set output_dir=FOLDER"),
         (["stage=generate", "images=empty", "hardware=null"], "hardware=null: choose an option"),
-        (["stage=generate", "images=empty", "sweep=null"], "sweep=null: this key holds others"),
+        (["stage=generate", "images=empty", "sweep=null"], "sweep=None: it has keys of its own"),
         (["stage=generate", "images=empty", "hardware=foo/bar"], "hardware=foo/bar: there is no such option"),
         (["stage=generate", "images=one.png"], "neither a folder of images nor"),
         (["stage=serve", "model=qwen9"], "CONTRIBUTING.md, “Add a model”"),
@@ -73,7 +74,7 @@ def test_a_dry_run_plans_the_whole_demo_and_writes_nothing(vd100k: Callable[...,
         (["stage=finetune", "dataset=d"], "the training file does not exist"),
         (["stage=export", "dataset=d"], "the adapter does not exist"),
         (["stage=serve", "dataset=d", "weights=merged"], "the exported model is missing"),
-        (["stage=serve", "model=qwen2-vl-2b", "hardware=m2-ultra"], "pip install mlx-vlm"),
+        (["stage=serve", "model=tiny-student", "hardware=m2-ultra"], "pip install mlx-vlm"),
         (["stage=generate", "images=texts"], "There is no answer about any of the 1 images of texts"),
     ],
 )
@@ -97,6 +98,83 @@ def test_bad_input_is_one_message_without_a_stack_trace(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) < 30
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        *([f"{group}=null", "stage=generate", "images=p"] for group in ("model", "hardware", "task", "format")),
+        ["stage=null"],
+        ["stage="],
+        ["experiment=null"],
+        ["model@teacher.model=null", "stage=generate", "images=p"],
+        ["stage=generate", "images=p", "engine@hardware.engine=null"],
+        *([f"{part}=null", "stage=render"] for part in ("sweep", "teacher", "paths", "served_names")),
+        ["stage=pipeline", "images=p", "stage.generate=null"],
+        ["stage=generate", "images=p", "stage.name=null"],
+        ["stage=generate", "images=p", "stage.name=nothing"],
+        ["stage=generate", "images=p", "task.sampling=null"],
+        ["stage=render", "output_dir="],
+        ["stage=render", "output_dir=null"],
+        ["stage=render", "output_dir=file"],
+        ["stage=render", "output_dir=/proc/nowhere"],
+        ["stage=report", "output_dir=/proc/nowhere"],
+        ["-m", "stage=render", "output_dir=file", "seed=1,2"],
+        ["-m", "stage=render", "output_dir=", "seed=1,2"],
+        ["stage=report", "run=broken"],
+        ["stage=compare", "runs=[broken,broken]"],
+        ["stage=report", "run=deep"],
+        ["stage=compare", "runs=[deep,deep]"],
+        ["stage=compare", "runs=[lists,lists]"],
+        ["stage=report", "run=lists"],
+    ],
+    ids=" ".join,
+)
+def test_a_missing_choice_folder_or_summary_is_one_message(
+    vd100k: Callable[..., Result], tmp_path: Path, overrides: list[str]
+) -> None:
+    (tmp_path / "file").touch()
+    for name, content in (
+        ("broken", "{"),
+        ("deep", "[" * 9000),
+        ("lists", '{"stage": [], "status": [], "outputs": []}'),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text(content)
+    done = vd100k(*overrides)
+    assert done.returncode == 1, done.stdout
+    assert "Traceback" not in done.stderr
+    assert 'File "' not in done.stderr
+    assert len(done.stderr.strip().splitlines()) < 12, done.stderr
+    assert all(len(line) < 1000 for line in done.stderr.splitlines()[1:])
+    assert not (tmp_path / "None").exists()
+
+
+@pytest.mark.parametrize(
+    ("package", "overrides"),
+    [
+        ("aiohttp", ["stage=generate", "images=p", "hardware=api", "hardware.urls=[http://127.0.0.1:9/v1]"]),
+        ("xxhash", ["stage=convert", "dataset=d"]),
+        ("datasets", ["stage=convert", "dataset=d", "stage.source=p"]),
+    ],
+)
+def test_a_package_that_is_missing_is_one_message(tmp_path: Path, package: str, overrides: list[str]) -> None:
+    draw_pictures(tmp_path / "p", 1)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / f"{package}.py").write_text(f"raise ModuleNotFoundError(\"No module named '{package}'\")")
+    path = os.pathsep.join([str(tmp_path / "broken"), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        command_line(*overrides),
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"No module named '{package}'" in done.stderr
+    assert "pip install" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_port_in_use_is_an_error_with_its_remedy(vd100k: Callable[..., Result]) -> None:
@@ -139,7 +217,7 @@ def test_an_unknown_option_is_named_with_the_existing_ones(argument: str, messag
     "argv",
     [
         ["model=qwen2-vl-2b,qwen2-vl-7b", "model.name=anything", "engine@hardware.engine=vllm"],
-        ["model=choice(a,b)", "model="],
+        ["model=choice(a,b)"],
         ["--config-dir", "folder", "model=mine"],
         ["-cp=/folder", "model=mine"],
         ["model=mine", "hydra.searchpath=[file://folder]"],

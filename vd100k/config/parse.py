@@ -19,8 +19,9 @@ from vd100k.config.startup import without_pydantic_plugins
 from vd100k.errors import ConfigError
 from vd100k.io.tables import SUFFIXES
 
-SECTIONS = ("hardware", "model", "task", "format", "tracking", "stage", "paths", "sweep", "teacher")
+PARTS = ("stage", "task", "model", "hardware", "teacher", "sweep", "paths", "served_names", "format", "tracking")
 WEIGHTS = {"before": "base", "after": "merged"}  # asked by each side of an evaluation
+LONGEST = 200  # characters of a value in a message
 
 
 def parse(cfg: DictConfig) -> Run:
@@ -29,8 +30,6 @@ def parse(cfg: DictConfig) -> Run:
     Raises:
         ConfigError: with every missing key, unknown key, bad value and impossible combination.
     """
-    if empty := [name for name in SECTIONS if cfg.get(name) is None]:
-        raise ConfigError([f"{name}=null: this key holds others and cannot be empty: leave it out" for name in empty])
     builder = _Builder()
     with without_pydantic_plugins():
         run = builder.build(cfg, "stage")
@@ -56,6 +55,9 @@ class _Builder:
     def build(self, cfg: DictConfig, key: str) -> Run | None:
         """The run of ``cfg``; a run that generates gets the teacher's model and hardware, if there is a teacher."""
         parts: dict[str, Run | None] = {}
+        if wrong := list(_without_keys(cfg)):
+            self._add(wrong)
+            return None
         try:
             _set_defaults(cfg)
             teacher = _teacher(cfg)
@@ -95,6 +97,13 @@ class _Builder:
         self.problems.update(dict.fromkeys(problems))
 
 
+def _without_keys(cfg: DictConfig) -> Iterator[str]:
+    """A sentence about each part of the configuration that was replaced by a value, such as ``sweep=null``."""
+    for name in PARTS:
+        if not isinstance(cfg.get(name), DictConfig):
+            yield f"{name}={cfg.get(name)}: it has keys of its own, so leave it out, or set {name}.KEY=VALUE"
+
+
 def _set_defaults(cfg: DictConfig) -> None:
     """Set the defaults that configuration files cannot express; in place, because a copy takes a tenth of a second."""
     if cfg.dataset is None:
@@ -111,7 +120,9 @@ def _teacher(cfg: DictConfig) -> dict[str, Any]:
 def _steps(cfg: DictConfig) -> list[str]:
     """The steps of a pipeline that have settings; other names are reported by the schema."""
     steps = cfg.stage.steps if cfg.stage.get("name") == "pipeline" else None
-    return [step for step in steps if step in cfg.stage] if isinstance(steps, ListConfig) else []
+    if not isinstance(steps, ListConfig):
+        return []
+    return [step for step in steps if isinstance(cfg.stage.get(step), DictConfig)]
 
 
 def _sides(cfg: DictConfig) -> list[str]:
@@ -155,7 +166,9 @@ def _describe_validation_error(error: ValidationError, stage_key: str) -> Iterat
             near = difflib.get_close_matches(location[-1], _known_keys(), n=1)
             yield f"{key} is not a key" + (f": did you mean {near[0]}?" if near else ": remove it")
         else:
-            yield f"{key}={fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+            given = repr(fault["input"])
+            shown = given if len(given) <= LONGEST else f"{given[:LONGEST]} …"
+            yield f"{key}={shown}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
 
 
 def _known_keys() -> set[str]:

@@ -20,8 +20,8 @@ _SECRET = re.compile(rf"({NAME}|auth(orization)?)$", re.IGNORECASE)
 _ENVIRONMENTS = {"env", "env_set"}  # settings that hold environment variables of other programs
 # A value of an environment variable that may be a password whatever its name is: a mixture of letters and digits.
 _LIKELY = re.compile(r"(?=.*\d)(?=.*[A-Z])(?=.*[a-z])[^\s/.${\[][^\s/:,]{7,}$")
-# A user name, or a user name and password, in a URL.
-_LOGIN = re.compile(r"(?<=://)([^\s/@:]{1,200}|[^\s/@:]{0,200}:[^\s/@]{0,200})@")
+# A user name, or a user name and password, in a URL; what follows a colon may also be a port and a path.
+_LOGIN = re.compile(r"(?<=://)([^\s/@:]{1,200}|[^\s/@:]{0,200}:(?!\d{1,5}[/,])[^\s@]{0,200})@")
 # A secret in the query of a URL.
 _QUERY = re.compile(rf"([?&][\w-]{{0,40}}(?:{NAME}|sig|signature)=)([^&\s#'\"]+)", re.IGNORECASE)
 # NAME=VALUE in running text, also in quotes; NAME: VALUE only if the value looks like a secret, since "token: dog" and

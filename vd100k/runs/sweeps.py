@@ -7,8 +7,8 @@ a cluster.
 from __future__ import annotations
 
 import csv
-import json
 import math
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from vd100k.config.run import Run, Sweep
 from vd100k.config.sweep_job import overrides_by_key
 from vd100k.console import say, show
+from vd100k.errors import DataError
 from vd100k.runs import hydra_files
 from vd100k.runs.summary import Summary, figures
 
@@ -53,11 +54,18 @@ class Job:
 
 
 class SweepCallback(Callback):
-    """Called by Hydra when a multirun starts: tells the jobs which keys vary, and remembers the sweep's folder."""
+    """Called by Hydra before it runs anything: checks that there is a folder to write to.
+
+    When a multirun starts, it also tells the jobs which keys vary, and remembers the sweep's folder.
+    """
 
     folder: Path | None = None
 
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        _make_folder(config, "hydra.run.dir")
+
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        _make_folder(config, "hydra.sweep.dir")
         overrides = list(config.hydra.overrides.task)
         parsed = OverridesParser.create().parse_overrides(overrides)
         keys = [override.key_or_group for override in parsed if override.is_sweep_override()]
@@ -65,6 +73,19 @@ class SweepCallback(Callback):
         with read_write(config):
             config.hydra.overrides.task = [*overrides, f"sweep.keys=[{','.join(keys)}]"]
         type(self).folder = Path(config.hydra.sweep.dir)
+
+
+def _make_folder(config: DictConfig, key: str) -> None:
+    """Make the folder that Hydra would make, or end this process with a message. (Hydra ignores exceptions here.)"""
+    try:
+        if not config.get("output_dir"):
+            raise OSError(0, "it names no folder")
+        Path(str(OmegaConf.select(config, key))).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        problem = f"output_dir={config.get('output_dir')} cannot be written to{where}: {error.strerror}"
+        print(f"{problem}. Set output_dir=FOLDER.", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def write_table_of_this_process() -> None:
@@ -96,7 +117,8 @@ def write_table(folder: Path) -> None:
     if not any(job.summary for job in found):
         return  # no job started, or all were dry runs
     settings = (job.summary.get("settings", {}).get("sweep") for job in found)
-    sweep = Sweep.model_validate(next(filter(None, settings), {"metric": None, "direction": None}))
+    given = next(filter(None, settings), None)
+    sweep = Sweep.model_validate(given if isinstance(given, dict) else {"metric": None, "direction": None})
     known = dict.fromkeys(name for job in found for name in job.figures)
     metric = choose_metric(sweep, known)
     if sweep.metric and metric is None:
@@ -141,13 +163,31 @@ def jobs(folder: Path) -> list[Job]:
     """All jobs in a sweep's folder, by number."""
     found: list[Job] = []
     for path in folder.glob("*/.hydra/overrides.yaml"):
-        overrides: Any = OmegaConf.to_container(OmegaConf.load(path))
-        values = overrides_by_key(overrides)
+        values = overrides_by_key(_overrides(path))
         keys = values.get("sweep.keys", "[]").strip("[]").split(",")
         job_folder = path.parent.parent
         summary = job_folder / "summary.json"
-        content = json.loads(summary.read_text(encoding="utf-8")) if summary.exists() else {}
+        content = _content(summary)
         prefix = job_folder.name.split("-")[0]
         number = int(prefix) if prefix.isdigit() else len(found)
         found.append(Job(number, job_folder, {key: values[key] for key in keys if key in values}, content))
     return sorted(found, key=lambda job: job.number)
+
+
+def _overrides(path: Path) -> list[Any]:
+    """The overrides of a job; none if the file is broken."""
+    try:
+        read: Any = OmegaConf.to_container(OmegaConf.load(path))
+    except Exception:  # of OmegaConf and YAML, of many types
+        return []
+    return read if isinstance(read, list) else []
+
+
+def _content(summary: Path) -> dict[str, Any]:
+    """The summary of a job; empty if it is missing or broken."""
+    from vd100k.runs.report import page  # slow to import
+
+    try:
+        return page.read(summary)
+    except DataError:
+        return {}

@@ -31,8 +31,15 @@ class Stage(Protocol):
 
 
 def module(name: str) -> Stage:
-    """The module of a stage, imported on demand because some import large libraries."""
-    return cast(Stage, importlib.import_module(f"vd100k.stages.{name}"))
+    """The module of a stage, imported on demand because some import large libraries.
+
+    Raises:
+        DataError: a package that it needs is missing or broken.
+    """
+    try:
+        return cast(Stage, importlib.import_module(f"vd100k.stages.{name}"))
+    except ImportError as error:
+        raise DataError(_describe_import_error(error)) from error
 
 
 def plan(run: Run) -> list[str]:
@@ -59,6 +66,8 @@ def execute(run: Run, folder: Path, command: list[str], summary: Summary | None 
         raise
     except Exception as error:
         summary.error = str(error)
+        if isinstance(error, ImportError):
+            raise DataError(_describe_import_error(error)) from error
         if isinstance(error, OSError):
             raise DataError(_describe_os_error(error)) from error
         raise
@@ -73,14 +82,18 @@ def execute(run: Run, folder: Path, command: list[str], summary: Summary | None 
 
 def _report(folder: Path, stage: str) -> None:
     """Write the report of the run; if that fails, print why, because the run itself did not fail."""
-    from vd100k.runs.report import page  # slow to import
-
-    if stage not in page.STAGES:
-        return
     try:
-        page.write(folder)
+        from vd100k.runs.report import page  # slow to import
+
+        if stage in page.STAGES:
+            page.write(folder)
     except Exception as error:
-        say(f"{page.NAME} could not be written: {error}")
+        say(f"report.html could not be written: {error}")
+
+
+def _describe_import_error(error: ImportError) -> str:
+    """A message with the package and the remedy."""
+    return f"A Python package is missing or broken: {error}. Install it: pip install -e '.[train,chat,wandb]'"
 
 
 def _describe_os_error(error: OSError) -> str:

@@ -120,7 +120,7 @@ def test_all_problems_are_reported_at_once(parsed: Parsed) -> None:
         ),
         (["stage=chat", "model=gpt-4o"], "choose hardware=api"),
         (["stage=chat", "stage.host=0.0.0.0"], "set stage.password_env=VARIABLE"),
-        (["stage=serve", "weights=merged"], "no data set is set"),
+        (["stage=serve", "weights=merged"], "no data set is chosen"),
         (
             ["stage=generate", "images=p", "hardware=t4x4", "model=qwen2-vl-2b", "model@teacher.model=qwen2-vl-7b"],
             "stage=generate model=qwen2-vl-7b first and continue with answers=qwen2-vl-7b",

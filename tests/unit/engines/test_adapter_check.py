@@ -54,7 +54,7 @@ def test_without_answers_there_is_no_message(adapter: Run) -> None:
         assert describe_effect(adapter, server.url) is None
     shutil.rmtree(adapter.paths.rows.parent)
     with chat_server(lambda number, body: "the same") as server:
-        assert "all of 1 questions" in (describe_effect(adapter, server.url) or "")
+        assert "all 1 questions" in (describe_effect(adapter, server.url) or "")
 
 
 def weights(folder: Path, **tensors: bytes) -> Path:

@@ -245,6 +245,31 @@ def test_secrets_on_the_command_line_are_hidden(text: str) -> None:
     assert redact_argument("task.sampling.max_tokens=5") == "task.sampling.max_tokens=5"
 
 
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+OURS = ["stage", "status", "counts", "metrics", "settings", "outputs", "steps", "seconds", "command", "image_folders"]
+
+
+@given(
+    st.dictionaries(st.sampled_from([*OURS, "error", "versions"]), json_values, max_size=5),
+    st.sampled_from(["generate", "convert", "finetune", "evaluate", "pipeline", "x"]),
+)
+def test_the_summary_of_a_run_with_any_content_is_reported_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, content: dict[str, Any], stage: str
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "any"
+    folder.mkdir(exist_ok=True)
+    whole = {"stage": stage, "status": "ok", "outputs": [], "metrics": {}, "seconds": 1.0} | content
+    (folder / "summary.json").write_text(json.dumps(whole))
+    try:
+        page.write(folder)
+    except DataError as refused:
+        assert "summary.json" in str(refused)  # noqa: PT017 (either outcome is right)
+
+
 def test_a_folder_that_is_not_a_run_is_refused(vd100k: Call, tmp_path: Path) -> None:
     for content in (None, "{", "[]", '{"stage": "x"}'):
         if content is not None:

@@ -14,6 +14,7 @@ from vd100k.io import atomic
 from vd100k.runs.report.sections import BLOCKS, section
 
 NAME = "report.html"
+KINDS = {"stage": str, "status": str, "counts": dict, "metrics": dict, "settings": dict, "outputs": list, "steps": list}
 STAGES = {*BLOCKS, "pipeline"}  # the stages that get a report
 
 
@@ -22,20 +23,21 @@ def write(folder: Path) -> Path:
 
     Raises:
         DataError: ``summary.json`` is missing or is not the summary of a run.
+        OSError: the page cannot be written.
     """
+    summary = read(folder)
     try:
-        html = _html(read(folder), folder)
-    except (TypeError, ValueError, LookupError, AttributeError) as error:
-        raise DataError(
-            f"{folder / 'summary.json'}: is not the summary of a run of this version ({error}). "
-            "Name a folder in outputs/runs."
-        ) from error
+        html = _rendered(folder, summary)
+    except OSError:
+        raise
+    except Exception as error:  # whatever a file of another origin, or one edited by hand, leads to
+        raise _not_ours(folder / "summary.json", repr(error)) from error
     path = folder / NAME
     atomic.replace(path, [html.encode(errors="backslashreplace")])
     return path
 
 
-def _html(summary: dict[str, Any], folder: Path) -> str:
+def _rendered(folder: Path, summary: dict[str, Any]) -> str:
     sections = [section(summary)]
     for number, step in enumerate(summary.get("steps", []), start=1):
         page = f"{number}-{step['stage']}/{NAME}"
@@ -70,7 +72,14 @@ def read(folder: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(summary, dict) or not {"stage", "status", "outputs"} <= summary.keys():
         raise DataError(f"{path}: is not the summary of a run. Name a folder in outputs/runs.")
+    for key, kind in KINDS.items():
+        if key in summary and not isinstance(summary[key], kind):
+            raise _not_ours(path, f"{key} is {type(summary[key]).__name__}, not {kind.__name__}")
     return summary
+
+
+def _not_ours(path: Path, reason: str) -> DataError:
+    return DataError(f"{path}: its content is not in the format that vd100k writes: {reason}")
 
 
 def _title(summary: dict[str, Any]) -> str:
