@@ -79,7 +79,7 @@ def test_nginx_accepts_our_configuration(parsed: Callable[..., Run], tmp_path: P
     run = parsed("hardware=t4x4", "model=qwen2-vl-2b", "stage=serve", *more)
     tmp_path = tmp_path / "with a space"
     tmp_path.mkdir()
-    for name, text in nginx_files(run.hardware, tmp_path).items():
+    for name, text in nginx_files(run, tmp_path).items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     done = subprocess.run(
         ["nginx", "-t", "-p", tmp_path, "-c", tmp_path / "nginx.conf"], capture_output=True, text=True, check=False
