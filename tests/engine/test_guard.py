@@ -3,40 +3,45 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.conftest import command_line, free_ports
+from tests.conftest import free_ports
+from tests.engine.conftest import Running
 
 pytestmark = [pytest.mark.engine, pytest.mark.story, pytest.mark.timeout(900)]
-KILL_AFTER_S = [1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 18, 20, 24, 28]
+KILL_AFTER_S = [0, 1, 2, 4, 6, 9, 12, 16, 20, 25]
 GONE_WITHIN_S = 12.0  # SIGTERM, SIGKILL five seconds later, and the exit of several processes on a busy machine
 
 
-def test_no_process_is_left_of_a_killed_server_that_was_still_loading(tmp_path: Path) -> None:
-    subprocess.run(
-        command_line("stage=serve", "model=tiny-teacher", "dry_run=true"), cwd=tmp_path, check=True, capture_output=True
-    )
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="only on Linux does a guard find every process")
+def test_no_process_is_left_of_a_killed_server_that_was_still_loading(
+    launch: Callable[..., Running], tmp_path: Path
+) -> None:
     for seconds in KILL_AFTER_S:
-        command = command_line("stage=serve", "model=tiny-teacher", f"hardware.port={free_ports(1)}")
-        with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as server:
-            time.sleep(seconds)
-            family = psutil.Process(server.pid).children(recursive=True)
-            server.kill()
-        _, left = psutil.wait_procs(family, timeout=GONE_WITHIN_S)
-        assert not left, f"killed after {seconds} s: {left}"
-        assert not below(tmp_path), f"killed after {seconds} s"
+        mark = f"{tmp_path.name}-{seconds}"
+        port = f"hardware.port={free_ports(1)}"
+        running = launch(tmp_path, "stage=serve", "model=tiny-teacher", port, f"+hardware.engine.env.MARK={mark}")
+        running.wait_for("loading", 60)
+        time.sleep(seconds)
+        family = running.family()
+        assert family
+        running.process.kill()
+        until = time.monotonic() + GONE_WITHIN_S
+        while (left := alive(family, mark)) and time.monotonic() < until:
+            time.sleep(0.1)
+        assert not left, f"killed after {seconds} s"
 
 
-def below(folder: Path) -> list[psutil.Process]:
-    """The running processes that work in a folder."""
+def alive(family: list[psutil.Process], mark: str) -> list[psutil.Process]:
+    """The running processes among these, and those with ``MARK`` in their environment."""
     found = []
-    for process in psutil.process_iter():
+    for process in {*family, *psutil.process_iter()}:
         with contextlib.suppress(psutil.Error):
-            if process.cwd() == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
+            known = process in family or process.environ().get("MARK") == mark
+            found += [process] if known and process.is_running() and process.status() != psutil.STATUS_ZOMBIE else []
     return found

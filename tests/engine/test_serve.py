@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 from PIL import Image
 
@@ -191,35 +190,6 @@ def test_a_killed_replica_loses_no_answer_and_is_restarted(fleet: Fleet) -> None
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda k: _ask(url, Image.new("RGB", (112, 112), (k, k, 9))), range(40)))
     assert min(requests_served(port) - n for port, n in zip(fleet.replicas, before, strict=True)) > 0
-
-
-@pytest.mark.story
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="only on Linux does a guard find every process")
-def test_no_process_is_left_if_the_command_is_killed_while_vllm_loads(
-    launch: Callable[..., Running], tmp_path: Path
-) -> None:
-    for delay_s in (2, 8, 16, 24):
-        mark = f"{tmp_path.name}-{delay_s}"
-        running = launch(tmp_path, "stage=serve", f"hardware.port={free_ports(1)}", f"+hardware.engine.env.MARK={mark}")
-        running.wait_for("loading", 60)
-        time.sleep(delay_s)
-        family = running.family()
-        assert len(family) > 1
-        running.process.kill()
-        until = time.monotonic() + 10
-        while (left := _alive(family, mark)) and time.monotonic() < until:
-            time.sleep(0.1)
-        assert not left, f"killed after {delay_s} s"
-
-
-def _alive(family: list[psutil.Process], mark: str) -> list[psutil.Process]:
-    """The running processes among these, and those with ``MARK`` in their environment."""
-    found = []
-    for process in {*family, *psutil.process_iter()}:
-        with contextlib.suppress(psutil.Error):
-            known = process in family or process.environ().get("MARK") == mark
-            found += [process] if known and process.is_running() and process.status() != psutil.STATUS_ZOMBIE else []
-    return found
 
 
 @contextlib.contextmanager
