@@ -236,7 +236,7 @@ def test_files_of_settings_servers_and_summaries(folder: Path, parsed: Callable[
             provenance.difference(provenance.read(folder / "settings.json"), SETTINGS)
         (folder / "servers/1.json").write_bytes(content)
         for server in registry.known(run):
-            assert server.state
+            assert server.status
         (folder / "summary.json").write_bytes(content)
         with contextlib.suppress(DataError):
             page.write(folder)

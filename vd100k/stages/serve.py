@@ -111,7 +111,7 @@ def _log_lines(child: subprocess.Popen[bytes], log: Path) -> Iterator[str]:
 
 def _show(servers: list[registry.Server]) -> None:
     for server in servers:
-        say(f"{server.port}  {server.model}  {server.status}, for {registry.age(server)}  {server.url}")
+        say(f"{server.port}  {server.model}  {server.status}, started {registry.age(server)} ago  {server.url}")
         for program in server.programs:
             restarts = f", restarted {program.restarts} times" if program.restarts else ""
             say(f"      {program.name}  {program.state}{restarts}  process {program.pid}")
