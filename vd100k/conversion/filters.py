@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import json
 import os
 import re
@@ -16,8 +15,9 @@ from vd100k.config.stages import Rules
 from vd100k.conversion.formats import OPTIONS, TAG, question
 from vd100k.conversion.token_lengths import TokenLengths
 from vd100k.images.encode import ImageError, plain
-from vd100k.images.find import outside_detail, within
+from vd100k.images.find import is_utf8, outside_detail, within
 from vd100k.images.transform import FACTOR
+from vd100k.io import fingerprint
 from vd100k.io.jsonl import Row
 
 REQUIRED = ("image", "id", "question")
@@ -156,7 +156,7 @@ class ImageChecker:
         self._opens = rules.image_unreadable or rules.image_small
         self.accesses_files = self._opens or rules.image_missing or rules.image_changed or reads
         self.check = functools.lru_cache(maxsize=CACHED)(self._check)
-        self._sha256 = functools.lru_cache(maxsize=CACHED)(_sha256)
+        self._sha256 = functools.lru_cache(maxsize=CACHED)(fingerprint.of_file)
 
     def check_unchanged(self, row: Row, image: TrainingImage) -> None:
         """Check that the image is the one that the row was answered about; an untouched file is not read.
@@ -170,10 +170,8 @@ class ImageChecker:
         if not self._rules.image_changed or answered.__class__ is not str:
             return
         with contextlib.suppress(OSError):  # a missing file is the business of another rule
-            if (
-                Path(image.file).stat().st_mtime_ns != row.get("image_mtime_ns")
-                and self._sha256(image.file) != answered
-            ):
+            file = Path(image.file)
+            if file.stat().st_mtime_ns != row.get("image_mtime_ns") and self._sha256(file) != answered:
                 raise RejectedRow(
                     "image_changed", f"{image.file} has changed since it was answered: ask about it again"
                 )
@@ -207,7 +205,7 @@ class ImageChecker:
     def _locate(self, name: str) -> tuple[str, Path]:
         """The path of the image, and the folder that contains it."""
         path = os.path.normpath(name if name[:1] == "/" else f"{self._folders[0]}{os.sep}{name}")
-        if not path.isascii() and path.encode(errors="replace").decode() != path:
+        if not is_utf8(path):
             raise RejectedRow("image_unreadable", f"{path}: the name is not UTF-8, so no training file can hold it")
         for folder in self._folders:
             if path.startswith(f"{folder}{os.sep}") and (not self.accesses_files or within(folder, path)):
@@ -221,11 +219,6 @@ class ImageChecker:
             raise RejectedRow(
                 "image_small", f"{width} x {height} pixels: more than {MAX_ASPECT_RATIO} times longer than wide"
             )
-
-
-def _sha256(path: str) -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_file(path: str) -> bool:

@@ -17,20 +17,6 @@ from vd100k.config.run import Run
 from vd100k.engines.serving.fleet import start
 from vd100k.errors import DataError, ServerError, Vd100kError
 from vd100k.models import model_folder as weights
-from vd100k.tiny import checkpoint
-
-
-@pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A complete model folder."""
-    folder = tmp_path_factory.mktemp("model")
-    checkpoint.unpack("student", folder)
-    return folder
-
-
-@pytest.fixture
-def folder(whole: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(whole, tmp_path / "model")
 
 
 def change(path: Path, **values: object) -> None:

@@ -20,22 +20,8 @@ from vd100k.models import model_folder
 from vd100k.runs.summary import Summary
 from vd100k.runs.tracker import Tracker
 from vd100k.stages import export, finetune
-from vd100k.tiny import checkpoint
 
 CODE = {"external_plugins": ["plugin_x.py"]}
-
-
-@pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A complete model folder."""
-    folder = tmp_path_factory.mktemp("model")
-    checkpoint.unpack("student", folder)
-    return folder
-
-
-@pytest.fixture
-def folder(whole: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(whole, tmp_path / "model")
 
 
 def make_adapter(folder: Path, **args: object) -> Path:
