@@ -70,19 +70,19 @@ def end_all(program: int, status: int | None) -> int:
     """End all processes below this one, and return the wait status of the program."""
     asked: set[int] = set()
     deadline = time.monotonic() + GRACE_S
-    # A process that waits for a driver or a dead file server cannot be killed.
-    while (below := descendants()) and time.monotonic() < deadline + KILLED_WITHIN_S:
+    while True:
+        below = descendants()
+        ended = reap().get(program)  # afterwards: a program that is not below any more can be reaped
+        status = ended if status is None else status
+        # A process that waits for a driver or a dead file server cannot be killed.
+        if not below or time.monotonic() > deadline + KILLED_WITHIN_S:
+            return status or 0
         late = time.monotonic() > deadline
         for pid in below if late else below - asked:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
         asked |= below
         time.sleep(POLL_S)
-        ended = reap().get(program)
-        status = ended if status is None else status
-    ended = reap().get(program)
-    status = ended if status is None else status
-    return 0 if status is None else status
 
 
 def reap() -> dict[int, int]:
