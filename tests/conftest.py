@@ -21,6 +21,7 @@ from vd100k.config.parse import parse
 from vd100k.config.run import Run
 
 ROOT = Path(__file__).parent.parent
+os.environ["LC_ALL"] = "C.UTF-8"  # which decides the language of prompts
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ Hydra's own help composes a configuration first, which takes longer than reading
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from pathlib import Path
 
@@ -35,10 +36,17 @@ OTHER_FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp", "hydra.searchpat
 NAME = re.compile(r"[\w./-]+")  # unlike ${…}, which only Hydra can resolve
 INTRO = """\
 vd100k: build a vision-language data set, fine-tune a Qwen-VL on it, serve the result.
+"""
+SHORT = f"""\
+{INTRO}
+  python run.py experiment=demo                   run the whole loop in miniature, without a GPU (seven minutes)
+  python run.py stage=generate images=FOLDER hardware=api model=gpt-4o preview=5
+  python run.py stage=generate images=FOLDER hardware=t4x4 model=qwen2-vl-2b dry_run=true
+  python run.py experiment=gpt-distill images=FOLDER dry_run=true
+  python run.py stage=serve hardware=single-gpu model=qwen2.5-vl-7b
 
-  python run.py                                   run the demo: the whole loop in miniature, without a GPU
-  python run.py stage=generate images=FOLDER hardware=api model=gpt-4o
-  python run.py stage=serve hardware=t4x4 model=qwen2-vl-2b dry_run=true
+These run the demo, look at five answers of GPT before paying for all, and show without starting anything how four
+GPUs would answer and how a Qwen-VL would be fine-tuned; the last one serves a model. --help lists all choices.
 """
 CLOSING = """\
 GROUP=OPTION chooses an option. KEY=VALUE sets a single value: limit=10 stage.max_in_flight=8
@@ -50,7 +58,7 @@ docs/configuration.md describes every key.
 
 def text(conf: Path) -> str:
     """The help text for the option files in ``conf``."""
-    parts = [INTRO]
+    parts = [SHORT.rpartition("\n\n")[0] + "\n"]
     for group, heading in GROUPS.items():
         options = {path.stem: first_comment(path) for path in sorted((conf / group).glob("*.yaml"))}
         width = max(map(len, options))
@@ -89,9 +97,7 @@ def _missing(key: str, group: str, name: str, options: list[str]) -> str:
 
 
 def first_comment(path: Path) -> str:
-    """The first comment line of an option file, which says what the option is for."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return next(
-        (line.removeprefix("#").strip() for line in lines if line.startswith("# ") and "@package" not in line),
-        "",
-    )
+    """The first sentence of the comment above an option file, which says what the option is for."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    text = " ".join(line.removeprefix("#").strip() for line in lines if "@package" not in line)
+    return re.split(r"(?<=\.) (?=[A-Z])", text)[0]

@@ -3,55 +3,71 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from vd100k import help
 from vd100k.config import resolvers, startup
+from vd100k.errors import ConfigError
 
 if TYPE_CHECKING:
     from types import FrameType
 
+    from vd100k.config.stages import AnyStage
+
 LOOK_BACK = {"report", "compare"}  # stages about earlier runs
-# Groups and keys that say what to do, or with what; without any of them, the demo runs.
-OWN_WORK = {"stage", "experiment", "images", "dataset", "model", "task"}
+SAYS_WHAT = {"stage", "experiment"}  # one of these must be given
+SHOWS_ONLY = {"--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc"}
 
 resolvers.register()
 
 
-def main(task: Callable[[], object]) -> int:
-    """Call a Hydra task function, with the demo if the command line asks for nothing.
+def main() -> int:
+    """Run the command line.
 
-    Returns the exit code: 0, 1 for an error before Hydra starts, 130 after Ctrl-C. Hydra itself exits
-    with 1 on errors.
+    Returns the exit code: 0; 1 for an error; 130, 143 or 129 after SIGINT (Ctrl-C), SIGTERM or SIGHUP.
     """
-    conf = Path(sys.argv[0]).parent / "conf"
-    if {"--help", "-h"} & set(sys.argv[1:]):
+    conf = conf_folder()
+    argv = sys.argv[1:]
+    if {"--help", "-h"} & set(argv):
         print(help.text(conf))
         return 0
-    if message := help.unknown_option(sys.argv[1:], conf):
+    if "--version" in argv:
+        print(f"vd100k {importlib.metadata.version('vd100k')}")
+        return 0
+    if not argv:
+        print(help.SHORT)
+        return 0
+    _hide_secrets()
+    if message := help.unknown_option(argv, conf):
         print(message, file=sys.stderr)
         return 1
-    sys.argv[1:] = with_demo(sys.argv[1:])
-    _hide_secrets()
+    try:
+        sys.argv[1:] = _checked(argv, conf)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 1
+    from vd100k.config import hydra_errors
+
     startup.skip_hydra_mode_lookup(sys.argv)
     startup.pause_gc()
-    # Also if a shell started this in the background with interrupts ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, _interrupt)
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it on purpose
-        signal.signal(signal.SIGHUP, _interrupt)
+    hydra_errors.install(conf)
+    # SIGINT also if a shell started this in the background with interrupts ignored; nohup ignores SIGHUP on purpose.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     try:
-        task()
-    except KeyboardInterrupt:
+        hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(run)()
+    except KeyboardInterrupt as interrupt:
         print("Interrupted. All results so far are kept: the same command continues from there.", file=sys.stderr)
-        return 130
+        return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
     finally:
         from vd100k.runs import sweeps  # Hydra has imported it by now, as a callback
 
@@ -59,10 +75,26 @@ def main(task: Callable[[], object]) -> int:
     return 0
 
 
-def with_demo(argv: list[str]) -> list[str]:
-    """The arguments, with ``experiment=demo`` added if none of them says what to do, or with what."""
-    given = {argument.partition("=")[0] for argument in argv}
-    return argv if given & OWN_WORK else [*argv, "experiment=demo"]
+def conf_folder() -> Path:
+    """The folder of the configuration: beside run.py or the package, or inside the package installed from a wheel."""
+    package = Path(__file__).resolve().parent
+    beside = (Path(sys.argv[0]).resolve().parent / "conf", package.parent / "conf")
+    return next((folder for folder in beside if (folder / "config.yaml").exists()), package / "conf")
+
+
+def _checked(argv: list[str], conf: Path) -> list[str]:
+    """The arguments as Hydra can read them.
+
+    Raises:
+        ConfigError: an argument is wrong, or none says what to do.
+    """
+    from vd100k.config import arguments
+
+    argv = arguments.prepared(argv, conf)
+    given = {argument.partition("=")[0].lstrip("+") for argument in argv}
+    if not given & SAYS_WHAT and not given & SHOWS_ONLY:
+        raise ConfigError([f"nothing says what to do: add stage=… or experiment=…\n\n{help.SHORT}"])
+    return argv
 
 
 def run(cfg: DictConfig) -> float | None:
@@ -77,27 +109,30 @@ def run(cfg: DictConfig) -> float | None:
     from vd100k.config import sweep_job
     from vd100k.config.parse import parse
     from vd100k.console import say
-    from vd100k.errors import ConfigError
     from vd100k.io import atomic
     from vd100k.runs import hydra_files, sweeps
     from vd100k.runs.summary import Summary
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     command = sweep_job.command(sys.argv)
-    hydra_files.write(cfg, folder)
+    hydra_files.remember_secrets(cfg)
     try:
         checked = parse(cfg)
+        if checked.dry_run:
+            for line in stages.plan(checked):
+                say(line)
+            return None
+        hydra_files.write(cfg, folder)
     except ConfigError as error:
         if sweep_job.is_running():
+            hydra_files.write(cfg, folder)
             Summary(str(OmegaConf.select(cfg, "stage.name")), error=str(error)).write(folder, command)
         raise
-    if checked.dry_run:
-        for line in stages.plan(checked):
-            say(line)
-        return None
+    finally:
+        _remove_if_empty(folder)
     if group := sweep_job.group():
         checked = checked.in_group(group)
-    if checked.stage.name not in LOOK_BACK:
+    if not _looks_back(checked.stage):
         with contextlib.suppress(OSError):
             atomic.link(checked.output_dir / "latest", folder.resolve())
     stages.module(checked.stage.name)  # its imports are part of what the garbage collector need not examine
@@ -108,6 +143,18 @@ def run(cfg: DictConfig) -> float | None:
     return sweeps.objective(checked, summary)
 
 
+def _looks_back(stage: AnyStage) -> bool:
+    """Whether a stage is about earlier runs, so that it does not become the last one."""
+    return stage.name in LOOK_BACK or getattr(stage, "action", "start") != "start"
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Remove the run folder, and that of its day, if nothing was written there."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+        folder.parent.rmdir()
+
+
 def _hide_secrets() -> None:
     """Keep secrets off the terminal, and out of stderr also what would control it; Hydra prints the overrides there."""
     from vd100k.console import Filtered, harmless
@@ -116,8 +163,13 @@ def _hide_secrets() -> None:
     for argument in sys.argv[1:]:
         remember_argument(argument)
     sys.stdout = cast(TextIO, Filtered(sys.stdout, redact))
-    sys.stderr = cast(TextIO, Filtered(sys.stderr, lambda text: harmless(redact(text))))
+    sys.stderr = cast(TextIO, Filtered(sys.stderr, lambda text: harmless(redact(_without_job_failed(text)))))
+
+
+def _without_job_failed(text: str) -> str:
+    """Nothing instead of Hydra's line with all overrides, which it prints before the message of an error."""
+    return "" if text.startswith("Error executing job with overrides") else text
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    raise KeyboardInterrupt(number)

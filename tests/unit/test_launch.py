@@ -1,36 +1,78 @@
-"""The command line: the demo by default, and messages instead of stack traces."""
+"""The command line: what starts, what its exit code is, and messages instead of stack traces."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import subprocess
+import sys
+import time
+import venv
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from tests.chat_server import chat_server
 from tests.conftest import ROOT, command_line, draw_pictures
 from vd100k.config.parse import dataset_name
 from vd100k.help import unknown_option
-from vd100k.launch import with_demo
 
 Result = subprocess.CompletedProcess[str]
 
 
-@pytest.mark.parametrize(
-    ("argv", "demo"),
-    [
-        ([], True),
-        (["dry_run=true"], True),
-        (["engine@hardware.engine=swift"], True),
-        (["stage=serve"], False),
-        (["experiment=gpt-distill"], False),
-        (["images=photos"], False),
-    ],
-)
-def test_the_demo_runs_if_the_command_line_asks_for_nothing(argv: list[str], demo: bool) -> None:
-    assert with_demo(argv) == ([*argv, "experiment=demo"] if demo else argv)
+def test_a_command_without_arguments_shows_the_five_most_useful_ones(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, ROOT / "run.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.count("  python run.py ") == 5
+    assert not list(tmp_path.iterdir())
+
+
+def test_run_py_starts_itself_again_in_the_environment_beside_it(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "run.py", tmp_path)
+    bare = tmp_path / "bare/bin/python"
+    command = [bare, tmp_path / "run.py", "--help"]
+    venv.create(tmp_path / "bare")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "run `make env` first" in done.stderr
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/python").write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} "$@"\n')
+    (tmp_path / ".venv/bin/python").chmod(0o755)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "vd100k: build a vision-language data set" in done.stdout
+
+
+def test_the_installed_command_finds_its_configuration(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from vd100k.launch import main; sys.exit(main())",
+            "stage=render",
+            "dry_run=true",
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "draw" in done.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_ends_a_run_with_its_number(tmp_path: Path, number: signal.Signals) -> None:
+    draw_pictures(tmp_path / "p", 1)
+    with chat_server(lambda n, body: time.sleep(2) or "a") as server:
+        api = ["hardware=api", "model=gpt-4o", f"hardware.urls=[{server.url}]", "model.api_key_env=null"]
+        command = command_line("stage=generate", "images=p", *api, "stage.check=false")
+        with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            while not server.requests:
+                time.sleep(0.05)
+            process.send_signal(number)
+            assert process.wait(timeout=60) == 128 + number
 
 
 @pytest.mark.parametrize(
@@ -50,7 +92,7 @@ def test_a_data_set_is_named_after_its_folder(path: str | int | None, name: str 
 
 
 def test_a_dry_run_plans_the_whole_demo_and_writes_nothing(vd100k: Callable[..., Result], tmp_path: Path) -> None:
-    shown = vd100k("dry_run=true")
+    shown = vd100k("experiment=demo", "dry_run=true")
     assert shown.returncode == 0, shown.stderr
     for piece in ("1. render", "vllm.entrypoints", "append rows", "swift.cli.main sft", "export", "--port 8000"):
         assert piece in shown.stdout

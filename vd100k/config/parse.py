@@ -165,6 +165,8 @@ def _describe_validation_error(error: ValidationError, stage_key: str) -> Iterat
         elif fault["type"] == "extra_forbidden":
             near = difflib.get_close_matches(location[-1], _known_keys(), n=1)
             yield f"{key} is not a key" + (f": did you mean {near[0]}?" if near else ": remove it")
+        elif fault["type"] == "list_type":
+            yield f"{key}={fault['input']}: this is a list: write '{key}=[{fault['input']}]'"
         else:
             given = repr(fault["input"])
             shown = given if len(given) <= LONGEST else f"{given[:LONGEST]} …"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -33,7 +34,16 @@ def product(*numbers: float) -> int:
     return max(1, math.floor(math.prod(numbers)))
 
 
+def language(texts: DictConfig) -> str:
+    """The language of the user's locale, zh or en; if there are no texts in it, the first one that has texts."""
+    locale = next(filter(None, map(os.environ.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "")
+    if locale.partition(".")[0] not in ("", "C", "POSIX"):
+        locale = os.environ.get("LANGUAGE") or locale  # a list of languages, which GNU's programs obey first
+    wanted = "zh" if locale.lower().startswith("zh") else "en"
+    return wanted if wanted in texts or not texts else str(next(iter(texts)))
+
+
 def register() -> None:
     """Make all of them known to OmegaConf."""
-    for resolver in (or_else, when, joined, pick, product):
+    for resolver in (or_else, when, joined, pick, product, language):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)

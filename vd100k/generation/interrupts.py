@@ -12,17 +12,17 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
-def interruptible(stop: Callable[[], None]) -> Iterator[None]:
-    """Call ``stop`` on the first SIGINT, SIGTERM or SIGHUP, cancel the current task on the next."""
+def interruptible(stop: Callable[[int], None]) -> Iterator[None]:
+    """Call ``stop`` with the number of the first SIGINT, SIGTERM or SIGHUP, cancel the current task on the next."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     first = True
 
-    def interrupt() -> None:
+    def interrupt(number: int) -> None:
         nonlocal first
         if first:
             first = False
-            stop()
+            stop(number)
         else:
             task.cancel()
 
@@ -30,7 +30,7 @@ def interruptible(stop: Callable[[], None]) -> Iterator[None]:
     if before[signal.SIGHUP] == signal.SIG_IGN:  # nohup ignores it on purpose
         del before[signal.SIGHUP]
     for number in before:
-        loop.add_signal_handler(number, interrupt)
+        loop.add_signal_handler(number, interrupt, number)
     try:
         yield
     finally:

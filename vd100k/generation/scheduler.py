@@ -128,12 +128,12 @@ class Scheduler:
     def _show(self) -> None:
         self._line.show(self._survey.expected, self._pool.endpoints)
 
-    def _interrupt(self) -> None:
+    def _interrupt(self, number: int) -> None:
         say(
             f"Stopping once the {self._pool.in_flight} requests in flight are finished. Press Ctrl-C again to "
             "stop at once."
         )
-        self._stop(KeyboardInterrupt())
+        self._stop(KeyboardInterrupt(number))
 
     def _stop(self, reason: BaseException) -> None:
         """Start nothing new; the run ends with ``reason`` when the requests in flight are finished."""

@@ -12,14 +12,18 @@ from vd100k.config import sweep_job
 from vd100k.io.redaction import redact, redact_argument, remember
 
 
+def remember_secrets(cfg: DictConfig) -> None:
+    """Keep the secrets of a configuration out of everything that is printed or written from now on."""
+    remember(OmegaConf.to_container(cfg, resolve=False, enum_to_str=True))
+
+
 def write(cfg: DictConfig, folder: Path) -> None:
-    """Write the three files of a run into ``folder``, and remember the secrets of its configuration.
+    """Write the three files of a run into ``folder``.
 
     Hydra's own copies would have the secrets, so ``hydra.output_subdir`` is null.
     """
     hydra_cfg = HydraConfig.instance().cfg
     settings = OmegaConf.to_container(cfg, resolve=False, enum_to_str=True)
-    remember(settings)
     place = folder / ".hydra"
     place.mkdir(parents=True, exist_ok=True)
     _save(place / "config.yaml", redact(settings))

@@ -18,10 +18,12 @@ from vd100k.io import jsonl
 from vd100k.runs.summary import Summary, file_facts
 from vd100k.runs.tracker import Tracker
 
+LANGUAGES = {"en": "English", "zh": "Chinese"}
+
 
 def plan(run: Run, stage: Generate) -> list[str]:
     """The endpoints or server commands, the number of rows to generate, and the file they are appended to."""
-    lines, rows = commands.describe_server(run), rows_path(run)
+    lines, rows = [*_language(run), *commands.describe_server(run)], rows_path(run)
     if run.images and Path(run.images).expanduser().exists():
         done = answered(rows, row_identity(run))
         keys = [item.key(question) for item in all_items(run, lambda *_: None) for question in item.questions]
@@ -32,6 +34,8 @@ def plan(run: Run, stage: Generate) -> list[str]:
 def run(run: Run, stage: Generate, folder: Path, summary: Summary, tracker: Tracker) -> None:
     progress, rows = Progress(unit_name(run), run.model.price), rows_path(run)
     sample = _sampler(progress)
+    for line in _language(run):
+        say(line)
     try:
         with tracker.following(sample):
             ask_all(run, stage, folder, progress)
@@ -57,6 +61,15 @@ def run(run: Run, stage: Generate, folder: Path, summary: Summary, tracker: Trac
         f"{progress.rows} rows ({progress.reused} reused, {progress.failed} failed) "
         f"with {progress.usage.requests} requests{cost}: {rows}"
     )
+
+
+def _language(run: Run) -> list[str]:
+    """A line with the language of the prompt and how to choose another; none if the prompt is the user's own."""
+    texts, chosen = run.task.texts, run.task.language
+    if texts.get(chosen, {}).get("prompt") != run.task.prompt:
+        return []
+    others = [f"task.language={other} for {LANGUAGES.get(other, other)}" for other in texts if other != chosen]
+    return [f"prompts in {LANGUAGES.get(chosen, chosen)}" + (f" ({', '.join(others)})" if others else "")]
 
 
 def _sampler(progress: Progress) -> Callable[[], dict[str, float]]:

@@ -315,7 +315,12 @@ def test_parquet_files_contain_their_images(parsed: Callable[..., Run], tmp_path
     assert row["image"].size == (56, 56)
     assert (row["question"], row["model"]) == ("q", "m")
     card = (folder / "README.md").read_text(encoding="utf-8")
-    for piece in ("license: cc-by-4.0", "请详细描述", "**Answered by** m", f"| train | {summary.counts['train']} |"):
+    for piece in (
+        "license: cc-by-4.0",
+        "Describe this image",
+        "**Answered by** m",
+        f"| train | {summary.counts['train']} |",
+    ):
         assert piece in card
     # The Parquet files can be converted again.
     back, _ = convert(parsed, tmp_path, f"stage.source={folder / 'data'}", f"stage.folder={tmp_path / 'back'}")

@@ -55,7 +55,7 @@ def test_every_image_is_asked_about_once_and_a_rerun_sends_nothing(
         assert first.returncode == 0, first.stderr
         written = rows(tmp_path)
         assert sorted(row["id"] for row in written) == sorted(p.name for p in pictures.iterdir())
-        assert all(row["model"] == "gpt-4o" and row["question"] == "请描述这张图片。" for row in written)
+        assert all(row["model"] == "gpt-4o" and row["question"] == "Describe this image." for row in written)
         sent = server.requests[0]
         assert [part["type"] for part in sent["messages"][-1]["content"]] == ["image_url", "text"]
         assert (sent["model"], sent["max_tokens"]) == ("m", 1024)

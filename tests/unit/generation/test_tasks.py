@@ -25,7 +25,7 @@ def asked(body: dict[str, Any]) -> str:
 
 def test_one_model_asks_and_another_answers(vd100k: Callable[..., Result], tmp_path: Path, pictures: Path) -> None:
     with chat_server(lambda n, body: f"问题：它是什么 {n}？") as server:
-        done = ask(vd100k, server, "task=question")
+        done = ask(vd100k, server, "task=question", "task.language=zh")
         assert done.returncode == 0, done.stderr
         assert asked(server.requests[0]).startswith("请仔细观察")
     questions = {row["id"]: row["question"] for row in rows(tmp_path, "question")}
