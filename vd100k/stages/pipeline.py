@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from vd100k import stages
 from vd100k.config.run import Run
 from vd100k.config.stages import Pipeline
 from vd100k.console import say
+from vd100k.errors import Vd100kError
+from vd100k.runs import closing
 from vd100k.runs.summary import Summary
 from vd100k.runs.tracker import Tracker
 
@@ -29,6 +32,9 @@ def run(run: Run, stage: Pipeline, folder: Path, summary: Summary, tracker: Trac
         done = Summary(name)
         try:
             stages.execute(part.in_group(folder.name), folder / f"{number}-{name}", [], done)
+        except Vd100kError:
+            say(closing.failed_step(name, number, len(run.parts), sys.argv))
+            raise
         finally:
             summary.steps.append(asdict(done))
             for key in ("requests", "reused", "failed"):
@@ -37,7 +43,7 @@ def run(run: Run, stage: Pipeline, folder: Path, summary: Summary, tracker: Trac
         summary.outputs += done.outputs
         if name in STAGES_WITH_METRICS:
             summary.metrics |= done.metrics
-    say(f"\n{summary.counts['requests']} requests sent, {summary.counts['reused']} answers reused. Output:")
+    say(f"\n{closing.asked(summary)}Output:")
     for output in summary.outputs:
         say(f"  {output['path']}")
     if stage.closing:

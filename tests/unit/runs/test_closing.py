@@ -1,0 +1,89 @@
+"""The last lines of a run: the figure, the page, and the next command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vd100k.config.run import Run
+from vd100k.runs import closing
+from vd100k.runs.summary import Summary
+
+SIDES = {"before": {"exact_match": 0.0}, "after": {"exact_match": 1.0}}
+EVALUATED = {"metrics": SIDES, "inputs": [{"path": "labels.jsonl", "rows": 200}], "counts": {"requests": 400}}
+
+
+@pytest.mark.parametrize(
+    ("summary", "figure"),
+    [
+        (Summary("generate", counts={"rows": 12, "failed": 0, "cost": 0.03}), "12 rows, 0 failed, $0.03"),
+        (Summary("generate", counts={"rows": 1, "failed": 2, "cost": None}), "1 row, 2 failed"),
+        (Summary("convert", counts={"train": 316, "val": 4, "rejected": 0}), "316 training, 4 validation rows, 0 re"),
+        (Summary("finetune", counts={"steps": 9}, metrics={"loss": [(1, 1.9), (9, 0.02)]}), "loss 1.9 → 0.02 in 9 s"),
+        (Summary("evaluate", **EVALUATED), "exact match 0 % → 100 % on 200 held-out images"),
+        (Summary("evaluate", counts={"a": 1}, metrics={"before": {"exact_match": 0.125}}), "exact match 12.5 %"),
+        (
+            Summary("pipeline", counts={"requests": 0}, steps=[vars(Summary("evaluate", **EVALUATED))]),
+            "exact match 0 % → 100 % on 200 held-out images",
+        ),
+        (Summary("export", counts={}), None),
+    ],
+)
+def test_a_stage_has_one_figure(summary: Summary, figure: str | None) -> None:
+    found = closing.figure(vars(summary))
+    assert found == figure or (found and figure and found.startswith(figure))
+
+
+API = ["hardware=api", "model=gpt-4o"]
+OWN = ["hardware=single-gpu", "model=qwen2-vl-7b"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "following"),
+    [
+        (
+            ["stage=generate", "images=my photos", *API, "stage.max_in_flight=4", "limit=9"],
+            "stage=convert 'images=my photos' hardware=api model=gpt-4o",
+        ),
+        (["stage=generate", "images=p", *API, "preview=3"], "stage=generate images=p hardware=api model=gpt-4o"),
+        (["stage=convert", "images=p", *API], f"stage=finetune images=p answers=gpt-4o {' '.join(OWN)}"),
+        (
+            ["stage=convert", "images=p", *OWN, "rejected=m"],
+            f"stage=finetune images=p {' '.join(OWN)} rejected=m stage.method=dpo",
+        ),
+        (["stage=convert", "images=p", "format=parquet"], None),
+        (["stage=finetune", "images=p", *OWN, "+stage.args.max_steps=3"], f"stage=export images=p {' '.join(OWN)}"),
+        (["stage=export", "images=p", *OWN], f"stage=serve images=p {' '.join(OWN)} weights=merged"),
+        (["experiment=demo", "stage.finetune.args.lora_rank=4"], "stage=serve experiment=demo weights=merged"),
+        (["stage=serve", *OWN], None),
+    ],
+)
+def test_the_next_command_has_the_overrides_that_still_apply(
+    parsed: Callable[..., Run], overrides: list[str], following: str | None
+) -> None:
+    quoted = [override.replace("images=my photos", "images='my photos'") for override in overrides]
+    shown = closing.next_command(parsed(*quoted), ["/somewhere/run.py", *overrides])
+    assert shown == (following and f"python run.py {following}")
+    if shown and "my photos" not in shown:
+        parsed(*shown.split()[2:])
+
+
+def test_the_last_lines_are_the_result_the_page_and_the_next_command(
+    parsed: Callable[..., Run], tmp_path: Path
+) -> None:
+    run = parsed("stage=export", "images=p")
+    (tmp_path / "report.html").touch()
+    shown = closing.lines(run, Summary("export", seconds=61.4), tmp_path, ["vd100k", "stage=export", "images=p"])
+    assert shown == [
+        "\nexport finished in 61 s",
+        f"  page    {tmp_path / 'report.html'}",
+        "  next    vd100k stage=serve images=p weights=merged",
+    ]
+
+
+def test_a_pipeline_that_asked_nothing_says_nothing_about_requests() -> None:
+    assert closing.asked(Summary("pipeline", counts={"requests": 0, "reused": 0})) == ""
+    asked = closing.asked(Summary("pipeline", counts={"requests": 1, "reused": 2000}))
+    assert asked == "1 request sent, 2,000 answers reused. "

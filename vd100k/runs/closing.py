@@ -1,0 +1,137 @@
+"""The last lines of a run: the figure, the page, and the next command with the overrides of this one."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vd100k.config.run import Run
+from vd100k.runs.summary import Summary
+
+TRAINABLE = ["hardware=single-gpu", "model=qwen2-vl-7b"]  # suggested where the model so far has no weights
+# Overrides that are about one run, or one stage of it.
+ONCE = ("stage", "stage.", "dry_run", "preview", "shard", "limit", "sample", "hydra.", "-m", "--multirun")
+OF_MODEL = ("model", "model.", "hardware", "hardware.", "engine@hardware.engine", "answers")
+PAGE = "report.html"
+
+
+def lines(run: Run, summary: Summary, folder: Path, argv: list[str]) -> list[str]:
+    """What one wants to know when a run has finished; ``argv`` is its command line."""
+    page = folder / PAGE
+    shown = {
+        "result": figure(vars(summary)),
+        "page": str(page if page.exists() else folder / "summary.json"),
+        "next": next_command(run, argv),
+    }
+    heading = f"\n{summary.stage} finished in {summary.seconds:.0f} s"
+    return [heading, *(f"  {name:<6}  {text}" for name, text in shown.items() if text)]
+
+
+def figure(summary: dict[str, Any]) -> str | None:
+    """The one figure of a stage in words; of a pipeline, that of its last step that has one."""
+    for step in reversed(summary["steps"]):
+        if found := figure(step):
+            return found
+    describe = FIGURES.get(summary["stage"])
+    return describe(summary) if describe and summary["counts"] else None
+
+
+def asked(summary: Summary) -> str:
+    """A sentence about the requests of a pipeline; nothing if none of its steps asks a model."""
+    sent, reused = summary.counts.get("requests", 0), summary.counts.get("reused", 0)
+    return f"{_count(sent, 'request')} sent, {_count(reused, 'answer')} reused. " if sent or reused else ""
+
+
+def failed_step(name: str, number: int, steps: int, argv: list[str]) -> str:
+    """The lines about a step that failed: which one, and the command that continues."""
+    return (
+        f"\nStep {number} of {steps}, {name}, failed; what the steps have made so far is kept. Once the cause is "
+        f"removed, continue with the same command:\n  {command(argv[1:], argv[0])}"
+    )
+
+
+def next_command(run: Run, argv: list[str]) -> str | None:
+    """The command that goes on from a run, with the overrides of this one that still apply; None if there is none."""
+    if run.preview or run.shard:  # the rest of the images, or the rows of all parts
+        return command(_without(argv[1:], ("preview", "shard")), argv[0])
+    kept = _without(argv[1:], ONCE)
+    trains = bool(run.model.path)
+    match run.stage.name:
+        case "generate" if run.task.reader in ("text", "json"):
+            return command(["stage=convert", *kept], argv[0])
+        case "convert" if run.format.name == "swift" and not getattr(run.stage, "products", None):
+            if not trains:
+                kept = [*_without(kept, OF_MODEL), f"answers={run.answers}", *TRAINABLE]
+            method = ["stage.method=dpo"] if run.rejected else []
+            return command(["stage=finetune", *kept, *method], argv[0])
+        case "finetune":
+            return command(["stage=export", *kept], argv[0])
+        case "export" if run.hardware.engine:
+            return command(["stage=serve", *kept, "weights=merged"], argv[0])
+        case "evaluate" if "after" in run.parts and run.parts["after"].hardware.urls is None:
+            return command(["stage=serve", *kept, "weights=merged"], argv[0])
+        case "pipeline" if "export" in run.parts and run.hardware.engine:
+            return command(["stage=serve", *kept, "weights=merged"], argv[0])
+    return None
+
+
+def command(overrides: list[str], program: str) -> str:
+    """A command line to type."""
+    start = ["python", Path(program).name] if program.endswith(".py") else [Path(program).name]
+    return shlex.join([*start, *overrides])
+
+
+def _without(overrides: list[str], names: tuple[str, ...]) -> list[str]:
+    """The overrides of other keys; a name with a dot at its end stands for all keys that begin with it."""
+    kept = []
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+~")
+        if key not in names and not key.startswith(tuple(name for name in names if name.endswith("."))):
+            kept.append(override)
+    return kept
+
+
+def _render(step: dict[str, Any]) -> str:
+    return f"{step['counts']['train']} training and {step['counts']['heldout']} held-out pictures"
+
+
+def _generate(step: dict[str, Any]) -> str:
+    counts = step["counts"]
+    cost = "" if counts.get("cost") is None else f", ${counts['cost']:.2f}"
+    return f"{_count(counts['rows'], 'row')}, {counts['failed']:,} failed{cost}"
+
+
+def _convert(step: dict[str, Any]) -> str | None:
+    counts = step["counts"]
+    if "train" not in counts:  # the products of a data set
+        return _count(sum(counts.values()), "row")
+    sides = {"train": "training", "val": "validation", "test": "test"}
+    written = ", ".join(f"{counts[side]:,} {name}" for side, name in sides.items() if side in counts)
+    return f"{written} rows, {counts['rejected']:,} rejected"
+
+
+def _finetune(step: dict[str, Any]) -> str | None:
+    curve = step["metrics"].get("loss")
+    steps = _count(step["counts"]["steps"], "step")
+    return f"loss {curve[0][1]:.2g} → {curve[-1][1]:.2g} in {steps}" if curve else None
+
+
+def _evaluate(step: dict[str, Any]) -> str | None:
+    exact = [f"{100 * side['exact_match']:.3g} %" for side in step["metrics"].values()]
+    images = next((f" on {_count(file['rows'], 'held-out image')}" for file in step["inputs"] if file["rows"]), "")
+    return f"exact match {' → '.join(exact)}{images}" if exact else None
+
+
+FIGURES: dict[str, Callable[[dict[str, Any]], str | None]] = {
+    "render": _render,
+    "generate": _generate,
+    "convert": _convert,
+    "finetune": _finetune,
+    "evaluate": _evaluate,
+}
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
