@@ -109,8 +109,9 @@ def run(cfg: DictConfig) -> float | None:
     from vd100k.config import sweep_job
     from vd100k.config.parse import parse
     from vd100k.console import say
+    from vd100k.errors import DataError
     from vd100k.io import atomic
-    from vd100k.runs import hydra_files, sweeps
+    from vd100k.runs import closing, hydra_files, sweeps
     from vd100k.runs.summary import Summary
 
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -121,6 +122,8 @@ def run(cfg: DictConfig) -> float | None:
         if checked.dry_run:
             for line in stages.plan(checked):
                 say(line)
+            if missing := stages.faults(checked):
+                raise DataError("\n".join(f"missing: {fault}" for fault in missing))
             return None
         hydra_files.write(cfg, folder)
     except ConfigError as error:
@@ -138,8 +141,8 @@ def run(cfg: DictConfig) -> float | None:
     stages.module(checked.stage.name)  # its imports are part of what the garbage collector need not examine
     startup.resume_gc()
     summary = stages.execute(checked, folder, command)
-    page = folder / "report.html"
-    say(f"\n{summary.stage} finished in {summary.seconds:.0f} s: {page if page.exists() else folder / 'summary.json'}")
+    for line in closing.lines(checked, summary, folder, sys.argv):
+        say(line)
     return sweeps.objective(checked, summary)
 
 

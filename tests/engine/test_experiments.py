@@ -26,9 +26,10 @@ def test_manifest_ocr_learns_the_fields(tmp_path: Path) -> None:
     assert len(compared) == 40
     trained_on = rows(tmp_path / "outputs/data/manifests-42/manifest/annotations.swift/train.jsonl")
     assert all("/train/" in row["images"][0] for row in trained_on), "training used documents of the evaluation"
-    (tmp_path / "outputs/images/manifests-42/render.json").unlink()
-    own = call(tmp_path, "experiment=manifest-ocr", "stage.steps=[render]")
-    assert "contains your own images: nothing is drawn" in own.stdout
+    own = (tmp_path / "outputs/images/manifests-42").rename(tmp_path / "own")
+    shown = call(tmp_path, "experiment=manifest-ocr", f"images={own}", "stage.steps=[render]")
+    assert "are your own: nothing is drawn" in shown.stdout
+    assert not (tmp_path / "outputs/images/manifests-42").exists()
 
 
 def test_gpt_distill_trains_on_the_answers_of_a_remote_teacher(fleet: Fleet, tmp_path: Path) -> None:

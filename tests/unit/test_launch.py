@@ -202,6 +202,7 @@ def test_a_missing_choice_folder_or_summary_is_one_message(
 )
 def test_a_package_that_is_missing_is_one_message(tmp_path: Path, package: str, overrides: list[str]) -> None:
     draw_pictures(tmp_path / "p", 1)
+    (tmp_path / "p/train.parquet").touch()
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / f"{package}.py").write_text(f"raise ModuleNotFoundError(\"No module named '{package}'\")")
     path = os.pathsep.join([str(tmp_path / "broken"), os.environ.get("PYTHONPATH", "")])

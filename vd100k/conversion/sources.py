@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ ANNOTATIONS = "annotations.jsonl"
 ROBOFLOW = ("train", "valid", "test")
 # The usual names of splits, and the side of the converted data set that each becomes.
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
+FIRST_ROWS, COLUMNS = 50, 20  # rows examined before a conversion, and columns named in a message
 KEYS = ("id", "image", "question", "answer")
 
 
@@ -43,13 +45,39 @@ class Source:
         """The folder that relative image names refer to."""
         return self.path.parent if self.path.is_file() else self.path
 
-    def check(self) -> None:
-        """Raise DataError if the path does not exist."""
+    def faults(self, stage_key: str) -> Iterator[str]:
+        """What keeps all rows from being read, with the remedy: found in the first rows, so that it takes no time."""
         if not self.path.exists():
-            raise DataError(
+            yield (
                 f"{self.path}: there are no such rows. Generate them first (python run.py stage=generate …), "
-                "or set stage.source=PATH."
+                f"or set {stage_key}.source=PATH."
             )
+        elif self._is_table or self._is_roboflow:
+            yield from self._table_faults(stage_key)
+        elif not self._is_hugging_face:
+            yield (
+                f"{self.path}: not a supported source. Give a .jsonl or .csv file, a Roboflow folder "
+                "(train/annotations.jsonl), or a Hugging Face data set saved to disk or in Parquet."
+            )
+
+    def _table_faults(self, stage_key: str) -> Iterator[str]:
+        try:
+            first = [row for _, row in islice(self.lines(), FIRST_ROWS)]
+        except DataError as error:
+            yield str(error)
+            return
+        rows = [row for row in first if not isinstance(row, Fault)]
+        if not first:
+            yield f"{self.path}: it has no rows."
+        elif not rows:
+            yield f"{self.path}: none of the first {len(first)} lines is a row. The first one: {first[0].detail}."  # type: ignore[union-attr]
+        for key in ("image", "answer") if rows else ():
+            if all(row.get(key) is None for row in rows):
+                found = ", ".join(map(str, list(rows[0])[:COLUMNS]))
+                yield (
+                    f"{self.path}: none of the first {len(rows)} rows has “{self.columns[key]}”. Its columns are "
+                    f"{found}: set {stage_key}.columns.{key}=NAME to the one with the {key}."
+                )
 
     def lines(self) -> Iterator[Entry]:
         """The rows, in their order.
@@ -70,6 +98,17 @@ class Source:
     @property
     def _is_roboflow(self) -> bool:
         return any((self.path / split / ANNOTATIONS).exists() for split in ROBOFLOW)
+
+    @property
+    def _is_saved_to_disk(self) -> bool:
+        return (self.path / "dataset_dict.json").exists() or (self.path / "state.json").exists()
+
+    @property
+    def _is_hugging_face(self) -> bool:
+        return self._is_saved_to_disk or any(file.suffix == ".parquet" for file in self._parquet())
+
+    def _parquet(self) -> list[Path]:
+        return [self.path] if self.path.is_file() else sorted(self.path.rglob("*.parquet"))
 
     def _table(self, path: Path) -> Iterator[Entry]:
         renamed = any(self.columns[key] != key for key in KEYS)
@@ -120,20 +159,14 @@ class Source:
         """Iterables of rows by split, with the images not decoded; the split is "" if there are none."""
         import datasets
 
-        parquet = [self.path] if self.path.is_file() else sorted(self.path.rglob("*.parquet"))
         try:
-            if (self.path / "dataset_dict.json").exists() or (self.path / "state.json").exists():
+            if self._is_saved_to_disk:
                 loaded = datasets.load_from_disk(str(self.path))
-            elif parquet and parquet[0].suffix == ".parquet":
+            else:
                 named: dict[str, list[str]] = {}
-                for file in parquet:
+                for file in self._parquet():
                     named.setdefault(_split(file), []).append(str(file))
                 loaded = datasets.load_dataset("parquet", data_files=named, streaming=True)
-            else:
-                raise DataError(
-                    f"{self.path}: not a supported source. Give a .jsonl or .csv file, a Roboflow folder "
-                    "(train/annotations.jsonl), or a Hugging Face data set saved to disk or in Parquet."
-                )
         except (OSError, ValueError) as error:
             raise DataError(f"{self.path}: the data set cannot be read: {error}") from error
         splits = loaded if isinstance(loaded, dict) else {"": loaded}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shlex
@@ -134,6 +135,13 @@ def _visible(wanted: Iterable[str]) -> str:
     ours = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     seen = ours.split(",") if ours else []
     return ",".join(seen[int(k)] if k.isdigit() and int(k) < len(seen) else k for k in wanted)
+
+
+def swift_faults() -> list[str]:
+    """What to do if ms-swift, which trains and exports, is not installed."""
+    if importlib.util.find_spec("swift"):
+        return []
+    return ["ms-swift, which trains and exports, is not installed here: pip install -e '.[train]'"]
 
 
 METHODS = {"sft": ["sft"], "dpo": ["rlhf", "--rlhf_type", "dpo"]}

@@ -137,11 +137,6 @@ def all_items(
             if only is None or image.id in only:
                 yield WorkItem(image, (None,))
         return
-    if not run.task.questions.exists():
-        raise DataError(
-            f"{run.task.questions}: the file of questions is missing. Generate the questions first: "
-            f"python run.py stage=generate task=question model={run.asker or 'MODEL'} …"
-        )
     # The limit counts questions here, so it does not apply to the images.
     without_limit = Selection(None, selection.sample, selection.seed, selection.shard)
     known = KeySet()
@@ -155,6 +150,14 @@ def all_items(
         yield item
     if is_empty:
         raise DataError(f"{run.task.questions}: no question is about an image of {run.images}. Is it the right folder?")
+
+
+def missing_questions(run: Run) -> str:
+    """The message of a run whose file of questions does not exist."""
+    return (
+        f"{run.task.questions}: the file of questions is missing. Generate the questions first: "
+        f"python run.py stage=generate task=question model={run.asker or 'MODEL'} …"
+    )
 
 
 def _selection(run: Run, ordered: bool = False) -> Selection:

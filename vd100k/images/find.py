@@ -66,12 +66,14 @@ def find_images(
     selection: Selection = ALL,
     image_folder: Path | None = None,
     reject: Reject = lambda id, reason, detail: None,
+    key: str = "images",
 ) -> Iterator[ImageRef]:
     """The images of a folder (searched recursively) or of a .jsonl or .csv list, each once.
 
     Folders of up to 10,000 images are sorted by name; larger ones are sorted in blocks of that size.
     A list has an ``image`` column with paths in ``image_folder``, or in the folder of the list.
-    Images outside that folder and lines without an image go to ``reject``.
+    Images outside that folder and lines without an image go to ``reject``. ``key`` is the configuration key that
+    names them in messages.
 
     Raises:
         DataError: ``images`` does not exist, or contains no image.
@@ -84,22 +86,22 @@ def find_images(
         reject(id, reason, detail)
 
     if not source.exists():
-        raise DataError(f"images={images}: no such folder or file. Give a folder of images, or a .jsonl or .csv list.")
+        raise DataError(f"{key}={images}: no such folder or file. Give a folder of images, or a .jsonl or .csv list.")
     if not is_utf8(str(source.absolute())):
-        raise DataError(f"images={printable(images)}: {NOT_UTF8}. Rename the folder.")
+        raise DataError(f"{key}={printable(images)}: {NOT_UTF8}. Rename the folder.")
     if source.is_dir():
         found = selection.of(_in_folder(source, image_folder or source, rejected, selection.ordered), ordered=False)
     elif source.suffix.lower() in tables.SUFFIXES:
         found = selection.of(_in_list(source, image_folder or source.parent, rejected), ordered=True)
     else:
-        raise DataError(f"images={images}: neither a folder of images nor a .jsonl or .csv list of them.")
+        raise DataError(f"{key}={images}: neither a folder of images nor a .jsonl or .csv list of them.")
     is_empty = True
     for image in found:
         is_empty = False
         yield image
     if is_empty:
         raise DataError(
-            f"images={images}: no images in it (looked for {', '.join(sorted(SUFFIXES))}). "
+            f"{key}={images}: no images in it (looked for {', '.join(sorted(SUFFIXES))}). "
             f"Is it the right folder?{first}"
         )
 

@@ -113,7 +113,7 @@ class Client:
     def __init__(self, model: Model, served_name: str, settings: Generate, usage: Usage, direct: bool = False) -> None:
         self.usage, self.accepted = usage, False
         self._name, self._direct = served_name, direct
-        key = _api_key(model)
+        key = api_key(model)
         headers = {"Content-Type": "application/json", "User-Agent": "vd100k"}
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S),  # the pool limits them
@@ -241,8 +241,12 @@ def wait_s(attempts: int, after_s: float | None) -> float:
     return random.uniform(0, min(MAX_WAIT_S, BACKOFF_S * 2**attempts))
 
 
-def _api_key(model: Model) -> str | None:
-    """The key from the environment; None if the model needs none."""
+def api_key(model: Model) -> str | None:
+    """The key from the environment; None if the model needs none.
+
+    Raises:
+        ServerError: the variable is not set.
+    """
     if not model.api_key_env:
         return None
     key = os.environ.get(model.api_key_env)

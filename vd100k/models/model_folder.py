@@ -45,16 +45,24 @@ def ensure(run: Run, trains: bool = False) -> None:
     Raises:
         DataError: the folder is missing and cannot be built, or something in it is missing, broken or not allowed.
     """
+    path = Path(run.model_path or "")
+    if _can_be_built(run):
+        say(f"building {path}")
+        built = subprocess.run([sys.executable, *(run.model.build or [])], capture_output=True, text=True, check=False)
+        if built.returncode or not path.exists():
+            last = built.stderr.strip().splitlines()[-1:]
+            raise DataError(f"{path}: building the model folder failed: {''.join(last)}")
+    check(run, trains)
+
+
+def check(run: Run, trains: bool = False) -> None:
+    """Raise DataError as ``ensure`` does, but build nothing: a folder that can be built is in order."""
     named = run.model_path or ""
     if named.startswith("~"):
         raise DataError(f"model.path={named}: write the path without ~, which the engines do not expand.")
     path = Path(named)
-    if not path.exists() and run.weights != "merged" and run.model.build:
-        say(f"building {path}")
-        built = subprocess.run([sys.executable, *run.model.build], capture_output=True, text=True, check=False)
-        if built.returncode:
-            last = built.stderr.strip().splitlines()[-1:]
-            raise DataError(f"{path}: building the model folder failed: {''.join(last)}")
+    if _can_be_built(run):
+        return
     if run.weights == "adapter":
         raise_if_faulty(run.paths.adapter, list(adapter_faults(run.paths.adapter, run.model.trust_remote_code)))
     if not path.exists():
@@ -68,6 +76,11 @@ def ensure(run: Run, trains: bool = False) -> None:
             raise_if_faulty(named, list(_hub_faults(run, named, trains)))
         return
     raise_if_faulty(path, list(faults(path, run.model.trust_remote_code)))
+
+
+def _can_be_built(run: Run) -> bool:
+    named = run.model_path or ""
+    return bool(run.model.build) and run.weights != "merged" and not Path(named).exists() and named[:1] != "~"
 
 
 def refuse_code(run: Run, options: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """The stages of vd100k, one module each; ``execute`` runs one and writes its summary.
 
-Every module provides the functions of ``Stage``. Stages exchange files and do not import each other; the stage
-``pipeline`` runs several in order.
+Every module provides the functions of ``Stage``, and may provide ``needs`` and ``makes``. Stages exchange files and do
+not import each other; the stage ``pipeline`` runs several in order.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ import contextlib
 import errno
 import importlib
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from vd100k.config.run import Run
 from vd100k.console import say
 from vd100k.errors import DataError
+from vd100k.runs import needs
+from vd100k.runs.needs import Need
 from vd100k.runs.summary import Summary, image_folders, settings
 from vd100k.runs.tracker import Tracker
 
@@ -28,6 +31,16 @@ class Stage(Protocol):
 
     def run(self, run: Run, stage: Any, folder: Path, summary: Summary, tracker: Tracker) -> None:
         """Run the stage: write logs to ``folder``, fill in ``summary`` and report metrics to ``tracker``."""
+
+
+class Needing(Stage, Protocol):
+    """The functions of a stage that needs or makes files."""
+
+    def needs(self, run: Run, stage: Any) -> Iterable[Need]:
+        """What must be there before the stage starts, unless an earlier step of a pipeline makes it."""
+
+    def makes(self, run: Run, stage: Any) -> list[Path]:
+        """The files and folders that later steps of a pipeline may need."""
 
 
 def module(name: str) -> Stage:
@@ -47,6 +60,30 @@ def plan(run: Run) -> list[str]:
     return module(run.stage.name).plan(run, run.stage)
 
 
+def faults(run: Run) -> list[str]:
+    """What is missing for the run's stage, or for any of its steps; in a dry run only what the user named."""
+    steps = list(run.parts.values()) if run.stage.name == "pipeline" else [run]
+    return needs.faults(map(_needs_and_products, steps), only_given=run.dry_run)
+
+
+def _needs_and_products(run: Run) -> tuple[Iterable[Need], Iterable[Path]]:
+    stage = module(run.stage.name)
+    if not hasattr(stage, "needs"):
+        return (), ()
+    needing = cast(Needing, stage)
+    return needing.needs(run, run.stage), needing.makes(run, run.stage)
+
+
+def _refuse_faults(run: Run) -> None:
+    """Raise DataError with everything that is missing."""
+    found = faults(run)
+    if len(found) == 1:
+        raise DataError(found[0])
+    if found:
+        heading = f"Nothing was started, because {len(found)} things are missing or wrong:"
+        raise DataError("\n".join([heading, *(f"  - {fault}" for fault in found)]))
+
+
 def execute(run: Run, folder: Path, command: list[str], summary: Summary | None = None) -> Summary:
     """Run a stage, and write ``summary.json`` into ``folder`` even if it fails.
 
@@ -59,6 +96,7 @@ def execute(run: Run, folder: Path, command: list[str], summary: Summary | None 
     tracker = Tracker(run, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _refuse_faults(run)
         module(run.stage.name).run(run, run.stage, folder, summary, tracker)
         summary.status = "ok"
     except KeyboardInterrupt:

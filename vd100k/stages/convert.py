@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from vd100k.config.run import Run
-from vd100k.config.stages import Convert
+from vd100k.config.stages import Convert, Rules
 from vd100k.console import say
 from vd100k.conversion import formats, joins, products
 from vd100k.conversion.run import Job, Outcome, convert, show
@@ -21,11 +21,26 @@ from vd100k.conversion.token_lengths import TokenLengths
 from vd100k.conversion.writers import JsonWriter, ParquetWriter, Writer
 from vd100k.errors import DataError
 from vd100k.io.atomic import replace, write_json
+from vd100k.runs.needs import Need, missing
 from vd100k.runs.summary import Summary, file_facts
 from vd100k.runs.tracker import Tracker
 
 SIDES = ("train", "val", "test")
 SUFFIXES = {"swift": ".jsonl", "sharegpt": ".json", "vd100k": ".json"}
+
+
+def needs(run: Run, stage: Convert) -> Iterator[Need]:
+    if stage.products:
+        return  # those that can be made are made
+    source = _source(run, stage)
+    yield Need(lambda: source.faults(run.key), source.path, given=stage.source != run.paths.rows)
+    if stage.rejected:
+        text = f"{stage.rejected}: the rows do not exist. Generate them first: python run.py stage=generate …"
+        yield missing(stage.rejected, text, given=stage.rejected != run.paths.rejected)
+
+
+def makes(run: Run, stage: Convert) -> list[Path]:
+    return [stage.folder]
 
 
 def plan(run: Run, stage: Convert) -> list[str]:
@@ -52,11 +67,7 @@ def run(run: Run, stage: Convert, folder: Path, summary: Summary, tracker: Track
 
 def _rows(run: Run, stage: Convert, token_lengths: TokenLengths, summary: Summary) -> None:
     """Convert the rows of the run into the format of the run."""
-    asked = run.task.question or ("" if run.task.questions else run.task.prompt)
-    source = Source(stage.source, stage.columns, asked, stage.folder / "images")
-    source.check()
-    if stage.rejected and not stage.rejected.exists():
-        raise DataError(f"{stage.rejected}: the rows do not exist. Generate them first: python run.py stage=generate …")
+    source = _source(run, stage)
     stage.folder.mkdir(parents=True, exist_ok=True)
     layout, rejected = formats.LAYOUTS[run.format.name], stage.folder / "rejected.jsonl"
     lines = partial(joins.pairs, source.lines, stage.rejected) if stage.rejected else source.lines
@@ -64,17 +75,31 @@ def _rows(run: Run, stage: Convert, token_lengths: TokenLengths, summary: Summar
     summary.image_folders = [str(folder.absolute()) for folder in job.image_folders]
     outcome = convert(run, stage, job, token_lengths)
     show({stage.folder.name: outcome})
+    summary.counts = {"rows": outcome.rows, **outcome.sides, "rejected": outcome.reasons.total()}
+    summary.metrics = {"rejected": dict(outcome.reasons)}
     if not outcome.sides["train"]:
-        raise DataError(
-            f"{stage.source}: no row is left to train on ({outcome.why() or 'it has no rows'}). See {rejected}."
-        )
+        for facts in outcome.files:  # or a training would start with empty files, and fail without a reason
+            Path(facts["path"]).unlink(missing_ok=True)
+        raise DataError(f"{stage.source}: no row is left to train on. {_remedy(run, outcome, rejected)}")
     _describe(run, stage, outcome)
     sides = ", ".join(f"{count} {side}" for side, count in outcome.sides.items())
     say(f"{sides}, {outcome.reasons.total()} rejected: {stage.folder}")
-    summary.counts = {"rows": outcome.rows, **outcome.sides, "rejected": outcome.reasons.total()}
-    summary.metrics = {"rejected": dict(outcome.reasons)}
     summary.inputs = [file_facts(path) for path in (stage.source, stage.rejected) if path and path.is_file()]
     summary.outputs = outcome.files
+
+
+def _remedy(run: Run, outcome: Outcome, rejected: Path) -> str:
+    """Why no row is left to train on, and what to do about it."""
+    if not outcome.rows:
+        return "It has no rows."
+    if not outcome.reasons:
+        return f"All {outcome.rows} rows are held out: set {run.key}.split_dataset_ratio to a smaller share."
+    [(reason, _)] = outcome.reasons.most_common(1)
+    rule = f", or turn the rule off with {run.key}.rules.{reason}=false" if reason in Rules.model_fields else ""
+    return (
+        f"Of {outcome.rows} rows, {outcome.reasons.total()} were rejected: {outcome.why()}. Look at them in "
+        f"{rejected}, and mend their source{rule}."
+    )
 
 
 def _products(run: Run, stage: Convert, token_lengths: TokenLengths, summary: Summary) -> None:
@@ -93,6 +118,11 @@ def _products(run: Run, stage: Convert, token_lengths: TokenLengths, summary: Su
         raise DataError("No file can be made yet: first generate the answers with the commands above.")
 
 
+def _source(run: Run, stage: Convert) -> Source:
+    asked = run.task.question or ("" if run.task.questions else run.task.prompt)
+    return Source(stage.source.expanduser(), stage.columns, asked, stage.folder / "images")
+
+
 def _image_folder(run: Run, source: Source) -> Path:
     """The folder that images must be in: the configured one, that of the generated rows, or that of the source."""
     if run.image_folder:
@@ -100,7 +130,7 @@ def _image_folder(run: Run, source: Source) -> Path:
     if run.images:
         images = Path(run.images).expanduser()
         return images if images.is_dir() else images.parent
-    generated = products.generated_from(source.path) if source.path == run.paths.rows else None
+    generated = products.generated_from(source.path) if source.path == run.paths.rows.expanduser() else None
     return generated or source.image_folder
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from vd100k.config.run import Run
 from vd100k.config.stages import Evaluate
 from vd100k.console import say, show
 from vd100k.engines import commands
-from vd100k.evaluation.labels import read_labels
+from vd100k.engines.serving import availability
+from vd100k.evaluation.labels import label_faults, read_labels
 from vd100k.evaluation.metrics import Score, mean, score
 from vd100k.evaluation.sides import sides
 from vd100k.generation.progress import Progress
@@ -24,6 +26,7 @@ from vd100k.generation.work_items import unit_name
 from vd100k.images.find import find_images
 from vd100k.io import jsonl
 from vd100k.runs import charts
+from vd100k.runs.needs import Need, missing, raised
 from vd100k.runs.summary import Summary, file_facts, folder_facts
 from vd100k.runs.tracker import Tracker
 
@@ -40,6 +43,23 @@ class Comparison:
     labels: dict[str, Any]
     answers: dict[str, dict[str, str]]  # by side
     scores: dict[str, dict[str, Score]]  # by side
+
+
+def needs(run: Run, stage: Evaluate) -> Iterator[Need]:
+    images, labels = str(stage.images), Path(str(stage.labels)).expanduser()
+    found = find_images(images, image_folder=run.image_folder, key=f"{run.key}.images")
+    yield Need(raised(lambda: next(found)), Path(images).expanduser(), given=True)
+    yield Need(lambda: label_faults(labels, run.key), labels, given=True)
+    for part in sides(run, stage).values():
+        if part.weights == "merged":
+            text = f"{part.paths.merged}: the exported model is missing. Create it first: python run.py stage=export …"
+            yield missing(part.paths.merged, text)
+        if part.hardware.urls is not None or not part.paths.rows.exists():  # answers of a URL are not reused
+            yield Need(partial(availability.faults, part))
+
+
+def makes(run: Run, stage: Evaluate) -> list[Path]:
+    return []
 
 
 def plan(run: Run, stage: Evaluate) -> list[str]:

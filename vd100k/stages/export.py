@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,26 @@ from vd100k.config.stages import Export
 from vd100k.console import say, waiting
 from vd100k.engines import commands
 from vd100k.engines.process import Child
-from vd100k.errors import DataError, TrainingError
+from vd100k.errors import TrainingError
 from vd100k.io import fingerprint
 from vd100k.io.atomic import write_json
 from vd100k.models import model_folder
+from vd100k.runs.needs import Need, missing
 from vd100k.runs.summary import Summary, folder_facts
 from vd100k.runs.tracker import Tracker
 
 POLL_S = 0.2
+
+
+def needs(run: Run, stage: Export) -> Iterator[Need]:
+    text = f"{stage.adapter}: the adapter does not exist. Train it first: python run.py stage=finetune …"
+    yield missing(stage.adapter, text, given=stage.adapter != run.paths.adapter)
+    if not stage.folder.exists():  # an unchanged model is reused
+        yield Need(commands.swift_faults)
+
+
+def makes(run: Run, stage: Export) -> list[Path]:
+    return [stage.folder]
 
 
 def plan(run: Run, stage: Export) -> list[str]:
@@ -28,8 +41,6 @@ def plan(run: Run, stage: Export) -> list[str]:
 
 
 def run(run: Run, stage: Export, folder: Path, summary: Summary, tracker: Tracker) -> None:
-    if not stage.adapter.exists():
-        raise DataError(f"{stage.adapter}: the adapter does not exist. Train it first: python run.py stage=finetune …")
     model_folder.ensure(run, trains=True)
     model_folder.refuse_code(run, {**stage.args, "adapter": stage.adapter})
     mark = stage.folder.with_name(f"{stage.folder.name}.json")

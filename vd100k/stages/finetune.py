@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,12 @@ from vd100k.config.stages import Finetune
 from vd100k.console import in_terminal, progress_bar, say
 from vd100k.engines import commands, swift_log
 from vd100k.engines.process import Child
-from vd100k.errors import DataError, TrainingError
+from vd100k.errors import TrainingError
 from vd100k.io import atomic, fingerprint
 from vd100k.io.jsonl import read_rows
 from vd100k.models import model_folder
 from vd100k.runs import charts
+from vd100k.runs.needs import Need, missing, raised
 from vd100k.runs.summary import Summary, file_facts, folder_facts
 from vd100k.runs.tracker import Tracker
 
@@ -27,7 +30,23 @@ CURVES = {
     "sft": {"loss": "loss", "eval_loss": "eval_loss"},
     "dpo": {"loss": "loss", "eval_loss": "eval_loss", "margin": "rewards/margins"},
 }
+MISSING = "{}: the training file does not exist. Make it first: python run.py stage=convert …"
+BLANK = 64  # bytes; a smaller file may have no rows
 DATA_SUFFIXES = {".jsonl", ".json", ".csv"}  # of the files that swift reads
+
+
+def needs(run: Run, stage: Finetune) -> Iterator[Need]:
+    for file in _local_files(stage, "dataset"):
+        yield Need(partial(_faults, file), file)
+    for file in _local_files(stage, "val_dataset"):
+        yield missing(file, MISSING.format(file))
+    if not run.paths.adapter.exists():  # an unchanged training is reused
+        yield Need(commands.swift_faults)
+    yield Need(raised(lambda: model_folder.check(run, trains=True)))
+
+
+def makes(run: Run, stage: Finetune) -> list[Path]:
+    return [stage.folder, run.paths.adapter]
 
 
 def plan(run: Run, stage: Finetune) -> list[str]:
@@ -37,7 +56,7 @@ def plan(run: Run, stage: Finetune) -> list[str]:
 
 def run(run: Run, stage: Finetune, folder: Path, summary: Summary, tracker: Tracker) -> None:
     stage = _without_empty(stage)
-    files = _local_files(stage)
+    files = [*_local_files(stage, "dataset"), *_local_files(stage, "val_dataset")]
     summary.inputs = [file_facts(file) for file in files]
     model_folder.ensure(run, trains=True)
     # Each combination of data and options has its own folder, so a change or a failure never loses earlier training.
@@ -93,19 +112,21 @@ def _train(stage: Finetune, checkpoints: Path, folder: Path, tracker: Tracker) -
             raise TrainingError(child.last_words(f"swift {stage.method}"))
 
 
-def _local_files(stage: Finetune) -> list[Path]:
-    """The local files in ``dataset`` and ``val_dataset``; swift also accepts hub names, and FILE#ROWS.
+def _local_files(stage: Finetune, option: str) -> list[Path]:
+    """The local files in ``dataset`` or ``val_dataset``; swift also accepts hub names, and FILE#ROWS."""
+    files = [Path(str(entry).partition("#")[0]) for entry in _as_list(stage.args.get(option))]
+    return [file for file in files if file.suffix in DATA_SUFFIXES or file.exists()]
 
-    Raises:
-        DataError: a file does not exist.
-    """
-    entries = [entry for key in ("dataset", "val_dataset") for entry in _as_list(stage.args.get(key))]
-    files = [Path(str(entry).partition("#")[0]) for entry in entries]
-    files = [file for file in files if file.suffix in DATA_SUFFIXES or file.exists()]
-    for file in files:
-        if not file.exists():
-            raise DataError(f"{file}: the training file does not exist. Make it first: python run.py stage=convert …")
-    return files
+
+def _faults(file: Path) -> Iterator[str]:
+    """What is wrong with a training file: swift fails on an empty one without a reason."""
+    if not file.exists():
+        yield MISSING.format(file)
+    elif file.is_file() and file.stat().st_size < BLANK and file.read_bytes().strip() in (b"", b"[]"):
+        yield (
+            f"{file}: the training file has no rows. Make it again: python run.py stage=convert …, "
+            "which says why it rejects rows."
+        )
 
 
 def _without_empty(stage: Finetune) -> Finetune:

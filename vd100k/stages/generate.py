@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vd100k.config.run import Run
 from vd100k.config.stages import Generate
 from vd100k.console import say
 from vd100k.engines import commands
+from vd100k.engines.serving import availability
+from vd100k.errors import DataError
 from vd100k.generation.ledger import answered
 from vd100k.generation.progress import Progress
 from vd100k.generation.run import ask_all, refuse_if_all_failed, rows_path
-from vd100k.generation.work_items import all_items, row_identity, unit_name
+from vd100k.generation.work_items import all_items, missing_questions, row_identity, unit_name
+from vd100k.images.find import find_images
 from vd100k.io import jsonl
+from vd100k.runs.needs import Need, missing, raised
 from vd100k.runs.summary import Summary, file_facts
 from vd100k.runs.tracker import Tracker
 
 LANGUAGES = {"en": "English", "zh": "Chinese"}
 
 
+def needs(run: Run, stage: Generate) -> Iterator[Need]:
+    images, questions = str(run.images), run.task.questions
+    found = find_images(images, image_folder=run.image_folder)
+    yield Need(raised(lambda: next(found)), Path(images).expanduser(), given=True)
+    if questions is not None:
+        yield missing(questions, missing_questions(run), given=run.asker is None)
+    if not rows_path(run).exists():  # a rerun may have nothing left to ask
+        yield Need(lambda: availability.faults(run))
+
+
+def makes(run: Run, stage: Generate) -> list[Path]:
+    return [rows_path(run)]
+
+
 def plan(run: Run, stage: Generate) -> list[str]:
     """The endpoints or server commands, the number of rows to generate, and the file they are appended to."""
     lines, rows = [*_language(run), *commands.describe_server(run)], rows_path(run)
-    if run.images and Path(run.images).expanduser().exists():
+    with contextlib.suppress(DataError):  # it is among the faults of what ``needs`` yields
         done = answered(rows, row_identity(run))
         keys = [item.key(question) for item in all_items(run, lambda *_: None) for question in item.questions]
         lines.append(f"rows pending: {sum(key not in done for key in keys)} of {len(keys)}")

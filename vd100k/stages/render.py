@@ -6,7 +6,7 @@ import dataclasses
 import json
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ from PIL import Image
 from vd100k.config.run import Run
 from vd100k.config.stages import Render
 from vd100k.console import say
-from vd100k.errors import DataError
+from vd100k.images.find import find_images
 from vd100k.io import jsonl
 from vd100k.io.atomic import write_json
 from vd100k.io.jsonl import Row
+from vd100k.runs.needs import Need, raised
 from vd100k.runs.summary import Summary, file_facts
 from vd100k.runs.tracker import Tracker
 
@@ -30,9 +31,22 @@ LOCATIONS = {
 }
 
 
+def needs(run: Run, stage: Render) -> Iterator[Need]:
+    if _draws(run, stage):
+        yield Need(lambda: _foreign_files(run, stage))
+    else:
+        images = str(run.images)
+        found = find_images(images, image_folder=run.image_folder)
+        yield Need(raised(lambda: next(found)), Path(images).expanduser(), given=True)
+
+
+def makes(run: Run, stage: Render) -> list[Path]:
+    return [stage.folder] if _draws(run, stage) else []
+
+
 def plan(run: Run, stage: Render) -> list[str]:
-    if _holds_own_images(stage):
-        return [f"use the images in {stage.folder} as they are"]
+    if not _draws(run, stage):
+        return [f"use the images in {run.images} as they are"]
     folders = {name: stage.folder / folder for name, (folder, _) in LOCATIONS[stage.what].items()}
     return [f"draw {stage.train} {stage.what} into {folders['train']} and {stage.heldout} into {folders['heldout']}"]
 
@@ -43,8 +57,8 @@ def run(run: Run, stage: Render, folder: Path, summary: Summary, tracker: Tracke
     draw = {"scenes": scenes.draw, "manifests": manifests.draw}[stage.what]
     counts = {"train": stage.train, "heldout": stage.heldout}
     wanted = {**counts, "seed": stage.seed}
-    if _holds_own_images(stage):
-        say(f"{stage.folder} contains your own images: nothing is drawn")
+    if not _draws(run, stage):
+        say(f"images={run.images} are your own: nothing is drawn")
         return
     if (stage.folder / MARK).exists() and json.loads((stage.folder / MARK).read_text(encoding="utf-8")) == wanted:
         say(f"reusing {sum(counts.values())} pictures: {stage.folder}")
@@ -63,20 +77,22 @@ def run(run: Run, stage: Render, folder: Path, summary: Summary, tracker: Tracke
     summary.outputs = [file_facts(stage.folder / LOCATIONS[stage.what][name][1], counts[name]) for name in counts]
 
 
-def _holds_own_images(stage: Render) -> bool:
-    """Whether the folder contains images that this stage did not draw.
+def _draws(run: Run, stage: Render) -> bool:
+    """Whether the run's images, if it has any, are those that this stage draws, and not the user's own."""
+    if run.images is None:
+        return True
+    drawn = [stage.folder, *(stage.folder / subfolder for subfolder, _ in LOCATIONS[stage.what].values())]
+    return Path(run.images).expanduser().resolve() in [folder.resolve() for folder in drawn]
 
-    Raises:
-        DataError: it contains other files.
-    """
+
+def _foreign_files(run: Run, stage: Render) -> list[str]:
+    """A sentence if the folder contains files that this stage did not draw, and would delete."""
     if not stage.folder.exists() or (stage.folder / MARK).exists() or not any(stage.folder.iterdir()):
-        return False
-    if not any((stage.folder / subfolder).exists() for subfolder, _ in LOCATIONS[stage.what].values()):
-        raise DataError(
-            f"{stage.folder}: contains neither drawn pictures nor train/ and test/ folders of your own: "
-            "choose another folder (images=FOLDER with experiment=manifest-ocr, otherwise stage.folder=FOLDER)"
-        )
-    return True
+        return []
+    return [
+        f"{stage.folder}: the folder contains files that were not drawn by this stage, which draws nothing over them. "
+        f"Set {run.key}.folder=FOLDER to draw into another one, or images=FOLDER to use your own images."
+    ]
 
 
 def _draw(draw: Callable[[random.Random], tuple[Image.Image, Any]], count: int, seed: int, folder: Path) -> list[Row]:

@@ -213,9 +213,10 @@ def test_secrets_are_not_saved_in_the_run_folder(vd100k: Call, tmp_path: Path, s
     secret = "sk-do-not-keep-me"
     urls = f"hardware.urls=['http://me:{secret}@127.0.0.1:1/v1','http://127.0.0.1:1/v1?api_key={secret}']"
     asks = ["stage.endpoint_wait_s=0", "stage.connect_timeout_s=1", "model.served_name=m"]
+    asks.append(f"images={draw_pictures(tmp_path / 'p', 1)}")
     draws = ["stage.train=2", "stage.heldout=2", "tracking=wandb"]
     done = vd100k(
-        *(f"stage={stage}", f"images={draw_pictures(tmp_path / 'p', 1)}", "hardware=api", urls),
+        *(f"stage={stage}", "hardware=api", urls),
         *(f"+task.sampling.some_token={secret}", *(asks if stage == "generate" else draws)),
     )
     assert done.returncode == (stage == "generate"), done.stderr

@@ -137,8 +137,8 @@ def test_a_key_that_is_rejected_during_a_run_is_reported_once(tmp_path: Path) ->
     assert "did not receive all data" in second
     assert "401" in second
     assert "wandb sync" in second
-    assert len(last) == 1
     assert "finished in" in last[0]
+    assert [line.split()[0] for line in last[1:]] == ["result", "page"]
     assert not done.stderr
 
 

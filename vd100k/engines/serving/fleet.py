@@ -76,9 +76,9 @@ def fleet(run: Run, logs: Path, front: bool = False) -> Iterator[Fleet]:
     if run.hardware.urls is not None:
         yield Fleet([url for url in run.hardware.urls if url])
         return
-    if (front or run.weights == "base") and (running := _running(run, front)):
-        say(f"using the server that already runs at {', '.join(running)}")
-        yield Fleet(running)
+    if (front or run.weights == "base") and (found := running(run, front)):
+        say(f"using the server that already runs at {', '.join(found)}")
+        yield Fleet(found)
         return
     with start(run, logs, balanced=front) as started:
         yield started
@@ -205,7 +205,7 @@ def _supervised(fleet: Fleet, changed: Callable[[Fleet], None]) -> Iterator[None
         thread.join()
 
 
-def _running(run: Run, front: bool) -> list[str]:
+def running(run: Run, front: bool) -> list[str]:
     """The URLs that already serve this model: that of nginx if ``front``, otherwise those of the replicas."""
     urls, key = [_url(run.hardware.host, run.hardware.port or 0)] if front else _replica_urls(run), api_key(run)
     return [url for url in urls if run.served_name in (served_models(url, key) or [])]

@@ -41,27 +41,47 @@ def check(run: Run, balanced: bool) -> None:
     """Raise ServerError with all problems that would keep the run's engine from starting here."""
     engine = run.hardware.engine
     assert engine is not None
-    if engine.steps:
-        raise ServerError(
-            f"{engine.name} is not started from here: run the commands that dry_run=true shows on a machine with "
-            f"TensorRT-LLM ({engine.install}), then use hardware=api 'hardware.urls=[http://HOST:PORT/v1]'."
-        )
-    faults = [*_engine(engine), *_key(run, engine), *_ports(run, balanced)]
-    if balanced and run.hardware.balanced and not shutil.which("nginx"):
-        faults.append("nginx is not installed: install it, or set hardware.balancer=none")
-    if run.hardware.gpus_per_replica and run.hardware.preflight:
-        faults += _gpus(run)
-    folder = Path(run.model_path or "").expanduser()
-    try:
-        faults += _model(run, engine, folder) if folder.is_dir() else hubs.faults(run.model, run.model_path or "")
-    except (TypeError, ValueError, AttributeError) as error:  # a value of another type than every model has
-        faults.append(f"{folder / 'config.json'} cannot be read ({error}): download it again")
-    if faults:
-        heading = f"model={run.model.name} cannot be served by {engine.name} on hardware={run.hardware.name}:"
-        raise ServerError("\n".join([heading, *(f"  - {fault}" for fault in faults)]))
+    found = list(_lasting_faults(run, engine))
+    if not engine.steps:
+        found += _ports(run, balanced)
+        if balanced and run.hardware.balanced and not shutil.which("nginx"):
+            found.append("nginx is not installed: install it, or set hardware.balancer=none")
+        folder = Path(run.model_path or "").expanduser()
+        try:
+            found += _model(run, engine, folder) if folder.is_dir() else hubs.faults(run.model, run.model_path or "")
+        except (TypeError, ValueError, AttributeError) as error:  # a value of another type than every model has
+            found.append(f"{folder / 'config.json'} cannot be read ({error}): download it again")
+    if found:
+        raise ServerError(_described(run, engine, found))
     if not engine.rebinds_port:
         for port in run.hardware.ports:
             _await_idle(port)
+
+
+def lasting_faults(run: Run) -> list[str]:
+    """The problems that no earlier step can change, in one message: the engine, its key and the GPUs."""
+    engine = run.hardware.engine
+    assert engine is not None
+    found = list(_lasting_faults(run, engine))
+    return [_described(run, engine, found)] if found else []
+
+
+def _lasting_faults(run: Run, engine: Engine) -> Iterator[str]:
+    if engine.steps:
+        yield (
+            f"{engine.name} is not started from here: run the commands that dry_run=true shows on a machine with "
+            f"TensorRT-LLM ({engine.install}), then use hardware=api 'hardware.urls=[http://HOST:PORT/v1]'"
+        )
+        return
+    yield from _engine(engine)
+    yield from _key(run, engine)
+    if run.hardware.gpus_per_replica and run.hardware.preflight:
+        yield from _gpus(run)
+
+
+def _described(run: Run, engine: Engine, found: list[str]) -> str:
+    heading = f"model={run.model.name} cannot be served by {engine.name} on hardware={run.hardware.name}:"
+    return "\n".join([heading, *(f"  - {fault}" for fault in found)])
 
 
 def _engine(engine: Engine) -> Iterator[str]:
