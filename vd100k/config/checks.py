@@ -269,6 +269,8 @@ def _check_engine_lengths(args: Mapping[str, Any], images: int) -> Problems:
             f"{args['max_input_len']} leaves no room for a question: set fewer images, or a longer input"
         )
     if args["max_input_len"] >= args["max_seq_len"]:
-        yield f"{key}.max_seq_len={args['max_seq_len']} leaves no room for an answer: set more than max_input_len"
+        yield f"{key}.max_seq_len={args['max_seq_len']} leaves no room for an answer: set more than {key}.max_input_len"
     if args["max_num_tokens"] < args["max_input_len"]:
-        yield f"{key}.max_num_tokens={args['max_num_tokens']} is less than max_input_len={args['max_input_len']}"
+        yield (
+            f"{key}.max_num_tokens={args['max_num_tokens']} is less than {key}.max_input_len={args['max_input_len']}"
+        )

@@ -85,7 +85,7 @@ def ask_all(
         try:
             first = next(items, None)
             if first is not None:
-                refuse_full_disk(ledger.path, settings.min_free_disk_mb)
+                refuse_full_disk(ledger.path, settings.min_free_disk_mb, run.key)
                 with fleet(run, logs) as servers:
                     _ask(run, settings, ledger, progress, servers, itertools.chain([first], items), survey)
         finally:

@@ -55,7 +55,8 @@ class Scheduler:
         self._workers = Workers(settings.max_in_flight, self._work)
         self._requester = Requester(run, settings.max_retries, ledger, progress, client, self._workers)
         self._prefetcher = Prefetcher(items, self._requester.prepare, AHEAD)
-        self._pool = Pool(servers.urls, settings.max_in_flight, settings.endpoint_wait_s, client.is_back, servers.check)
+        limits = settings.max_in_flight, settings.endpoint_wait_s
+        self._pool = Pool(servers.urls, *limits, client.is_back, servers.check, run.key)
         self._line = ProgressLine(f"asking {run.served_name}", progress)
 
     @property
@@ -118,7 +119,7 @@ class Scheduler:
             if self._survey.error:
                 self._stop(self._survey.error)
             try:
-                refuse_full_disk(self._ledger.path, self._settings.min_free_disk_mb)
+                refuse_full_disk(self._ledger.path, self._settings.min_free_disk_mb, self._run.key)
                 self._progress.check_failure_rate(
                     self._settings.max_failure_rate, self._run.key, self._ledger.failures_path
                 )
@@ -150,11 +151,11 @@ class Scheduler:
         return error
 
 
-def refuse_full_disk(path: Path, min_free_mb: int) -> None:
+def refuse_full_disk(path: Path, min_free_mb: int, stage_key: str) -> None:
     """Raise DataError if less than ``min_free_mb`` is free on the disk of ``path``."""
     free = shutil.disk_usage(path.parent).free // MEGABYTE
     if free < min_free_mb:
         raise DataError(
-            f"{path.parent}: only {free} MB are free, less than min_free_disk_mb={min_free_mb}. "
+            f"{path.parent}: only {free} MB are free, less than {stage_key}.min_free_disk_mb={min_free_mb}. "
             "Make room and run the same command again: all earlier answers are kept."
         )

@@ -153,9 +153,11 @@ class Pool:
         wait_s: float,
         is_back: Callable[[str], Awaitable[bool]],
         check: Callable[[], None] = lambda: None,
+        stage_key: str = "stage",
     ) -> None:
         self.endpoints = [Endpoint(url, max_in_flight) for url in urls]
         self._max_in_flight, self._wait_s, self._is_back, self._check = max_in_flight, wait_s, is_back, check
+        self._stage_key = stage_key
         self._queue: deque[Waiter] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._end: Exception | None = None
@@ -270,13 +272,14 @@ class Pool:
     async def _wait_for_any(self) -> None:
         """End the run unless an endpoint comes back in time."""
         until = time.monotonic() + self._wait_s
-        say(f"No endpoint answers: waiting up to {self._wait_s:.0f} s (endpoint_wait_s) for one to come back.")
+        limit = f"{self._wait_s:.0f} s ({self._stage_key}.endpoint_wait_s)"
+        say(f"No endpoint answers: waiting up to {limit} for one to come back.")
         while all(endpoint.quarantined for endpoint in self.endpoints):
             self._check()
             if time.monotonic() >= until:
                 urls = ", ".join(endpoint.url for endpoint in self.endpoints)
                 raise ServerError(
-                    f"{urls} did not answer for {self._wait_s:.0f} s (endpoint_wait_s). Is the server up? "
+                    f"{urls} did not answer for {limit}. Is the server up? "
                     "All earlier answers are kept: run the same command again."
                 )
             await asyncio.sleep(POLL_S)

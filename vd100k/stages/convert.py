@@ -169,6 +169,7 @@ def _card(run: Run, stage: Convert, outcome: Outcome) -> str:
     return environment.from_string(text).render(
         name=run.dataset,
         license=stage.license,
+        key=run.key,
         splits={side: rows for side, rows in outcome.sides.items() if rows},
         total=outcome.written,
         pairs=stage.rejected is not None,

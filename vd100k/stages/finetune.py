@@ -70,7 +70,7 @@ def run(run: Run, stage: Finetune, folder: Path, summary: Summary, tracker: Trac
         model_folder.refuse_code(run, {**stage.args, "resume": swift_log.last_checkpoint(checkpoints)})
         _train(stage, checkpoints, folder, tracker)
         done.touch()
-    _link(run.paths.adapter, swift_log.last_checkpoint(checkpoints))
+    _link(run, swift_log.last_checkpoint(checkpoints))
     log_lines = swift_log.log_rows(checkpoints)
     found = {name: swift_log.curve(log_lines, key) for name, key in CURVES[stage.method].items()}
     curves = {name: curve for name, curve in found.items() if curve}
@@ -154,15 +154,16 @@ def _images(row: dict[str, Any]) -> list[str]:
     return [image for image in _as_list(row.get("images")) if isinstance(image, str)]
 
 
-def _link(link: Path, target: Path | None) -> None:
-    """Make ``link`` point to ``target``, atomically.
+def _link(run: Run, target: Path | None) -> None:
+    """Make the adapter's path point to ``target``, atomically.
 
     Raises:
         TrainingError: there is no checkpoint to link to.
     """
+    link = run.paths.adapter
     if target is None:
         raise TrainingError(
             f"swift finished without an error, but saved no checkpoint for {link}: check "
-            "stage.args.save_strategy and stage.args.save_steps."
+            f"{run.key}.args.save_strategy and {run.key}.args.save_steps."
         )
     atomic.link(link, Path(os.path.relpath(target, link.parent)))
