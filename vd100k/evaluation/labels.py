@@ -21,29 +21,22 @@ FIRST_ROWS = 50  # that are examined before an evaluation
 
 
 def read_labels(run: Run, path: Path, images: str) -> dict[str, Any]:
-    """The label of each image, by image id; ``limit`` restricts them to the first images.
-
-    Raises:
-        DataError: no image has a label.
-    """
-    asked = {image.id for image in find_images(images, Selection(run.limit), run.image_folder)}
+    """The label of each image, by image id; ``limit`` restricts them to the first images."""
+    asked = _asked(run, images)
     labels: dict[str, Any] = {}
     for number, row in tables.read(path):
         if isinstance(row, Fault):
             say(f"{path}, line {number} is skipped: {row.detail}")
             continue
-        id, label = _label(row)
-        if isinstance(id, str) and id in asked and label is not None:
-            labels[id] = _structured(label, run.task.reader)
-    if not labels:
-        raise DataError(f"{path}: no image of {images} has a label. {FORM}")
+        if (found := _label(row)) and found[0] in asked:
+            labels[found[0]] = _structured(found[1], run.task.reader)
     return labels
 
 
-def label_faults(path: Path, stage_key: str) -> Iterator[str]:
-    """What keeps all labels from being read, with the remedy; only the first rows are examined."""
+def label_faults(run: Run, path: Path, images: str) -> Iterator[str]:
+    """What keeps all labels from being used, with the remedy: found without reading more than it takes."""
     if not path.exists():
-        yield f"{stage_key}.labels={path}: no such file. {FORM}"
+        yield f"{run.key}.labels={path}: no such file. {FORM}"
         return
     try:
         first = [row for _, row in islice(tables.read(path), FIRST_ROWS)]
@@ -51,14 +44,27 @@ def label_faults(path: Path, stage_key: str) -> Iterator[str]:
         yield str(error)
         return
     rows = [row for row in first if not isinstance(row, Fault)]
-    if not any(isinstance(id, str) and label is not None for id, label in map(_label, rows)):
+    if not any(map(_label, rows)):
         columns = f" The first row has {', '.join(map(str, list(rows[0])[:20]))}." if rows else ""
-        yield f"{stage_key}.labels={path}: none of its first {len(first)} lines is a label.{columns} {FORM}"
+        yield f"{run.key}.labels={path}: none of its first {len(first)} lines is a label.{columns} {FORM}"
+        return
+    with contextlib.suppress(DataError):  # without images, that is the problem to report
+        asked = _asked(run, images)
+        labels = (_label(row) for _, row in tables.read(path) if not isinstance(row, Fault))
+        if not any(label and label[0] in asked for label in labels):
+            example = next(iter(asked))
+            yield f"{run.key}.labels={path}: no image of {images} has a label; the first image has the id {example}."
 
 
-def _label(row: Row) -> tuple[Any, Any]:
-    """The image and its correct answer; Roboflow calls them image and suffix."""
-    return row.get("id", row.get("image")), row.get("answer", row.get("suffix"))
+def _asked(run: Run, images: str) -> dict[str, None]:
+    """The ids of the held-out images that are asked about, in their order."""
+    return dict.fromkeys(image.id for image in find_images(images, Selection(run.limit), run.image_folder))
+
+
+def _label(row: Row) -> tuple[str, Any] | None:
+    """The image and its correct answer, which Roboflow calls image and suffix; None if one of them is missing."""
+    id, label = row.get("id", row.get("image")), row.get("answer", row.get("suffix"))
+    return (id, label) if isinstance(id, str) and label is not None else None
 
 
 def _structured(label: Any, reader: str) -> Any:

@@ -12,7 +12,7 @@ from vd100k.runs.summary import Summary
 
 TRAINABLE = ["hardware=single-gpu", "model=qwen2-vl-7b"]  # suggested where the model so far has no weights
 # Overrides that are about one run, or one stage of it.
-ONCE = ("stage", "stage.", "dry_run", "preview", "shard", "limit", "sample", "hydra.", "-m", "--multirun")
+ONCE = ("stage", "stage.", "dry_run", "preview", "shard", "limit", "sample", "hydra.")
 OF_MODEL = ("model", "model.", "hardware", "hardware.", "engine@hardware.engine", "answers")
 PAGE = "report.html"
 
@@ -54,12 +54,17 @@ def failed_step(name: str, number: int, steps: int, argv: list[str]) -> str:
 
 def next_command(run: Run, argv: list[str]) -> str | None:
     """The command that goes on from a run, with the overrides of this one that still apply; None if there is none."""
+    if {"-m", "--multirun"} & set(argv):
+        return None  # one job of a sweep, whose overrides have several values
     if run.preview or run.shard:  # the rest of the images, or the rows of all parts
         return command(_without(argv[1:], ("preview", "shard")), argv[0])
     kept = _without(argv[1:], ONCE)
     trains = bool(run.model.path)
     match run.stage.name:
-        case "generate" if run.task.reader in ("text", "json"):
+        case "generate" if run.task.reader == "question":
+            kept = [*_without(kept, ("task",)), "task=answer", f"asker={run.model.name}"]
+            return command(["stage=generate", *kept], argv[0])
+        case "generate":
             return command(["stage=convert", *kept], argv[0])
         case "convert" if run.format.name == "swift" and not getattr(run.stage, "products", None):
             if not trains:

@@ -49,9 +49,9 @@ def needs(run: Run, stage: Evaluate) -> Iterator[Need]:
     images, labels = str(stage.images), Path(str(stage.labels)).expanduser()
     found = find_images(images, image_folder=run.image_folder, key=f"{run.key}.images")
     yield Need(raised(lambda: next(found)), Path(images).expanduser(), given=True)
-    yield Need(lambda: label_faults(labels, run.key), labels, given=True)
+    yield Need(lambda: label_faults(run, labels, images), labels, given=True)
     for part in sides(run, stage).values():
-        if part.weights == "merged":
+        if part.weights == "merged" and part.hardware.urls is None:
             text = f"{part.paths.merged}: the exported model is missing. Create it first: python run.py stage=export …"
             yield missing(part.paths.merged, text)
         if part.hardware.urls is not None or not part.paths.rows.exists():  # answers of a URL are not reused

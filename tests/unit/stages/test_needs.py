@@ -105,6 +105,16 @@ def test_all_problems_of_all_steps_are_reported_together(
     assert "the training file does not exist" not in done.stderr, "convert makes it"
 
 
+def test_labels_of_other_images_are_refused_before_the_first_step(vd100k: Call, tmp_path: Path) -> None:
+    images = roboflow(tmp_path / "docs", "train", "test")
+    labels = images / "test/annotations.jsonl"
+    jsonl.write(labels, [{"image": "elsewhere.png", **MANIFEST}])
+    done = vd100k("experiment=manifest-ocr", f"images={images}", "dry_run=true")
+    assert done.returncode == 1
+    assert f"stage.evaluate.labels={labels}: no image of {images}/test has a label" in done.stderr
+    assert "the id 00.png" in done.stderr
+
+
 def test_a_rerun_with_all_answers_needs_no_key(vd100k: Call, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_KEY", "k")
     with chat_server(lambda n, body: "a") as server:
