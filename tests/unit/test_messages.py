@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import hydra
 import pytest
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from tests.conftest import ROOT
 from tests.unit.test_documents import CODE_BLOCK, DOCUMENTS
-from vd100k import launch  # noqa: F401  (registers the resolvers)
+from vd100k.config.run import Run
 
 # A key with a value. What stands before it is no part of a word, a path, an option of a program or a URL.
 ASSIGNED = re.compile(r"(?<![\w.@/$?&{<-])([a-z_]+(?:@[a-z_]+(?:\.[a-z_]+)*)?(?:\.[A-Za-z_]+)*)=(?![=~])")
@@ -34,10 +34,6 @@ PLACEHOLDERS = {"KEY", "NAME", "STEP", "OPTION"}
 HOLE = "\0"  # another value in a message
 
 
-def composed(*overrides: str) -> DictConfig:
-    return hydra.compose("config", list(overrides))
-
-
 def flat(node: Any, prefix: str = "") -> Iterator[str]:
     """The dotted keys of a configuration."""
     for key, value in node.items() if isinstance(node, dict) else ():
@@ -46,14 +42,14 @@ def flat(node: Any, prefix: str = "") -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def known() -> set[str]:
+def known(parsed: Callable[..., Run]) -> set[str]:
     """All keys of all stages, machines, models, engines, tasks, formats and trackers."""
     keys = GROUPS | MOUNTED
-    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")):
-        for group in sorted(GROUPS - {"experiment", "fit"}):
-            for option in sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml")):
-                choice = f"engine@hardware.engine={option}" if group == "engine" else f"{group}={option}"
-                keys |= set(flat(OmegaConf.to_container(composed(choice), resolve=False)))
+    for group in sorted(GROUPS - {"experiment", "fit"}):
+        for option in sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml")):
+            choice = f"engine@hardware.engine={option}" if group == "engine" else f"{group}={option}"
+            composed = hydra.compose("config", [choice])  # where ``parsed`` has initialised Hydra
+            keys |= set(flat(OmegaConf.to_container(composed, resolve=False)))
     return keys
 
 

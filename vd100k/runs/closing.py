@@ -15,6 +15,7 @@ TRAINABLE = ["hardware=single-gpu", "model=qwen2-vl-7b"]  # suggested where the 
 ONCE = ("stage", "stage.", "dry_run", "preview", "shard", "limit", "sample", "hydra.")
 OF_MODEL = ("model", "model.", "hardware", "hardware.", "engine@hardware.engine", "answers")
 PAGE = "report.html"
+CENT = 0.01
 
 
 def lines(run: Run, summary: Summary, folder: Path, argv: list[str]) -> list[str]:
@@ -77,15 +78,20 @@ def next_command(run: Run, argv: list[str]) -> str | None:
             return command(["stage=serve", *kept, "weights=merged"], argv[0])
         case "evaluate" if "after" in run.parts and run.parts["after"].hardware.urls is None:
             return command(["stage=serve", *kept, "weights=merged"], argv[0])
-        case "pipeline" if "export" in run.parts and run.hardware.engine:
-            return command(["stage=serve", *kept, "weights=merged"], argv[0])
+        case "pipeline" if run.parts:
+            return next_command(list(run.parts.values())[-1], argv)
     return None
 
 
 def command(overrides: list[str], program: str) -> str:
     """A command line to type."""
     start = ["python", Path(program).name] if program.endswith(".py") else [Path(program).name]
-    return shlex.join([*start, *overrides])
+    return " ".join([*start, *map(_quoted, overrides)])
+
+
+def _quoted(override: str) -> str:
+    """An override as one types it: in double quotes if it has quotes for Hydra."""
+    return f'"{override}"' if "'" in override and not set(override) & set('"$`\\!') else shlex.quote(override)
 
 
 def _without(overrides: list[str], names: tuple[str, ...]) -> list[str]:
@@ -104,8 +110,9 @@ def _render(step: dict[str, Any]) -> str:
 
 def _generate(step: dict[str, Any]) -> str:
     counts = step["counts"]
-    cost = "" if counts.get("cost") is None else f", ${counts['cost']:.2f}"
-    return f"{_count(counts['rows'], 'row')}, {counts['failed']:,} failed{cost}"
+    cost = counts.get("cost")
+    price = "" if cost is None else f", ${cost:.2f}" if cost >= CENT or not cost else f", ${cost:.4f}"
+    return f"{_count(counts['rows'], 'row')}, {counts['failed']:,} failed{price}"
 
 
 def _convert(step: dict[str, Any]) -> str | None:
@@ -113,8 +120,8 @@ def _convert(step: dict[str, Any]) -> str | None:
     if "train" not in counts:  # the products of a data set
         return _count(sum(counts.values()), "row")
     sides = {"train": "training", "val": "validation", "test": "test"}
-    written = ", ".join(f"{counts[side]:,} {name}" for side, name in sides.items() if side in counts)
-    return f"{written} rows, {counts['rejected']:,} rejected"
+    written = " and ".join(f"{counts[side]:,} {name}" for side, name in sides.items() if counts.get(side))
+    return f"{written} rows, {counts['rejected']:,} rejected" if written else None
 
 
 def _finetune(step: dict[str, Any]) -> str | None:

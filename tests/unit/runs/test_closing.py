@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +21,12 @@ EVALUATED = {"metrics": SIDES, "inputs": [{"path": "labels.jsonl", "rows": 200}]
     [
         (Summary("generate", counts={"rows": 12, "failed": 0, "cost": 0.03}), "12 rows, 0 failed, $0.03"),
         (Summary("generate", counts={"rows": 1, "failed": 2, "cost": None}), "1 row, 2 failed"),
-        (Summary("convert", counts={"train": 316, "val": 4, "rejected": 0}), "316 training, 4 validation rows, 0 re"),
+        (Summary("generate", counts={"rows": 3, "failed": 0, "cost": 0.0002}), "3 rows, 0 failed, $0.0002"),
+        (Summary("convert", counts={"train": 3, "val": 0, "rejected": 1}), "3 training rows, 1 rejected"),
+        (
+            Summary("convert", counts={"train": 316, "val": 4, "rejected": 0}),
+            "316 training and 4 validation rows, 0 rejected",
+        ),
         (Summary("finetune", counts={"steps": 9}, metrics={"loss": [(1, 1.9), (9, 0.02)]}), "loss 1.9 → 0.02 in 9 s"),
         (Summary("evaluate", **EVALUATED), "exact match 0 % → 100 % on 200 held-out images"),
         (Summary("evaluate", counts={"a": 1}, metrics={"before": {"exact_match": 0.125}}), "exact match 12.5 %"),
@@ -44,8 +50,8 @@ OWN = ["hardware=single-gpu", "model=qwen2-vl-7b"]
     ("overrides", "following"),
     [
         (
-            ["stage=generate", "images=my photos", *API, "stage.max_in_flight=4", "limit=9"],
-            "stage=convert 'images=my photos' hardware=api model=gpt-4o",
+            ["stage=generate", "images='my photos'", *API, "stage.max_in_flight=4", "limit=9"],
+            "stage=convert \"images='my photos'\" hardware=api model=gpt-4o",
         ),
         (["stage=generate", "images=p", *API, "preview=3"], "stage=generate images=p hardware=api model=gpt-4o"),
         (["stage=convert", "images=p", *API], f"stage=finetune images=p answers=gpt-4o {' '.join(OWN)}"),
@@ -62,18 +68,18 @@ OWN = ["hardware=single-gpu", "model=qwen2-vl-7b"]
         (["stage=finetune", "images=p", *OWN, "+stage.args.max_steps=3"], f"stage=export images=p {' '.join(OWN)}"),
         (["stage=export", "images=p", *OWN], f"stage=serve images=p {' '.join(OWN)} weights=merged"),
         (["experiment=demo", "stage.finetune.args.lora_rank=4"], "stage=serve experiment=demo weights=merged"),
+        (["stage=pipeline", "images=p", *API, "stage.steps=[generate]"], f"stage=convert images=p {' '.join(API)}"),
         (["stage=serve", *OWN], None),
     ],
 )
 def test_the_next_command_has_the_overrides_that_still_apply(
     parsed: Callable[..., Run], overrides: list[str], following: str | None
 ) -> None:
-    quoted = [override.replace("images=my photos", "images='my photos'") for override in overrides]
-    composed = [override for override in quoted if override not in ("-m", "seed=1,2")]
+    composed = [override for override in overrides if override not in ("-m", "seed=1,2")]
     shown = closing.next_command(parsed(*composed), ["/somewhere/run.py", *overrides])
     assert shown == (following and f"python run.py {following}")
-    if shown and "my photos" not in shown:
-        parsed(*shown.split()[2:])
+    if shown:
+        parsed(*shlex.split(shown)[2:])
 
 
 def test_the_last_lines_are_the_result_the_page_and_the_next_command(
