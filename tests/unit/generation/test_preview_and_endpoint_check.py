@@ -95,7 +95,7 @@ def test_a_run_stops_if_too_many_images_fail(vd100k: Callable[..., Result], tmp_
 def test_a_run_does_not_start_on_a_nearly_full_disk(vd100k: Callable[..., Result], pictures: Path) -> None:
     done = ask(vd100k, "http://127.0.0.1:9/v1", "stage.min_free_disk_mb=1000000000")
     assert done.returncode == 1
-    assert "less than min_free_disk_mb=1000000000" in done.stderr
+    assert "less than stage.min_free_disk_mb=1000000000" in done.stderr
 
 
 def test_ctrl_c_twice_stops_at_once(tmp_path: Path, pictures: Path) -> None:
