@@ -47,4 +47,4 @@ def run(run: Run, stage: Pipeline, folder: Path, summary: Summary, tracker: Trac
     for output in summary.outputs:
         say(f"  {output['path']}")
     if stage.closing:
-        say(f"\n{stage.closing}")
+        say(f"\n{stage.closing.rstrip()}")
