@@ -8,7 +8,7 @@ import random
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import hydra
@@ -29,13 +29,19 @@ def parsed() -> Iterator[Callable[..., Run]]:
     """Turns overrides into a typed run, as the command line does."""
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")):
-        yield lambda *overrides: parse(hydra.compose("config", list(overrides)))
+        yield lambda *overrides: parse(hydra.compose("config", with_model(overrides)))
+
+
+def with_model(overrides: Sequence[str]) -> list[str]:
+    """The overrides with the smallest model if they choose none; the word "no-model" is a run without one."""
+    chosen = any(one == "no-model" or one.startswith(("model=", "experiment=")) for one in overrides)
+    return [*(one for one in overrides if one != "no-model"), *([] if chosen else ["model=tiny-student"])]
 
 
 def command_line(*overrides: str) -> list[str]:
     """The command with these overrides; W&B, which takes seconds per run, is off unless they turn it on."""
     tracking = [] if any(override.startswith("tracking=") for override in overrides) else ["tracking=none"]
-    return [sys.executable, str(ROOT / "run.py"), *overrides, *tracking]
+    return [sys.executable, str(ROOT / "run.py"), *with_model(overrides), *tracking]
 
 
 @pytest.fixture

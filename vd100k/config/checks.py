@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from vd100k.config.json_schema import check_schema
+from vd100k.config.model_names import UNCHOSEN
 from vd100k.config.run import LOOPBACK, Run
 from vd100k.config.stages import Chat, Compare, Convert, Evaluate, Finetune, Generate, Pipeline, Serve
 
@@ -19,6 +20,12 @@ WITHOUT_DATASET = ("render", "serve", "chat", "report", "compare", "pipeline")  
 NAME = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*")
 LONGEST_NAME = 180  # bytes; most file systems allow 255, and endings such as .failures.jsonl are added
 NEEDS_WEIGHTS = ("finetune", "export", "serve")
+NEEDS_MODEL = (*NEEDS_WEIGHTS, "generate", "chat", "evaluate")
+NO_MODEL = """\
+no model is chosen: set one of these (python run.py --help lists more)
+      an API key              hardware=api model=gpt-4o
+      your own GPU            hardware=single-gpu model=qwen2-vl-7b
+      any OpenAI-compatible   hardware=api 'hardware.urls=[http://HOST:PORT/v1]' model.served_name=NAME"""
 
 Problems = Iterator[str]
 
@@ -31,6 +38,8 @@ def check(run: Run, teacher: set[str]) -> Problems:
     yield from _check_urls(run)
     if run.task.json_schema is not None:
         yield from check_schema(run.task.json_schema, run.task.reader)
+    if _needs_model(run) and run.model.name == UNCHOSEN:
+        yield NO_MODEL
     needs_dataset = run.stage.name not in WITHOUT_DATASET or (run.weights != "base" and run.stage.name != "pipeline")
     if needs_dataset and not run.dataset:
         yield "no data set is chosen: set images=FOLDER (or dataset=NAME for an existing one)"
@@ -50,6 +59,10 @@ def check_asking(run: Run) -> Problems:
         yield from _check_weights(run)
 
 
+def _needs_model(run: Run) -> bool:
+    return run.stage.name in NEEDS_MODEL and not (isinstance(run.stage, Serve) and run.stage.action != "start")
+
+
 def _check_generate(run: Run, stage: Generate, teacher: set[str]) -> Problems:
     if run.task.questions is None and ASKS_FOR_QUESTION.search(run.task.prompt):
         yield "no source of questions is set: set asker=MODEL, or task.questions=FILE"
@@ -66,6 +79,8 @@ def _check_convert(run: Run, stage: Convert, teacher: set[str]) -> Problems:
             f"{run.key}.columns.{key}: columns must have exactly the keys id, image, question and answer: "
             "set each to the name of a column of the source"
         )
+    if run.answers == UNCHOSEN and stage.source == run.paths.rows and not stage.products:
+        yield "no answers are chosen: set answers=MODEL, whose answers are converted"
     roles = {role for product in stage.products for role in (product.answers, product.rejected, product.asker)}
     for role in sorted(role for role in roles if role and role not in stage.models):
         yield f"{run.key}.products uses the name {role}, which {run.key}.models does not define: add it there"
@@ -177,7 +192,9 @@ def _check_urls(run: Run) -> Problems:
 
 def _check_weights(run: Run) -> Problems:
     """A stage that loads weights needs them, and a machine."""
-    if not run.model.path:
+    if not _needs_model(run) and run.stage.name in NEEDS_WEIGHTS:
+        return
+    if not run.model.path and run.model.name != UNCHOSEN:
         yield (
             f"stage={run.stage.name} needs weights, and model={run.model.name} is only reached through an API: "
             "choose another, such as qwen2-vl-2b"
@@ -192,6 +209,8 @@ def _check_weights(run: Run) -> Problems:
 def _check_answering(run: Run, teacher: set[str]) -> Problems:
     """A model that answers needs a machine that can start it, or a URL."""
     model, hardware = run.model, run.hardware
+    if model.name == UNCHOSEN:
+        return
     if hardware.urls is None and not model.path:
         group = "hardware@teacher.hardware" if "model" in teacher else "hardware"
         yield f"model={model.name} cannot be started here: choose {group}=api"

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from vd100k.config import checks, sweep_job
+from vd100k.config import checks, model_names, sweep_job
 from vd100k.config.base import Part
 from vd100k.config.run import Run
 from vd100k.config.startup import without_pydantic_plugins
@@ -110,6 +110,14 @@ def _set_defaults(cfg: DictConfig) -> None:
         cfg.dataset = dataset_name(cfg.images)
     if cfg.variant is None:
         cfg.variant = sweep_job.variant(list(cfg.sweep.get("keys") or []))
+    for owner in (cfg.teacher, cfg):
+        if isinstance(owner.get("model"), DictConfig):
+            model_names.complete(owner.model)
+    if not cfg.model.name:
+        cfg.model.name = cfg.model.served_name = model_names.UNCHOSEN
+        own_rows = cfg.stage.get("name") == "convert" and not OmegaConf.is_interpolation(cfg.stage, "source")
+        if own_rows and OmegaConf.is_interpolation(cfg, "answers"):
+            cfg.answers = "annotations"
 
 
 def _teacher(cfg: DictConfig) -> dict[str, Any]:

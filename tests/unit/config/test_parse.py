@@ -197,3 +197,43 @@ def test_a_name_that_leaves_its_folder_is_a_problem(parsed: Parsed, key: str, na
     quoted = "'" + name.replace("\\", "\\\\") + "'"
     with pytest.raises(ConfigError, match=f"{key}=.*becomes the name of a file or folder"):
         parsed("stage=generate", "images=photos", f"{key}={quoted}")
+
+
+@pytest.mark.parametrize("stage", ["generate", "finetune", "export", "serve", "chat", "evaluate", "pipeline"])
+def test_a_stage_that_needs_a_model_asks_for_one_and_names_three_ways(parsed: Parsed, stage: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parsed(f"stage={stage}", "no-model", *required(stage))
+    found = [problem for problem in caught.value.problems if "no model is chosen" in problem]
+    assert len(found) == 1
+    ways = (
+        "hardware=api model=gpt-4o",
+        "hardware=single-gpu model=qwen2-vl-7b",
+        "'hardware.urls=[http://HOST:PORT/v1]'",
+    )
+    assert all(way in found[0] for way in ways)
+    assert not any("model=none" in problem for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize(
+    "overrides", [["render"], ["report"], ["compare", "runs=[a,b]"], ["serve", "stage.action=stop"]]
+)
+def test_a_stage_that_needs_no_model_runs_without_one(parsed: Parsed, overrides: list[str]) -> None:
+    stage, *others = overrides
+    assert parsed(f"stage={stage}", "no-model", *others).stage.name == stage
+
+
+def test_rows_are_converted_without_a_model(parsed: Parsed) -> None:
+    own = parsed("stage=convert", "no-model", "dataset=d", "stage.source=rows.csv")
+    assert own.stage.folder == Path("outputs/data/d/details/annotations.swift")
+    assert parsed("stage=convert", "no-model", "dataset=d", "answers=m").stage.source.name == "m.jsonl"
+    with pytest.raises(ConfigError, match="no answers are chosen: set answers=MODEL"):
+        parsed("stage=convert", "no-model", "dataset=d")
+
+
+def test_a_model_on_a_server_is_named_after_what_requests_call_it(parsed: Parsed) -> None:
+    run = parsed(
+        *("stage=generate", "images=p", "hardware=api", "hardware.urls=[http://h:1/v1]", "no-model"),
+        "model.served_name=Qwen/Qwen3-VL-8B-Instruct",
+    )
+    assert (run.model.name, run.served_name) == ("qwen3-vl-8b-instruct", "Qwen/Qwen3-VL-8B-Instruct")
+    assert run.paths.rows.name == "qwen3-vl-8b-instruct.jsonl"
