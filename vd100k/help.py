@@ -91,6 +91,8 @@ def _missing(key: str, group: str, name: str, options: list[str]) -> str:
     near = difflib.get_close_matches(name, options, n=1)
     lines = [f"{key}={name}: there is no such option." + (f" Did you mean {near[0]}?" if near else "")]
     lines.append(f"Available: {', '.join(options)}")
+    if group == "model":
+        lines.append("Any other model: model=hf model.path=ORG/NAME (on the hub) or model=hf model.path=FOLDER.")
     if group in RECIPES:
         lines.append(f"To add it, create conf/{group}/{name}.yaml: CONTRIBUTING.md, “{RECIPES[group]}”, shows how.")
     return "\n".join(lines)

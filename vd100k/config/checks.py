@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from vd100k.config.json_schema import check_schema
-from vd100k.config.model_names import UNCHOSEN
+from vd100k.config.model_defaults import NO_MODEL, UNCHOSEN
 from vd100k.config.run import LOOPBACK, Run
+from vd100k.config.server_checks import check_server
 from vd100k.config.stages import Chat, Compare, Convert, Evaluate, Finetune, Generate, Pipeline, Serve
+from vd100k.io.json_schema import check_schema
 
-CHAT_TOKENS = 256  # of one image in Qwen-VL-Chat
 ASKS_FOR_QUESTION = re.compile(r"\{\{-?\s*question\b")
 WITHOUT_DATASET = ("render", "serve", "chat", "report", "compare", "pipeline")  # a pipeline's steps are checked
 # Not "..", no hidden file, no separator of paths, no control character.
@@ -21,11 +20,6 @@ NAME = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*")
 LONGEST_NAME = 180  # bytes; most file systems allow 255, and endings such as .failures.jsonl are added
 NEEDS_WEIGHTS = ("finetune", "export", "serve")
 NEEDS_MODEL = (*NEEDS_WEIGHTS, "generate", "chat", "evaluate")
-NO_MODEL = """\
-no model is chosen: set one of these (python run.py --help lists more)
-      an API key              hardware=api model=gpt-4o
-      your own GPU            hardware=single-gpu model=qwen2-vl-7b
-      any OpenAI-compatible   hardware=api 'hardware.urls=[http://HOST:PORT/v1]' model.served_name=NAME"""
 
 Problems = Iterator[str]
 
@@ -52,7 +46,7 @@ def check(run: Run, teacher: set[str]) -> Problems:
 def check_asking(run: Run) -> Problems:
     """Every impossible combination of a run that asks about images for an evaluation."""
     yield from _check_urls(run)
-    yield from _check_server(run)
+    yield from check_server(run)
     if run.weights == "base":
         yield from _check_answering(run, set())
     else:
@@ -60,7 +54,7 @@ def check_asking(run: Run) -> Problems:
 
 
 def _needs_model(run: Run) -> bool:
-    return run.stage.name in NEEDS_MODEL and not (isinstance(run.stage, Serve) and run.stage.action != "start")
+    return run.stage.name in NEEDS_MODEL and getattr(run.stage, "action", "start") == "start"
 
 
 def _check_generate(run: Run, stage: Generate, teacher: set[str]) -> Problems:
@@ -68,7 +62,7 @@ def _check_generate(run: Run, stage: Generate, teacher: set[str]) -> Problems:
         yield "no source of questions is set: set asker=MODEL, or task.questions=FILE"
     if not run.images:
         yield "no images are set: set images=FOLDER, or a .jsonl or .csv list"
-    yield from _check_server(run)
+    yield from check_server(run)
     if run.weights == "base":
         yield from _check_answering(run, teacher)
 
@@ -110,7 +104,7 @@ def _check_finetune(run: Run, stage: Finetune, teacher: set[str]) -> Problems:
 
 def _check_serve(run: Run, stage: Serve, teacher: set[str]) -> Problems:
     if stage.action == "start":
-        yield from _check_server(run)
+        yield from check_server(run)
 
 
 def _check_chat(run: Run, stage: Chat, teacher: set[str]) -> Problems:
@@ -119,7 +113,7 @@ def _check_chat(run: Run, stage: Chat, teacher: set[str]) -> Problems:
             f"stage.host={stage.host} lets in anyone who can reach this machine: set stage.password_env=VARIABLE, "
             "the environment variable with the password of the page"
         )
-    yield from _check_server(run)
+    yield from check_server(run)
     if run.weights == "base":
         yield from _check_answering(run, teacher)
 
@@ -224,72 +218,3 @@ def _check_answering(run: Run, teacher: set[str]) -> Problems:
         )
     elif hardware.urls is not None and None in hardware.urls:
         yield f"model={model.name} has no URL of its own: set 'hardware.urls=[http://HOST:PORT/v1]'"
-
-
-def _check_server(run: Run) -> Problems:
-    """A server that would not start, could not answer, or would be open to others."""
-    hardware, engine, model = run.hardware, run.hardware.engine, run.model
-    if engine is None:
-        return
-    yield from _check_host(run)
-    if run.weights == "adapter" and engine.adapter_args is None:
-        yield f"{engine.name} cannot serve an adapter beside its base: choose weights=merged"
-    tokens = math.ceil(model.max_pixels / model.token_side**2)
-    if hardware.max_model_len in engine.args.values() and hardware.max_model_len and tokens >= hardware.max_model_len:
-        yield (
-            f"model.max_pixels={model.max_pixels} turns an image into as many as {tokens} tokens, so "
-            "hardware.max_model_len="
-            f"{hardware.max_model_len} leaves no room for an answer: set model.max_pixels="
-            f"{hardware.max_model_len * 3 // 4 * model.token_side**2}, or a longer context"
-        )
-    if "max_multimodal_len" in engine.args:
-        yield from _check_engine_lengths(engine.args, model.images_per_prompt)
-    if hardware.replica_weights and len(hardware.replica_weights) != hardware.replicas:
-        yield (
-            f"hardware.replica_weights has {len(hardware.replica_weights)} entries for {hardware.replicas} replicas: "
-            "set one for each replica"
-        )
-
-
-def _check_host(run: Run) -> Problems:
-    """A server that other machines can reach needs a key, and nginx in front."""
-    hardware, engine = run.hardware, run.hardware.engine
-    if ":" in str(hardware.host):
-        yield f"hardware.host={hardware.host}: IPv6 is not supported: set an IPv4 address or a host name"
-    elif engine is None or hardware.host in LOOPBACK:
-        return
-    elif engine.key_env and engine.keeps_to_media:
-        problem = f"hardware.host={hardware.host} lets anyone who can reach this machine send requests"
-        if not run.model.api_key_env:
-            yield f"{problem}: set model.api_key_env=VARIABLE, the environment variable with the key they must send"
-        if hardware.balancer != "nginx":
-            yield f"{problem} to paths that need no key: set hardware.balancer=nginx, which blocks those paths"
-    elif engine.host_option:
-        reason = (
-            "reads any file or URL that a request names"
-            if engine.key_env
-            else "takes a key only on its command line, where every user of the machine can see it"
-        )
-        yield f"{engine.name} {reason}: keep hardware.host=127.0.0.1"
-
-
-def _check_engine_lengths(args: Mapping[str, Any], images: int) -> Problems:
-    """A TensorRT engine is built for a fixed number of tokens."""
-    key = "hardware.engine.args"
-    needed = args["max_batch_size"] * images * CHAT_TOKENS
-    if args["max_multimodal_len"] < needed:
-        yield (
-            f"{key}.max_multimodal_len={args['max_multimodal_len']} is less than max_batch_size x "
-            f"model.images_per_prompt x {CHAT_TOKENS} = {needed}"
-        )
-    if images * CHAT_TOKENS >= args["max_input_len"]:
-        yield (
-            f"model.images_per_prompt={images} takes {images * CHAT_TOKENS} tokens, so {key}.max_input_len="
-            f"{args['max_input_len']} leaves no room for a question: set fewer images, or a longer input"
-        )
-    if args["max_input_len"] >= args["max_seq_len"]:
-        yield f"{key}.max_seq_len={args['max_seq_len']} leaves no room for an answer: set more than {key}.max_input_len"
-    if args["max_num_tokens"] < args["max_input_len"]:
-        yield (
-            f"{key}.max_num_tokens={args['max_num_tokens']} is less than {key}.max_input_len={args['max_input_len']}"
-        )

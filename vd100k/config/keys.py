@@ -16,7 +16,7 @@ from vd100k.config.run import Run
 from vd100k.config.stages import AnyStage
 
 INTERNAL = {"key", "parts"}  # of a run: set by the parser
-ELSEWHERE = {"hydra", "teacher"}  # nodes that the schema does not describe
+ELSEWHERE = {"hydra", "teacher", "families"}  # nodes that the schema does not describe
 TEXT = {str, Path, type(None)}
 SHOWN = 3  # suggestions
 MOUNTED = {"engine": "engine@hardware.engine"}  # groups that are chosen for a part of the configuration

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from vd100k.config import checks, model_names, sweep_job
+from vd100k.config import checks, model_defaults, sweep_job
 from vd100k.config.base import Part
 from vd100k.config.run import Run
 from vd100k.config.startup import without_pydantic_plugins
@@ -21,6 +21,7 @@ from vd100k.io.tables import SUFFIXES
 
 PARTS = ("stage", "task", "model", "hardware", "teacher", "sweep", "paths", "served_names", "format", "tracking")
 WEIGHTS = {"before": "base", "after": "merged"}  # asked by each side of an evaluation
+ELSEWHERE = {"teacher", "families"}  # nodes that are not parts of a run
 LONGEST = 200  # characters of a value in a message
 
 
@@ -59,7 +60,7 @@ class _Builder:
             self._add(wrong)
             return None
         try:
-            _set_defaults(cfg)
+            self._add(_set_defaults(cfg))
             teacher = _teacher(cfg)
             if OmegaConf.select(cfg, "stage.name") == "generate" and teacher:
                 cfg = _with(cfg, teacher)
@@ -84,7 +85,7 @@ class _Builder:
 
     def _validate(self, cfg: DictConfig, key: str, parts: dict[str, Run | None]) -> Run | None:
         try:
-            content = {name: _resolved(cfg, name) for name in cfg if name != "teacher"}
+            content = {name: _resolved(cfg, name) for name in cfg if name not in ELSEWHERE}
             built = {name: part for name, part in parts.items() if part}
             return Run.model_validate(content | {"key": key, "parts": built})
         except ValidationError as error:
@@ -104,20 +105,25 @@ def _without_keys(cfg: DictConfig) -> Iterator[str]:
             yield f"{name}={cfg.get(name)}: it has keys of its own, so leave it out, or set {name}.KEY=VALUE"
 
 
-def _set_defaults(cfg: DictConfig) -> None:
-    """Set the defaults that configuration files cannot express; in place, because a copy takes a tenth of a second."""
+def _set_defaults(cfg: DictConfig) -> list[str]:
+    """Set the defaults that configuration files cannot express; in place, because a copy takes a tenth of a second.
+
+    Returns the problems with those that are read from a model.
+    """
+    problems = []
     if cfg.dataset is None:
         cfg.dataset = dataset_name(cfg.images)
     if cfg.variant is None:
         cfg.variant = sweep_job.variant(list(cfg.sweep.get("keys") or []))
     for owner in (cfg.teacher, cfg):
         if isinstance(owner.get("model"), DictConfig):
-            model_names.complete(owner.model)
+            problems += model_defaults.complete(owner.model, cfg.families)
     if not cfg.model.name:
-        cfg.model.name = cfg.model.served_name = model_names.UNCHOSEN
+        cfg.model.name = cfg.model.served_name = model_defaults.UNCHOSEN
         own_rows = cfg.stage.get("name") == "convert" and not OmegaConf.is_interpolation(cfg.stage, "source")
         if own_rows and OmegaConf.is_interpolation(cfg, "answers"):
             cfg.answers = "annotations"
+    return problems
 
 
 def _teacher(cfg: DictConfig) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Reading and writing files: JSONL, tables, append-only logs, atomic writes, hashes, and hiding of secrets."""
+"""Reading and writing files: JSONL, tables, logs, atomic writes, hashes, secrets hidden, and model hubs."""

@@ -1,1 +1,1 @@
-"""Models as files: their folders, which may ask to run code, their weights, and the hubs that they come from."""
+"""Models as files: their folders, which may ask to run code, and their weights."""

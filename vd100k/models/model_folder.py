@@ -18,7 +18,7 @@ from typing import Any
 from vd100k.config.run import Run
 from vd100k.console import say
 from vd100k.errors import DataError
-from vd100k.models import hub as hubs
+from vd100k.io import hub as hubs
 from vd100k.models import safetensors_header as tensors
 
 CONFIGURED = (
@@ -133,7 +133,7 @@ def _hub_faults(run: Run, name: str, trains: bool) -> Iterator[str]:
         folder = hubs.settings(run.model.source, name)
     except DataError as error:
         if trains or run.hardware.engine is None or run.hardware.engine.runs_code:
-            yield from list(hubs.faults(run.model, name)) or [
+            yield from list(hubs.faults(run.model.source, name)) or [
                 f"its settings cannot be downloaded ({error}), so they cannot be checked for code, which would run: "
                 "set model.path=FOLDER, or if you trust the model, model.trust_remote_code=true"
             ]

@@ -49,6 +49,8 @@ def test_every_combination_of_hardware_model_and_stage_parses_or_names_a_remedy(
 ) -> None:
     for model in options("model"):
         overrides = [f"hardware={hardware}", f"model={model}", f"stage={stage}", *required(stage)]
+        if model == "hf":
+            overrides += ["model.path=ORG/NAME", "model.name=hf", "model.model_type=qwen3_vl"]
         if impossible(hardware, model, stage):
             with pytest.raises(ConfigError) as caught:
                 parsed(*overrides)

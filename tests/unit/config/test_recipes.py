@@ -92,8 +92,13 @@ def test_an_exception_for_a_model_applies_on_its_machine(composed: Callable[...,
 
 
 def test_a_model_is_served_and_trained(
-    composed: Callable[..., Run], parsed: Callable[..., Run], tmp_path: Path
+    composed: Callable[..., Run], parsed: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    cache = tmp_path / "hub/models--Qwen--Qwen3-VL-8B-Instruct"
+    for file, text in {"refs/main": "abc", "snapshots/abc/config.json": '{"model_type": "qwen3_vl"}'}.items():
+        (cache / file).parent.mkdir(parents=True)
+        (cache / file).write_text(text, encoding="utf-8")
     chosen = ["hardware=single-gpu", "model=qwen3-vl-8b"]
     served = composed("Add a model", "stage=serve", *chosen)
     assert served.served_name == "Qwen3-VL-8B-Instruct"

@@ -12,9 +12,9 @@ from vd100k.config.run import Run
 from vd100k.engines.serving.http_api import api_key, request_json
 from vd100k.errors import DataError
 from vd100k.images import encode as images
+from vd100k.io import hub as hubs
 from vd100k.io.jsonl import read_rows
 from vd100k.llm import prompts
-from vd100k.models import hub as hubs
 from vd100k.models import safetensors_header as tensors
 
 REQUESTS = 4  # to each of the two models

@@ -20,7 +20,7 @@ from vd100k.console import say
 from vd100k.engines.commands import Command, environment
 from vd100k.engines.serving.ports import binding_error
 from vd100k.errors import ServerError
-from vd100k.models import hub as hubs
+from vd100k.io import hub as hubs
 from vd100k.models import model_folder as weights
 
 KEY = "hardware.engine"
@@ -48,7 +48,9 @@ def check(run: Run, balanced: bool) -> None:
             found.append("nginx is not installed: install it, or set hardware.balancer=none")
         folder = Path(run.model_path or "").expanduser()
         try:
-            found += _model(run, engine, folder) if folder.is_dir() else hubs.faults(run.model, run.model_path or "")
+            found += (
+                _model(run, engine, folder) if folder.is_dir() else hubs.faults(run.model.source, run.model_path or "")
+            )
         except (TypeError, ValueError, AttributeError) as error:  # a value of another type than every model has
             found.append(f"{folder / 'config.json'} cannot be read ({error}): download it again")
     if found:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
+import json
 import os
 import socket
 import threading
@@ -11,21 +13,21 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from vd100k.config.run import Model
 from vd100k.errors import DataError
 
 CONNECT_TIMEOUT_S = 4.0
 
 
-def faults(model: Model, name: str) -> Iterator[str]:
+def faults(source: str, name: str) -> Iterator[str]:
     """The reason why the model ``name`` is not available, if it is not in the cache and the hub cannot be reached."""
-    if model.source == "local":
+    if source == "local":
         yield f"model.path={name} is not a folder, and model.source=local allows nothing else: set model.path=FOLDER"
-    elif not cached(model.source, name) and not reachable(model.source):
-        other = "modelscope" if model.source == "hf" else "hf"
+    elif not cached(source, name) and not reachable(source):
+        other = "modelscope" if source == "hf" else "hf"
         yield (
-            f"{name} is not in the cache of {model.source}, and {address(model.source)} cannot be reached: "
+            f"{name} is not in the cache of {source}, and {address(source)} cannot be reached: "
             f"download the model on a machine with network access and set model.path=FOLDER, or try "
             f"model.source={other}"
         )
@@ -45,7 +47,30 @@ def cached(source: str, name: str) -> Path | None:
     return next((found.parent for inner in patterns for found in cache.glob(f"{inner}/config.json")), None)
 
 
-def settings(source: str, name: str) -> Path:
+@functools.cache
+def model_config(source: str, name: str) -> dict[str, Any] | str:
+    """The ``config.json`` of a folder or of a model on the hub, in its cache or there; or why it cannot be had."""
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or source == "local" or Path(name).is_dir():
+        folder: Path | None = Path(name)
+        if not Path(name).is_dir():
+            return "there is no such folder"
+    else:
+        folder = cached(source, name)
+    try:
+        folder = folder or settings(source, name, ("config.json",))
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return "the folder has no config.json"
+    except (OSError, ValueError) as error:
+        return f"its config.json cannot be read ({error})"
+    except DataError as error:
+        if not reachable(source):
+            return f"it is not in the cache of {source}, and {address(source)} cannot be reached"
+        return f"{address(source)} does not give its config.json ({error})"
+    return content if isinstance(content, dict) else "its config.json is not a JSON object"
+
+
+def settings(source: str, name: str, files: tuple[str, ...] = ("*.json",)) -> Path:
     """A folder with the JSON files of a model, downloaded unless the hub cannot be reached and its cache has them.
 
     Raises:
@@ -54,7 +79,7 @@ def settings(source: str, name: str) -> Path:
     cache_only = not reachable(source)
     try:
         library = importlib.import_module("huggingface_hub" if source == "hf" else "modelscope")
-        folder = Path(library.snapshot_download(name, allow_patterns=["*.json"], local_files_only=cache_only))
+        folder = Path(library.snapshot_download(name, allow_patterns=list(files), local_files_only=cache_only))
     except Exception as error:  # of many kinds, some of the library's own
         reason = str(error).strip().partition("\n")[0]
         raise DataError(f"{type(error).__name__}: {reason}") from error

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vd100k.config.json_schema import check_schema
+from vd100k.io.json_schema import check_schema
 
 
 @pytest.mark.parametrize(
