@@ -16,7 +16,7 @@ from vd100k.errors import Vd100kError
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 NOT_A_KEY = re.compile(r"Could not override '([^']+)'")
-NOISE = re.compile(r"\n?(To append|To delete|See https?:|Set the environment variable|full_key:|object_type=)[^\n]*")
+NOISE = re.compile(r"\n?(To append|To delete|See https?:|Set the environment variable|full_key|object_type)[^\n]*")
 
 
 def install(conf: Path) -> None:

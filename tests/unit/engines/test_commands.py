@@ -117,7 +117,7 @@ def test_lengths_of_tensorrt_engines_are_checked(parsed: Callable[..., Run]) -> 
         (f"{key}.max_multimodal_len=13311", "x 256 = 13312"),
         (f"{key}.max_input_len=6656", "no room for a question"),
         (f"{key}.max_seq_len=30720", "no room for an answer"),
-        (f"{key}.max_num_tokens=30719", "is less than max_input_len"),
+        (f"{key}.max_num_tokens=30719", r"is less than hardware\.engine\.args\.max_input_len"),
     ):
         with pytest.raises(ConfigError, match=word):
             parsed(*engine, override)

@@ -135,7 +135,7 @@ class Shell:
 
     def command(self, *overrides: str) -> list[str]:
         given = [*LIGHT, "stage=serve", "tracking=none", f"hardware.port={self.port}", *overrides]
-        return [sys.executable, str(ROOT / "run.py"), *given]
+        return command_line(*given)
 
     def file(self) -> dict[str, object]:
         read: dict[str, object] = json.loads(

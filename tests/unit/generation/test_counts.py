@@ -79,7 +79,7 @@ def test_an_interrupted_run_has_open_images(tmp_path: Path, pictures: Path) -> N
     with chat_server(script) as server:
         command = command_line(*asking(server), "stage.max_in_flight=1")
         process = subprocess.Popen(command, cwd=tmp_path, stdout=sys.stderr)
-        assert process.wait(60) == 130, "a lost connection (SIGHUP) ends a run like Ctrl-C"
+        assert process.wait(60) == 129, "a lost connection (SIGHUP) ends a run like Ctrl-C"
     found = counts(tmp_path)
     assert found["rows"] == len(rows(tmp_path)) == 3, "the answer in flight is kept"
     assert summary(tmp_path)["status"] == "interrupted"
