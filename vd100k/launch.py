@@ -90,6 +90,10 @@ def _checked(argv: list[str], conf: Path) -> list[str]:
     """
     from vd100k.config import arguments
 
+    if any(argument.startswith("hardware") and argument.endswith("=auto") for argument in argv):
+        from vd100k.engines import machine
+
+        argv = machine.resolved(argv)
     argv = arguments.prepared(argv, conf)
     given = {argument.partition("=")[0].lstrip("+") for argument in argv}
     if not given & SAYS_WHAT and not given & SHOWS_ONLY:
@@ -111,6 +115,7 @@ def run(cfg: DictConfig) -> float | None:
     from vd100k.console import say
     from vd100k.errors import DataError
     from vd100k.io import atomic
+    from vd100k.models import size
     from vd100k.runs import closing, hydra_files, sweeps
     from vd100k.runs.summary import Summary
 
@@ -119,6 +124,8 @@ def run(cfg: DictConfig) -> float | None:
     hydra_files.remember_secrets(cfg)
     try:
         checked = parse(cfg)
+        for line in size.warnings(checked):
+            say(line)
         if checked.dry_run:
             for line in stages.plan(checked):
                 say(line)

@@ -50,6 +50,7 @@ class Hardware(Part):
     train_dtype: str | None
     attention: str | None
     max_model_len: PositiveInt | None
+    gpu_memory_gb: PositiveFloat | None
     gpu_memory_utilization: PositiveFloat | None
     host: str | None
     port: Annotated[int, Field(gt=0, lt=65_500)] | None
