@@ -19,6 +19,10 @@ def check_server(run: Run) -> Problems:
     if engine is None:
         return
     yield from _check_host(run)
+    if hardware.urls is None and not hardware.replicas:
+        yield "hardware.replicas=0 starts no server: set hardware.replicas=1 or more"
+    if hardware.urls is None and hardware.port is None:
+        yield "hardware.port is missing, the port that the server listens on: set hardware.port=8000 or another"
     if run.weights == "adapter" and engine.adapter_args is None:
         yield f"{engine.name} cannot serve an adapter beside its base: choose weights=merged"
     tokens = math.ceil(model.max_pixels / model.token_side**2)

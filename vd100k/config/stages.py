@@ -101,7 +101,7 @@ class Convert(Part):
 class Finetune(Part):
     name: Literal["finetune"]
     method: Literal["sft", "dpo"]
-    cuda_devices: str | int
+    cuda_devices: str | int | None
     env: Options
     inherits: Inherits
     folder: Path

@@ -150,8 +150,9 @@ METHODS = {"sft": ["sft"], "dpo": ["rlhf", "--rlhf_type", "dpo"]}
 def train(stage: Finetune, folder: Path, resume_from: Path | None = None) -> Command:
     """``swift sft`` or ``swift rlhf --rlhf_type dpo``, which writes its checkpoints to ``folder``."""
     args = {**stage.args, "output_dir": str(folder), "resume_from_checkpoint": resume_from}
-    devices = _visible(str(stage.cuda_devices).split(","))
-    env = {"CUDA_VISIBLE_DEVICES": devices, **_env(stage.env)}
+    env = _env(stage.env)
+    if stage.cuda_devices is not None:
+        env = {"CUDA_VISIBLE_DEVICES": _visible(str(stage.cuda_devices).split(",")), **env}
     argv = [sys.executable, "-m", "swift.cli.main", *METHODS[stage.method], *flags(args, "snake")]
     return Command(argv, env, _listed(stage.inherits))
 

@@ -38,7 +38,9 @@ def cached(source: str, name: str) -> Path | None:
     if source == "hf":
         from huggingface_hub import try_to_load_from_cache
 
-        found = try_to_load_from_cache(name, "config.json")
+        found = None
+        with contextlib.suppress(ValueError):  # not a possible name
+            found = try_to_load_from_cache(name, "config.json")
         return Path(found).parent if isinstance(found, str) else None
     cache = Path(os.environ.get("MODELSCOPE_CACHE", "~/.cache/modelscope")).expanduser()
     # Newer and older versions of ModelScope name the folders differently.

@@ -34,12 +34,13 @@ def _warnings(run: Run) -> Iterator[str]:
     dtype = (hardware.train_dtype if trains else hardware.dtype) or "bfloat16"
     count = len(str(stage.cuda_devices).split(",")) if stage.name == "finetune" else hardware.gpus_per_replica
     width = 4 if dtype in WIDE else 2
-    billions = parameters(run)
     share = 1.0 if trains else hardware.gpu_memory_utilization or 1.0
-    if billions and billions * width > count * hardware.gpu_memory_gb * share:
+    room = count * hardware.gpu_memory_gb * share / width
+    billions = parameters(run, room)
+    if billions and billions > room:
         needed = math.ceil(billions * width / hardware.gpu_memory_gb / share)
         usable = f" (hardware.gpu_memory_utilization={share:g})" if share < 1 else ""
-        more = f"stage.cuda_devices with {needed} GPUs" if trains else f"hardware.gpus_per_replica={needed}"
+        more = f"{run.key}.cuda_devices to {needed} GPUs" if trains else f"hardware.gpus_per_replica={needed}"
         yield (
             f"warning: model={run.model.name}: {billions:g} B parameters × {width} bytes ({dtype}) = "
             f"{billions * width:.0f} GB do not fit {count} × {hardware.gpu_memory_gb:g} GB{usable}: "
@@ -47,21 +48,26 @@ def _warnings(run: Run) -> Iterator[str]:
         )
 
 
-def parameters(run: Run) -> float | None:
-    """The number of parameters in billions: from the weights' index on this machine, else from the model's name."""
+def parameters(run: Run, room: float = 0) -> float | None:
+    """The number of parameters in billions: from the weights' index on this machine, else from the model's name.
+
+    A hub's cache is searched only if the name says nothing, or says more than ``room``, because that is slow.
+    """
     path = run.model.path or ""
+    named = [float(number) for number in IN_NAME.findall(Path(path).name)]
+    in_name = max(named) if named and not QUANTIZED.search(Path(path).name) else None
     folder = Path(path) if Path(path).is_dir() else None
-    if folder is None and run.model.path and run.model.source != "local":
+    if folder is None and path and not run.model.build and (not named or max(named) > room):
         folder = hub.cached(run.model.source, path)
-    if folder and (folder / INDEX).exists():
-        try:
-            size = json.loads((folder / INDEX).read_text(encoding="utf-8"))["metadata"]["total_size"]
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            stored = config.get("dtype") or config.get("torch_dtype")
-            quantized = "quantization_config" in config
-            return None if quantized else round(int(size) / (4 if stored in WIDE else 2) / 1e9, 1)
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-    name = Path(path).name
-    found = [float(number) for number in IN_NAME.findall(name)]
-    return max(found) if found and not QUANTIZED.search(name) else None
+    return _in_index(folder) if folder and (folder / INDEX).exists() else in_name
+
+
+def _in_index(folder: Path) -> float | None:
+    """The size of all weights by their index, as parameters of the format they are stored in; None if unknown."""
+    try:
+        size = json.loads((folder / INDEX).read_text(encoding="utf-8"))["metadata"]["total_size"]
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        width = 4 if (config.get("dtype") or config.get("torch_dtype")) in WIDE else 2
+        return None if "quantization_config" in config else round(int(size) / width / 1e9, 1)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None

@@ -121,6 +121,8 @@ def test_all_problems_are_reported_at_once(parsed: Parsed) -> None:
             "which stage.models does not define",
         ),
         (["stage=chat", "model=gpt-4o"], "choose hardware=api"),
+        (["stage=serve", "hardware.port=null"], "hardware.port is missing"),
+        (["stage=serve", "hardware.replicas=0"], "hardware.replicas=0 starts no server"),
         (["stage=chat", "stage.host=0.0.0.0"], "set stage.password_env=VARIABLE"),
         (["stage=serve", "weights=merged"], "no data set is chosen"),
         (

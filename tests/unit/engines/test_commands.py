@@ -117,7 +117,7 @@ def test_lengths_of_tensorrt_engines_are_checked(parsed: Callable[..., Run]) -> 
         (f"{key}.max_multimodal_len=13311", "x 256 = 13312"),
         (f"{key}.max_input_len=6656", "no room for a question"),
         (f"{key}.max_seq_len=30720", "no room for an answer"),
-        (f"{key}.max_num_tokens=30719", r"is less than hardware\.engine\.args\.max_input_len"),
+        (f"{key}.max_num_tokens=30719", "is less than hardware.engine.args.max_input_len"),
     ):
         with pytest.raises(ConfigError, match=word):
             parsed(*engine, override)
@@ -223,3 +223,21 @@ def test_each_option_becomes_one_flag_with_its_value(args: dict[str, object]) ->
             assert json.loads(read[f"--{key}"]) == value
         elif isinstance(value, str):
             assert read[f"--{key}"] == value
+
+
+@pytest.mark.parametrize(("hardware", "devices"), [("m2-ultra", None), ("cpu", None), ("single-gpu", "0")])
+def test_only_machines_with_nvidia_gpus_set_cuda_visible_devices(
+    parsed: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, hardware: str, devices: str | None
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    trained = train(parsed("stage=finetune", "dataset=d", f"hardware={hardware}").stage, Path("out"))
+    served = replicas(parsed("stage=serve", f"hardware={hardware}"))[0]
+    assert trained.env.get("CUDA_VISIBLE_DEVICES") == served.env.get("CUDA_VISIBLE_DEVICES") == devices
+
+
+def test_a_trained_model_gets_no_name_unless_one_is_set(parsed: Callable[..., Run]) -> None:
+    plain = train(parsed("stage=finetune", "dataset=d").stage, Path("out")).argv
+    assert not {"--model_name", "--model_author"} & set(plain)
+    own = ["+stage.args.model_name=['小红',Hong]", "+stage.args.model_author=['我们',Us]"]
+    named = train(parsed("stage=finetune", "dataset=d", *own).stage, Path("out")).argv
+    assert named[named.index("--model_name") + 1 :][:2] == ["小红", "Hong"]

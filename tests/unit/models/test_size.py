@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from vd100k.config.run import Run
 from vd100k.models import size
 
@@ -59,3 +62,17 @@ def test_a_dry_run_warns_once(vd100k: Callable[..., subprocess.CompletedProcess[
     done = vd100k("stage=serve", "hardware=single-gpu", "model=qwen2-vl-72b", "dry_run=true")
     assert done.returncode == 0
     assert done.stdout.count("144 GB do not fit 1 × 24 GB") == 1
+
+
+def test_a_listed_model_that_fits_costs_no_import_of_the_hubs_library(tmp_path: Path) -> None:
+    code = (
+        "import sys; from vd100k import launch\n"
+        "sys.argv = ['run.py', 'stage=serve', 'hardware=single-gpu', 'model=qwen2-vl-7b', 'dry_run=true']\n"
+        "launch.main(); sys.exit('huggingface_hub' in sys.modules)"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "vllm" in done.stdout
