@@ -9,7 +9,6 @@ import resource
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import LIGHT, ROOT, free_ports
+from tests.conftest import LIGHT, command_line, free_ports
 from vd100k.config.run import Run
 from vd100k.engines.commands import Command
 from vd100k.engines.serving.fleet import Fleet, start
