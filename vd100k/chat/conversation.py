@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from vd100k.chat import grounding
 from vd100k.images import encode, transform
+from vd100k.images.decode import opened
 
 if TYPE_CHECKING:
     from openai import OpenAI
+    from PIL import Image
 
 Message = dict[str, Any]
 Part = dict[str, Any]  # a part of a message: {"type": "text", "text": …} or {"type": "file", "file": {"path": …}}
@@ -93,7 +93,7 @@ def drawn(answer: str, turns: Iterable[Message], max_pixels: int) -> Image.Image
     paths = [path for turn in answered_turns(turns) if turn["role"] == "user" for path in _files(turn)]
     if not paths:
         return None
-    with Image.open(paths[-1]) as image:
+    with opened(paths[-1]) as image:
         last = transform.rgb(image)
     boxes = grounding.find(answer, last.size, max_pixels)
     return grounding.draw(last, boxes) if boxes else None

@@ -52,7 +52,7 @@ def encode(path: str, max_pixels: int) -> Encoded:
 
     A plain PNG or JPEG under the cap is sent unchanged, without decoding it. Any other image is
     rotated upright, converted to RGB and reduced to the size that Qwen-VL would reduce it to; a
-    JPEG stays a JPEG, everything else becomes PNG.
+    JPEG stays a JPEG, HEIC and AVIF become JPEG, and everything else becomes PNG.
 
     Raises:
         ImageError: the file is missing, broken, or not an image.
@@ -104,21 +104,22 @@ def plain(path: Path, folder: Path) -> tuple[Path, tuple[int, int]]:
     Raises:
         ImageError: the file is missing, broken, or not an image.
     """
-    copy = (folder / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.png").absolute()
-    from PIL import Image
-
     from vd100k.images import transform
+    from vd100k.images.decode import opened
 
-    with _as_image_error(path), _regular(path) as file, Image.open(file) as image, transform.memory_for(image):
+    with _as_image_error(path), _regular(path) as file, opened(file) as image, transform.memory_for(image):
         image.load()  # verify() accepts a truncated file
         if transform.is_plain(image):
             return path, image.size
         upright = transform.rgb(image)
+        # A rotated JPEG keeps its pixels in a PNG; the formats of phones would take ten times their size in one.
+        suffix, format = (".jpg", "JPEG") if image.format in transform.RARE_PHOTOS else (".png", "PNG")
+    copy = (folder / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}{suffix}").absolute()
     # An existing copy stays untouched, because a training run is identified by its files.
     if not copy.exists() or copy.stat().st_mtime_ns < path.stat().st_mtime_ns:
         folder.mkdir(parents=True, exist_ok=True)
         scratch = copy.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
-        upright.save(scratch, "PNG")
+        upright.save(scratch, format, quality=transform.QUALITY)
         scratch.replace(copy)
     return copy, upright.size
 

@@ -17,7 +17,7 @@ from vd100k.io import tables
 from vd100k.io.jsonl import Fault
 from vd100k.io.key_set import KeySet, row_key
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".hif", ".avif"}
 NOT_UTF8 = "the name is not UTF-8 text, which neither rows nor training files can hold"
 BLOCK = 10_000  # names sorted at a time, so that a folder of millions takes no more memory
 

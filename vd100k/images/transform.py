@@ -9,14 +9,19 @@ import warnings
 
 from PIL import Image, ImageOps
 
-from vd100k.images import sniff
+from vd100k.images import sniff, wide
+from vd100k.images.decode import opened
 from vd100k.images.memory import MemoryBudget
 
 SENT_AS_IS = {"JPEG": "image/jpeg", "PNG": "image/png"}
 ENDS = {"JPEG": sniff.JPEG_END, "PNG": sniff.PNG_END}
 PLAIN_MODES = {"L", "RGB"}
+WIDE = {"I", "F"}  # a grey value of 32 bits: integer, float
+# Formats of photos that few servers and trainers read: a JPEG is sent, and trained on, instead.
+RARE_PHOTOS = {"HEIF", "AVIF"}
 FACTOR = 28  # a visual token of Qwen2-VL covers 28 x 28 pixels
 ORIENTATION = 0x0112  # EXIF
+QUALITY = 95  # of a JPEG
 BYTES_PER_PIXEL = 7  # the decoded image (up to 4), and its RGB copy
 _DECODED = MemoryBudget(1 << 30)
 
@@ -25,7 +30,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd and large files 
 
 def sendable(content: bytes, max_pixels: int) -> tuple[str, bytes]:
     """The MIME type and the bytes to send for an image file: its own bytes if it is plain and under the cap."""
-    with Image.open(io.BytesIO(content)) as image:
+    with opened(io.BytesIO(content)) as image:
         if image.width * image.height <= max_pixels and _whole(image, content) and is_plain(image):
             return SENT_AS_IS[str(image.format)], content
         with memory_for(image):
@@ -43,7 +48,7 @@ def _whole(image: Image.Image, content: bytes) -> bool:
 
 
 def _recoded(image: Image.Image, max_pixels: int) -> tuple[str, bytes]:
-    lossy = image.format == "JPEG"
+    lossy = is_photo(image)
     size = reduced(image.width, image.height, max_pixels) if image.width * image.height > max_pixels else image.size
     if lossy:
         image.draft("RGB", (2 * max(size), 2 * max(size)))  # decode no larger than a good reduction needs
@@ -53,14 +58,20 @@ def _recoded(image: Image.Image, max_pixels: int) -> tuple[str, bytes]:
     encoded = io.BytesIO()
     if turned.size != size:
         turned = turned.resize(size, Image.Resampling.BICUBIC)
-    turned.save(encoded, "JPEG", quality=95) if lossy else turned.save(encoded, "PNG", compress_level=1)
+    turned.save(encoded, "JPEG", quality=QUALITY) if lossy else turned.save(encoded, "PNG", compress_level=1)
     return ("image/jpeg" if lossy else "image/png"), encoded.getvalue()
 
 
+def is_photo(image: Image.Image) -> bool:
+    """Whether its format loses details anyway, so that a copy of it may be a JPEG."""
+    return image.format == "JPEG" or image.format in RARE_PHOTOS
+
+
 def is_plain(image: Image.Image) -> bool:
-    """Whether every program decodes it alike: 8-bit grey or RGB, one frame, not rotated by EXIF, opaque."""
+    """Whether every program decodes it alike: a common format, 8-bit grey or RGB, one frame, not rotated, opaque."""
     return (
-        image.mode in PLAIN_MODES
+        image.format not in RARE_PHOTOS
+        and image.mode in PLAIN_MODES
         and getattr(image, "n_frames", 1) == 1
         and image.getexif().get(ORIENTATION, 1) == 1
         and "transparency" not in image.info
@@ -68,11 +79,15 @@ def is_plain(image: Image.Image) -> bool:
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """The first frame as upright RGB; 16-bit grey is scaled to 8 bits, transparent pixels become white."""
+    """The first frame as upright RGB; wider grey values are scaled to 8 bits, transparent pixels become white.
+
+    Raises:
+        ValueError: a pixel of a float image is not a finite number.
+    """
     if image.getexif().get(ORIENTATION, 1) != 1:  # otherwise this would make a copy
         image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # Pillow clips at 255 instead of scaling
-        return image.convert("I").point(lambda value: value / 256).convert("L").convert("RGB")
+    if image.mode in WIDE or image.mode.startswith("I;16"):  # Pillow clips at 255 instead of scaling
+        return wide.to_8_bits(image).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
+from vd100k.images.decode import opened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,7 +57,7 @@ def comparison(rows: list[Compared], title: str, path: Path) -> None:
     figure = _figure(3.2 * COLUMNS, 3.6 * -(-len(rows) // COLUMNS) + 0.4)
     figure.suptitle(title)
     for axes, row in zip(figure.subplots(-(-len(rows) // COLUMNS), COLUMNS, squeeze=False).flat, rows, strict=False):
-        with contextlib.suppress(OSError), Image.open(row.image) as image:  # a broken image is left blank
+        with contextlib.suppress(OSError), opened(row.image) as image:  # a broken image is left blank
             axes.imshow(image.convert("RGB"))
         lines = 0
         for name, (answer, right) in row.answers.items():

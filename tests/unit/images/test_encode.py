@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import subprocess
+import sys
 from pathlib import Path
 
+import pillow_heif
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,3 +125,98 @@ def test_the_reduced_size_fits_the_cap_and_the_grid(width: int, height: int, cap
     assert all(side % 28 == 0 and side > 0 for side in new)
     # A strip thinner than one token is widened to one, so only such an image may exceed the cap.
     assert new[0] * new[1] <= cap or 28 in new
+
+
+HALVES = {
+    "floats from 0 to 1": ("F", 0.5, 128),
+    "floats from 0 to 255": ("F", 200.0, 200),
+    "8-bit values in 32 bits": ("I", 100, 100),
+    "16-bit values in 32 bits": ("I", 200 * 256 + 7, 200),
+    "16-bit values": ("I;16", 200 * 256 + 7, 200),
+}
+
+
+@pytest.mark.parametrize("kind", HALVES)
+def test_a_tiff_of_wide_values_is_neither_black_nor_saturated(tmp_path: Path, kind: str) -> None:
+    mode, value, seen = HALVES[kind]
+    path = tmp_path / "wide.tif"
+    Image.new(mode, (60, 40), value).save(path)
+    copy, _ = plain(path, tmp_path / "plain")
+    for image in (sent(data_url(path, 10_000))[1], Image.open(copy)):
+        assert image.getpixel((20, 20)) == (seen, seen, seen)
+
+
+@pytest.mark.parametrize(("mode", "low", "high"), [("F", -3.5, 9000.0), ("I", -5, 900_000)])
+def test_values_of_an_unknown_range_fill_black_to_white(tmp_path: Path, mode: str, low: float, high: float) -> None:
+    image = Image.new(mode, (60, 40), low)
+    image.paste(high, (30, 0, 60, 40))
+    image.save(tmp_path / "depth.tif")
+    seen = sent(data_url(tmp_path / "depth.tif", 10_000))[1]
+    assert [seen.getpixel((x, 20)) for x in (5, 55)] == [(0, 0, 0), (255, 255, 255)]
+
+
+def test_a_tiff_with_pixels_that_are_no_numbers_is_refused_with_the_reason(tmp_path: Path) -> None:
+    image = Image.new("F", (60, 40), 0.5)
+    image.putpixel((3, 3), float("nan"))
+    image.save(tmp_path / "hole.tif")
+    with pytest.raises(ImageError, match=r"hole\.tif: a pixel is not a finite number"):
+        data_url(tmp_path / "hole.tif", 10_000)
+
+
+def save_half_red(path: Path, orientation: int) -> Path:
+    """A photo of 60 x 40 pixels, its left half red and its right half blue, with an orientation in its EXIF data."""
+    pillow_heif.register_heif_opener()
+    image = Image.new("RGB", (60, 40), "blue")
+    image.paste("red", (0, 0, 30, 40))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(path, exif=exif.tobytes(), quality=95)  # as bytes, HEIC gets the rotation of its own that counts
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["heic", "heif", "hif", "avif"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_photo_of_a_phone_is_sent_and_trained_on_as_an_upright_jpeg(
+    tmp_path: Path, suffix: str, orientation: int
+) -> None:
+    path = save_half_red(tmp_path / f"photo.{suffix}", orientation)
+    head, requested = sent(data_url(path, 10_000))
+    copy, size = plain(path, tmp_path / "plain")
+    trained = Image.open(copy)
+    assert head == "data:image/jpeg;base64"
+    assert size == ((60, 40) if orientation == 1 else (40, 60))
+    for image in (requested, trained):
+        # Turned clockwise by a quarter once, the left half is the upper one.
+        assert (image.format, image.size) == ("JPEG", size)
+        assert image.getexif().get(0x0112, 1) == 1
+        red, green, blue = image.getpixel((5, 5))
+        assert red > 200 > 60 > max(green, blue)
+        red, green, blue = image.getpixel((size[0] - 5, size[1] - 5))
+        assert blue > 200 > 60 > max(red, green)
+
+
+def test_a_heic_file_of_another_brand_and_name_is_read(tmp_path: Path) -> None:
+    path = save_half_red(tmp_path / "photo.heic", 1)
+    content = bytearray(path.read_bytes())
+    content[8:12] = b"mif1"  # what some phones write, and what AVIF files may be called too
+    (tmp_path / "photo.jpg").write_bytes(content)
+    assert sent(data_url(tmp_path / "photo.jpg", 10_000))[1].size == (60, 40)
+
+
+def test_a_large_heic_photo_is_reduced_and_a_broken_one_is_an_error(tmp_path: Path) -> None:
+    pillow_heif.register_heif_opener()
+    path = save(tmp_path / "large.heic", (600, 400))
+    assert sent(data_url(path, 28 * 28 * 40))[1].size == reduced(600, 400, 28 * 28 * 40)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ImageError, match=r"large\.heic: "):
+        data_url(path, 10_000)
+
+
+def test_heic_support_is_loaded_only_when_a_heic_file_is_met(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", (600, 400))
+    save_half_red(tmp_path / "b.heic", 1)
+    program = "import sys; from vd100k.images.encode import encode; [encode(path, 20_000) for path in sys.argv[1:]]; "
+    program += "print('pillow_heif' in sys.modules)"
+    for names, loaded in ((["a.png"], "False"), (["a.png", "b.heic"], "True")):
+        call = [sys.executable, "-c", program, *(str(tmp_path / name) for name in names)]
+        assert subprocess.run(call, capture_output=True, text=True, check=True).stdout.strip() == loaded

@@ -79,16 +79,15 @@ def thumbnail(path: object, folders: list[str]) -> str | None:
     A row may name any file, and the page is made to be sent on. So nothing outside the declared ``folders`` is read,
     whether it is named by its path or through a link. A relative name is one in the first folder that has it.
     """
-    from PIL import Image
-
     from vd100k.images import transform
+    from vd100k.images.decode import opened
 
     inside = (within(Path(folder), path) for folder in folders) if isinstance(path, str) and path else ()
     file = next((one for one in inside if one and one.is_file()), None)
     if file is None:
         return None
     try:
-        with Image.open(file) as image:
+        with opened(file) as image:
             image.draft("RGB", (2 * SIDE, 2 * SIDE))
             small = transform.rgb(image)
     except Exception:  # Pillow's decoders raise errors of many types
