@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from vd100k.config.run import Price
 from vd100k.console import in_terminal, progress_bar, say
 from vd100k.errors import DataError
+from vd100k.images.ignored import Ignored
 from vd100k.llm.client import Usage
 from vd100k.llm.pool import Endpoint
 
@@ -29,13 +30,15 @@ class Progress:
 
     ``total``: seen so far, ``reused``: answered by an earlier run, ``skipped``: not asked (failed
     permanently in an earlier run, or not a usable image), ``saved``: rows of this run that are safe
-    on the disk, ``usage``: requests and tokens. ``total`` is ``rows`` + ``failed`` + ``open``.
+    on the disk, ``usage``: requests and tokens, ``ignored``: files that are not images.
+    ``total`` is ``rows`` + ``failed`` + ``open``.
     """
 
     def __init__(self, unit_name: str, price: Price | None = None) -> None:
         self.unit_name = unit_name
         self.total = self.reused = self.skipped = self.answered = self.saved = 0
         self.usage = Usage()
+        self.ignored = Ignored()
         self._price = price
         self._failures: Counter[str] = Counter()  # of this run, by reason
         self._first_detail: dict[str, str] = {}
@@ -91,6 +94,7 @@ class Progress:
             "requests": self.usage.requests,
             "failed": self.failed,
             "open": self.open,
+            "ignored": self.ignored.total(),
             "prompt_tokens": self.usage.prompt_tokens,
             "completion_tokens": self.usage.completion_tokens,
             "cost": self.cost,

@@ -15,6 +15,7 @@ from vd100k.generation.ledger import Ledger
 from vd100k.generation.progress import Progress
 from vd100k.images.encode import is_unchanged
 from vd100k.images.find import ImageRef, Reject, Selection, count_images, find_images
+from vd100k.images.ignored import Ignored
 from vd100k.io import tables
 from vd100k.io.jsonl import Fault, Row
 from vd100k.io.key_set import KeySet, row_key
@@ -40,7 +41,7 @@ class OpenItems(Iterator[WorkItem]):
     ) -> None:
         self._ledger, self._progress, self._retry_failed = ledger, progress, retry_failed
         self._rejected = KeySet()
-        self._items = all_items(run, self._reject, only)
+        self._items = all_items(run, self._reject, only, ignored=progress.ignored)
 
     def __next__(self) -> WorkItem:
         for item in self._items:
@@ -121,11 +122,16 @@ def count_items(run: Run) -> int:
 
 
 def all_items(
-    run: Run, reject: Reject, only: Container[str] | None = None, ordered: bool = False
+    run: Run,
+    reject: Reject,
+    only: Container[str] | None = None,
+    ordered: bool = False,
+    ignored: Ignored | None = None,
 ) -> Iterator[WorkItem]:
     """All work of a run, answered or not, each image once; unusable images and lines go to ``reject``.
 
-    ``only`` limits the images to these ids; ``ordered`` sorts them, as in ``Selection``.
+    ``only`` limits the images to these ids; ``ordered`` sorts them, as in ``Selection``; ``ignored`` counts the files
+    that are not images.
 
     Raises:
         DataError: there are no images or no questions, or no question is about any of the images.
@@ -133,14 +139,14 @@ def all_items(
     assert run.images is not None
     selection = _selection(run, ordered)
     if run.task.questions is None:
-        for image in find_images(run.images, selection, run.image_folder, reject):
+        for image in find_images(run.images, selection, run.image_folder, reject, ignored):
             if only is None or image.id in only:
                 yield WorkItem(image, (None,))
         return
     # The limit counts questions here, so it does not apply to the images.
     without_limit = Selection(None, selection.sample, selection.seed, selection.shard)
     known = KeySet()
-    for image in find_images(run.images, without_limit, run.image_folder, reject):
+    for image in find_images(run.images, without_limit, run.image_folder, reject, ignored):
         known.add(row_key(image.id))
     is_empty = True
     for item in _by_image(

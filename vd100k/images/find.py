@@ -13,6 +13,7 @@ from pathlib import Path
 import xxhash
 
 from vd100k.errors import DataError
+from vd100k.images.ignored import Ignored
 from vd100k.io import tables
 from vd100k.io.jsonl import Fault
 from vd100k.io.key_set import KeySet, row_key
@@ -32,6 +33,7 @@ class ImageRef:
 
 # Called for an image, or a line of a list, that is not used: its id (or the line), the reason in one word, a sentence.
 Reject = Callable[[str, str, str], None]
+Ignore = Callable[["os.DirEntry[str]"], None]  # called for an entry of a folder that is not an image
 
 
 @dataclass(frozen=True)
@@ -66,19 +68,22 @@ def find_images(
     selection: Selection = ALL,
     image_folder: Path | None = None,
     reject: Reject = lambda id, reason, detail: None,
+    ignored: Ignored | None = None,
     key: str = "images",
 ) -> Iterator[ImageRef]:
     """The images of a folder (searched recursively) or of a .jsonl or .csv list, each once.
 
     Folders of up to 10,000 images are sorted by name; larger ones are sorted in blocks of that size.
     A list has an ``image`` column with paths in ``image_folder``, or in the folder of the list.
-    Images outside that folder and lines without an image go to ``reject``. ``key`` is the configuration key that
-    names them in messages.
+    Images outside that folder and lines without an image go to ``reject``. Other files, and whatever a name
+    with a dot in front hides, are counted in ``ignored``. ``key`` is the configuration key that names the images
+    in messages.
 
     Raises:
         DataError: ``images`` does not exist, or contains no image.
     """
     source, first = Path(images).expanduser(), ""
+    ignored = Ignored() if ignored is None else ignored
 
     def rejected(id: str, reason: str, detail: str) -> None:
         nonlocal first
@@ -90,7 +95,9 @@ def find_images(
     if not is_utf8(str(source.absolute())):
         raise DataError(f"{key}={printable(images)}: {NOT_UTF8}. Rename the folder.")
     if source.is_dir():
-        found = selection.of(_in_folder(source, image_folder or source, rejected, selection.ordered), ordered=False)
+        block = None if selection.ordered else BLOCK
+        walked = _walk(str(source.absolute()), "", block, rejected, ignored.add)
+        found = selection.of(_in_folder(walked, source, image_folder or source, rejected), ordered=False)
     elif source.suffix.lower() in tables.SUFFIXES:
         found = selection.of(_in_list(source, image_folder or source.parent, rejected), ordered=True)
     else:
@@ -102,7 +109,7 @@ def find_images(
     if is_empty:
         raise DataError(
             f"{key}={images}: no images in it (looked for {', '.join(sorted(SUFFIXES))}). "
-            f"Is it the right folder?{first}"
+            f"Is it the right folder?{first}{f' {ignored}.' if ignored else ''}"
         )
 
 
@@ -110,7 +117,7 @@ def count_images(images: str, selection: Selection = ALL) -> int:
     """About how many images ``find_images`` yields; quick, because nothing is examined closely."""
     source = Path(images).expanduser()
     if source.is_dir():
-        found = sum(1 for _ in _walk(str(source), "", BLOCK, lambda *_: None))
+        found = sum(1 for _ in _walk(str(source), "", BLOCK, lambda *_: None, lambda _: None))
     else:
         with source.open("rb") as file:
             found = sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
@@ -148,10 +155,13 @@ def _draw(id: str, seed: int) -> int:
     return xxhash.xxh3_64_intdigest(id.encode(errors="surrogatepass"), seed=seed)
 
 
-def _in_folder(source: Path, folder: Path, reject: Reject, ordered: bool) -> Iterator[ImageRef]:
+def _in_folder(
+    walked: Iterable[tuple[str, str, bool]], source: Path, folder: Path, reject: Reject
+) -> Iterator[ImageRef]:
+    """The images that are below ``folder`` and have a name that rows can hold."""
     root = str(folder.absolute())
     inside = _is_inside(root, str(source.absolute()))
-    for id, path, is_link in _walk(str(source.absolute()), "", None if ordered else BLOCK, reject):
+    for id, path, is_link in walked:
         if not is_utf8(id):
             reject(printable(id), "image_name", f"{NOT_UTF8}: rename it")
         elif not inside or (is_link and links_outside(root, path)):
@@ -175,21 +185,29 @@ def printable(name: str) -> str:
     return "./" + os.fsencode(name).replace(b"\\", b"\\\\").decode(errors="backslashreplace")
 
 
-def _walk(folder: str, prefix: str, block: int | None, reject: Reject) -> Iterator[tuple[str, str, bool]]:
-    """The id and the path of each image below ``folder``, and whether it is a link; links to folders are skipped."""
+def _walk(
+    folder: str, prefix: str, block: int | None, reject: Reject, ignore: Ignore
+) -> Iterator[tuple[str, str, bool]]:
+    """The id and the path of each image below ``folder``, and whether it is a link.
+
+    Links to folders are not followed. They, hidden files and folders, and other files go to ``ignore``.
+    """
     with os.scandir(folder) as entries:
         while some := list(itertools.islice(entries, block)):
             some.sort(key=lambda entry: entry.name)
             for entry in some:
+                name = entry.name
                 try:
-                    if entry.is_dir(follow_symlinks=False):
-                        yield from _walk(entry.path, f"{prefix}{entry.name}/", block, reject)
-                    elif entry.name[entry.name.rfind(".") :].lower() in SUFFIXES and entry.is_file():
-                        yield prefix + entry.name, entry.path, entry.is_symlink()
+                    if name[0] == ".":
+                        ignore(entry)
+                    elif entry.is_dir(follow_symlinks=False):
+                        yield from _walk(entry.path, f"{prefix}{name}/", block, reject, ignore)
+                    elif name[name.rfind(".") :].lower() in SUFFIXES and entry.is_file():
+                        yield prefix + name, entry.path, entry.is_symlink()
+                    else:
+                        ignore(entry)
                 except OSError as error:  # a link to itself, a folder that may not be read
-                    reject(
-                        printable(prefix + entry.name), "image_unreadable", f"{printable(entry.path)}: {error.strerror}"
-                    )
+                    reject(printable(prefix + name), "image_unreadable", f"{printable(entry.path)}: {error.strerror}")
 
 
 def _in_list(source: Path, folder: Path, reject: Reject) -> Iterator[ImageRef]:

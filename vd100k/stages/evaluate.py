@@ -24,6 +24,7 @@ from vd100k.generation.progress import Progress
 from vd100k.generation.run import ask_all
 from vd100k.generation.work_items import unit_name
 from vd100k.images.find import find_images
+from vd100k.images.ignored import Ignored
 from vd100k.io import jsonl
 from vd100k.runs import charts
 from vd100k.runs.needs import Need, missing, raised
@@ -81,7 +82,13 @@ def run(run: Run, stage: Evaluate, folder: Path, summary: Summary, tracker: Trac
     scores = {
         name: {id: score(given.get(id), label) for id, label in labels.items()} for name, given in answers.items()
     }
-    images = {image.id: image.path for image in find_images(stage.images, image_folder=run.image_folder)}
+    ignored = Ignored()
+    images = {
+        image.id: image.path for image in find_images(stage.images, image_folder=run.image_folder, ignored=ignored)
+    }
+    if ignored:
+        say(str(ignored))
+        summary.counts["ignored"] = ignored.total()
     compared = Comparison(images, labels, answers, scores)
     rows, chart = stage.folder / f"{run.full_name}.compared.jsonl", stage.folder / f"{run.full_name}.compared.png"
     jsonl.write(rows, _rows(compared))

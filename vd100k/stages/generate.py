@@ -18,6 +18,7 @@ from vd100k.generation.progress import Progress
 from vd100k.generation.run import ask_all, refuse_if_all_failed, rows_path
 from vd100k.generation.work_items import all_items, missing_questions, row_identity, unit_name
 from vd100k.images.find import find_images
+from vd100k.images.ignored import Ignored
 from vd100k.io import jsonl
 from vd100k.runs.needs import Need, missing, raised
 from vd100k.runs.summary import Summary, file_facts
@@ -45,8 +46,11 @@ def plan(run: Run, stage: Generate) -> list[str]:
     lines, rows = [*_language(run), *commands.describe_server(run)], rows_path(run)
     with contextlib.suppress(DataError):  # it is among the faults of what ``needs`` yields
         done = answered(rows, row_identity(run))
-        keys = [item.key(question) for item in all_items(run, lambda *_: None) for question in item.questions]
+        ignored = Ignored()
+        items = all_items(run, lambda *_: None, ignored=ignored)
+        keys = [item.key(question) for item in items for question in item.questions]
         lines.append(f"rows pending: {sum(key not in done for key in keys)} of {len(keys)}")
+        lines += [str(ignored)] if ignored else []
     return [*lines, f"append rows to {rows}"]
 
 
@@ -60,6 +64,7 @@ def run(run: Run, stage: Generate, folder: Path, summary: Summary, tracker: Trac
             ask_all(run, stage, folder, progress)
     finally:
         summary.counts = progress.counts()
+        summary.metrics = {"ignored": dict(progress.ignored)} if progress.ignored else {}
         summary.inputs = [{"path": run.images, "rows": progress.total}]
         if rows.exists():
             summary.outputs = [file_facts(rows, sum(1 for _ in jsonl.read(rows)))]
@@ -75,6 +80,8 @@ def run(run: Run, stage: Generate, folder: Path, summary: Summary, tracker: Trac
             "without preview: it reuses these answers."
         )
     refuse_if_all_failed(run, progress)
+    if progress.ignored:
+        say(str(progress.ignored))
     cost = "" if progress.cost is None else f" for ${progress.cost:.4f}"
     say(
         f"{progress.rows} rows ({progress.reused} reused, {progress.failed} failed) "

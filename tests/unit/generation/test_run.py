@@ -281,3 +281,15 @@ def test_ctrl_c_finishes_the_requests_in_flight_and_the_next_run_continues(
         ask(vd100k, server)
         assert len(server.requests) == 3 + 3, "and its image is not asked about again"
     assert len({row["id"] for row in rows(tmp_path)}) == len(rows(tmp_path)) == 6
+
+
+def test_every_run_says_which_files_it_ignored(vd100k: Callable[..., Result], tmp_path: Path, pictures: Path) -> None:
+    for name in ("film.mov", "._00.png", ".DS_Store"):
+        (pictures / name).write_bytes(b"x")
+    says = "3 files ignored: .mov 1, hidden 2\n"
+    with chat_server(lambda n, body: "a") as server:
+        assert says in ask(vd100k, server, "dry_run=true").stdout
+        assert says in ask(vd100k, server).stdout
+        assert len(server.requests) == 6
+    assert summary(tmp_path)["counts"]["ignored"] == 3
+    assert summary(tmp_path)["metrics"] == {"ignored": {".mov": 1, "hidden": 2}}

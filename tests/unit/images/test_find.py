@@ -10,6 +10,7 @@ from PIL import Image
 from vd100k.errors import DataError
 from vd100k.images import find
 from vd100k.images.find import ALL, ImageRef, Selection, links_outside
+from vd100k.images.ignored import Ignored
 
 
 def found(images: Path, selection: Selection = ALL, **options: object) -> list[ImageRef]:
@@ -94,3 +95,41 @@ def test_a_missing_folder_and_an_empty_folder_are_errors(tmp_path: Path) -> None
         found(tmp_path / "gone")
     with pytest.raises(DataError, match="no images in it"):
         found(tmp_path)
+
+
+def mixed_folder(folder: Path) -> Path:
+    """Two photos among the files that come with photos."""
+    save(folder / "a.jpg")
+    save(folder / "trip/b.JPG")
+    for name in ("._a.jpg", ".thumbnails/a.jpg", "c.mov", "d.MOV", "e.cr2", "README", "notes.of the trip"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    (folder / "gone.jpg").symlink_to(folder / "deleted.jpg")
+    (folder / "trips").symlink_to(folder / "trip")
+    return folder
+
+
+def test_files_that_are_not_images_are_counted_by_their_kind(tmp_path: Path) -> None:
+    ignored, rejected = Ignored(), []
+    images = found(mixed_folder(tmp_path), ignored=ignored, reject=lambda *entry: rejected.append(entry))
+    assert [image.id for image in images] == ["a.jpg", "trip/b.JPG"]
+    assert not rejected
+    assert find.count_images(str(tmp_path)) == 2
+    assert str(ignored) == (
+        "9 files ignored: .mov 2, .cr2 1, hidden 2, broken links 1, links to folders 1, no suffix 1, others 1"
+    )
+
+
+def test_an_empty_folder_says_what_it_holds_instead_of_images(tmp_path: Path) -> None:
+    (tmp_path / "film.mov").touch()
+    with pytest.raises(DataError, match=r"Is it the right folder\? 1 file ignored: \.mov 1\."):
+        found(tmp_path)
+
+
+def test_any_number_of_odd_names_is_counted_in_constant_memory(tmp_path: Path) -> None:
+    save(tmp_path / "a.png")
+    for k in range(200):
+        (tmp_path / f"x.{k}").touch()
+    ignored = Ignored()
+    found(tmp_path, ignored=ignored)
+    assert (ignored.total(), len(ignored)) == (200, 41)
