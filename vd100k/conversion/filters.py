@@ -19,6 +19,7 @@ from vd100k.images.find import is_utf8, outside_detail, within
 from vd100k.images.transform import FACTOR
 from vd100k.io import fingerprint
 from vd100k.io.jsonl import Row
+from vd100k.io.tables import columns_found
 
 REQUIRED = ("image", "id", "question")
 # The answer ends with the same text eight times. Repeated digits are allowed: they are often a number.
@@ -114,7 +115,8 @@ def complete_fields(row: Row) -> None:
     for key in (*REQUIRED, *OPTIONS) if OPTIONS[0] in row else REQUIRED:
         value = row.get(key)
         if value.__class__ is not str or not value:
-            raise RejectedRow("incomplete", f'"{key}" is missing, empty or not text')
+            found = columns_found(name for name, content in row.items() if content is not None)
+            raise RejectedRow("incomplete", f'"{key}" is missing, empty or not text; {found}')
     if row.get("answer") is None:
         raise RejectedRow("empty", "no answer")
     if row.get("rejected", "") is None:

@@ -48,6 +48,7 @@ class Outcome:
     rows: int = 0  # rows read
     sides: dict[str, int] = field(default_factory=dict)  # rows written, by side
     reasons: Counter[str] = field(default_factory=Counter)  # rows rejected, by reason
+    first: str = ""  # where and why the first row was rejected
     models: set[str] = field(default_factory=set)  # the models that answered
     example: Row | None = None  # the first record written
     files: list[dict[str, Any]] = field(default_factory=list)  # path, rows and sha256 of each
@@ -143,6 +144,7 @@ class _Pass:
                         self._convert(row, writers)
                     except RejectedRow as error:
                         outcome.reasons[error.reason] += 1
+                        outcome.first = outcome.first or f"line {number}: {_as_text(str(error)) or error.reason}"
                         rejected.write(_rejection(number, row, error))
                 bar.update(task, completed=outcome.rows)
             if self._duplicates is not None:

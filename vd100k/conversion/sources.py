@@ -21,6 +21,7 @@ from vd100k.io.jsonl import Entry, Fault, Row
 
 ANNOTATIONS = "annotations.jsonl"
 ROBOFLOW = ("train", "valid", "test")
+ROBOFLOW_ANSWER = "suffix"  # its name of the answer
 # The usual names of splits, and the side of the converted data set that each becomes.
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 FIRST_ROWS, COLUMNS = 50, 20  # rows examined before a conversion, and columns named in a message
@@ -112,7 +113,12 @@ class Source:
 
     def _table(self, path: Path) -> Iterator[Entry]:
         renamed = any(self.columns[key] != key for key in KEYS)
-        for number, row in tables.read(path):
+        answer = self.columns["answer"]
+        needed = [[self.columns["image"]], [answer, ROBOFLOW_ANSWER] if answer == "answer" else [answer]]
+        if not self.question:
+            needed.append([self.columns["question"]])
+        remedy = "stage.columns says which column is which, for example stage.columns.image=NAME."
+        for number, row in tables.read(path, needed, remedy):
             if not isinstance(row, Fault):
                 if renamed:
                     row = self._renamed(row)
@@ -128,8 +134,8 @@ class Source:
 
     def _complete(self, row: Row) -> None:
         """Fill in the fields that this kind of source leaves out."""
-        if "suffix" in row and "answer" not in row:  # Roboflow's name of the answer
-            row["answer"] = row["suffix"]
+        if ROBOFLOW_ANSWER in row and "answer" not in row:
+            row["answer"] = row[ROBOFLOW_ANSWER]
         if row.get("id") is None:
             row["id"] = row.get("image")
         if "question" not in row and self.question:

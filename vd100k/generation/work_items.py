@@ -174,7 +174,7 @@ def _selection(run: Run, ordered: bool = False) -> Selection:
 def _questions(run: Run, path: Path, known: KeySet, reject: Reject) -> Iterator[tuple[str, str]]:
     """The image and the question of each line in a file of questions."""
     folder, seen = base_folder(run), KeySet()
-    for number, row in tables.read(path):
+    for number, row in tables.read(path, [("id",), ("question",)]):
         where = f"{path.name}, line {number}"
         if isinstance(row, Fault):
             reject(where, row.reason, row.detail)

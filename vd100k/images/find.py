@@ -213,14 +213,14 @@ def _walk(
 def _in_list(source: Path, folder: Path, reject: Reject) -> Iterator[ImageRef]:
     """The images that a list names; links are checked when an image is read (``links_outside``)."""
     seen, base = KeySet(), os.path.normpath(folder.absolute())
-    for number, row in tables.read(source):
+    for number, row in tables.read(source, [("image",)], "Name the column with the image files so."):
         where = f"{source.name}, line {number}"
         if isinstance(row, Fault):
             reject(where, row.reason, row.detail)
             continue
         name = row.get("image")
         if not isinstance(name, str) or not name:
-            reject(where, "incomplete", 'no "image": each row names an image file')
+            reject(where, "incomplete", f'{where}: no "image", which names an image file; {tables.columns_found(row)}')
             continue
         id = _id(base, name)
         if id is None:

@@ -80,7 +80,8 @@ def _rows(run: Run, stage: Convert, token_lengths: TokenLengths, summary: Summar
     if not outcome.sides["train"]:
         for facts in outcome.files:  # or a training would start with empty files, and fail without a reason
             Path(facts["path"]).unlink(missing_ok=True)
-        raise DataError(f"{stage.source}: no row is left to train on. {_remedy(run, outcome, rejected)}")
+        example = f" The first one rejected: {outcome.first}." if outcome.first else ""
+        raise DataError(f"{stage.source}: no row is left to train on. {_remedy(run, outcome, rejected)}{example}")
     _describe(run, stage, outcome)
     sides = ", ".join(f"{count} {side}" for side, count in outcome.sides.items())
     say(f"{sides}, {outcome.reasons.total()} rejected: {stage.folder}")

@@ -192,3 +192,24 @@ def test_stored_images_of_unusual_types_cost_only_their_rows(convert: Convert, t
     parquet.write_table(pyarrow.table(table), tmp_path / "texts.parquet")
     with pytest.raises(DataError, match="4 image_missing"):
         convert(f"stage.source={tmp_path / 'texts.parquet'}")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        (
+            "t.csv",
+            "file,caption\n00.png,a\n",
+            r"t\.csv, line 1: no column image; columns found: file, caption\.",
+        ),
+        ("t.csv", "image,caption\n00.png,a\n", "line 1: no column answer or suffix; columns found: image, caption"),
+        ("t.jsonl", '{"file": "00.png", "answer": "a"}\n', 'line 1: "image" is missing.*; columns found: file, answer'),
+    ],
+)
+def test_a_table_without_a_column_names_the_columns_it_has(
+    convert: Convert, tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    path = draw_pictures(tmp_path / "photos", 1) / name
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        convert(f"stage.source={path}")

@@ -133,3 +133,22 @@ def test_any_number_of_odd_names_is_counted_in_constant_memory(tmp_path: Path) -
     ignored = Ignored()
     found(tmp_path, ignored=ignored)
     assert (ignored.total(), len(ignored)) == (200, 41)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        (
+            "photos.csv",
+            "file,caption\na.png,b\n",
+            r"csv, line 1: no column image; columns found: file, caption",
+        ),
+        ("photos.jsonl", '{"file": "a.png"}\n', r'photos\.jsonl, line 1: no "image".*; columns found: file\.'),
+    ],
+)
+def test_a_list_without_the_image_column_names_the_columns_it_has(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        found(tmp_path / name)

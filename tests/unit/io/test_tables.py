@@ -92,3 +92,26 @@ def test_a_header_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
 def test_a_missing_table_is_an_error_with_its_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match=rf"{name}: cannot be read: No such file"):
         list(tables.read(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("file,caption", r"table\.csv, line 1: no column image; columns found: file, caption\. Rename it\."),
+        ("image;caption", r"columns found: image;caption\. It seems to be separated by semicolons: save it with"),
+        ("image,text", r"no column answer or suffix; columns found: image, text\. Rename it\."),
+    ],
+)
+def test_a_header_without_a_needed_column_is_an_error_with_the_columns_found(
+    tmp_path: Path, header: str, message: str
+) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(f"{header}\na,b\n", encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        list(tables.read(path, [["image"], ["answer", "suffix"]], "Rename it."))
+
+
+def test_a_header_with_all_needed_columns_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("image,suffix\na,b\n", encoding="utf-8")
+    assert list(tables.read(path, [["image"], ["answer", "suffix"]])) == [(2, {"image": "a", "suffix": "b"})]
