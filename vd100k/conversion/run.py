@@ -49,6 +49,7 @@ class Outcome:
     sides: dict[str, int] = field(default_factory=dict)  # rows written, by side
     reasons: Counter[str] = field(default_factory=Counter)  # rows rejected, by reason
     first: str = ""  # where and why the first row was rejected
+    lowest_draw: float | None = None  # a larger split_dataset_ratio would hold out a row; None if nothing was drawn
     models: set[str] = field(default_factory=set)  # the models that answered
     example: Row | None = None  # the first record written
     files: list[dict[str, Any]] = field(default_factory=list)  # path, rows and sha256 of each
@@ -191,8 +192,10 @@ class _Pass:
         held_out = self._stage.split_dataset_ratio
         if not held_out or "val" not in job.writers:
             return "train"
-        hashed = xxhash.xxh3_64_intdigest(identity.encode(), self._stage.data_seed % 2**64)
-        return "val" if hashed < held_out * 2**64 else "train"
+        draw = xxhash.xxh3_64_intdigest(identity.encode(), self._stage.data_seed % 2**64) / 2**64
+        if self._outcome.lowest_draw is None or draw < self._outcome.lowest_draw:
+            self._outcome.lowest_draw = draw
+        return "val" if draw < held_out else "train"
 
     def _blocks(self, stack: contextlib.ExitStack) -> Iterator[list[Entry]]:
         """The rows in blocks; the images of a block are checked in parallel, if they are read at all."""

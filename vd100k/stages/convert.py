@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.resources import files
@@ -11,6 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from vd100k.config.checks import ASKS_FOR_QUESTION
 from vd100k.config.run import Run
 from vd100k.config.stages import Convert, Rules
 from vd100k.console import say
@@ -85,6 +87,8 @@ def _rows(run: Run, stage: Convert, token_lengths: TokenLengths, summary: Summar
     _describe(run, stage, outcome)
     sides = ", ".join(f"{count} {side}" for side, count in outcome.sides.items())
     say(f"{sides}, {outcome.reasons.total()} rejected: {stage.folder}")
+    if stage.split_dataset_ratio and not outcome.sides.get("val"):
+        say(_why_none_is_held_out(run, stage, outcome))
     summary.inputs = [file_facts(path) for path in (stage.source, stage.rejected) if path and path.is_file()]
     summary.outputs = outcome.files
 
@@ -101,6 +105,23 @@ def _remedy(run: Run, outcome: Outcome, rejected: Path) -> str:
         f"Of {outcome.rows} rows, {outcome.reasons.total()} were rejected: {outcome.why()}. Look at them in "
         f"{rejected}, and mend their source{rule}."
     )
+
+
+def _default_question(run: Run) -> str:
+    """The question of rows that have none; empty if the task's prompt is not a question about the image itself."""
+    task = run.task
+    asks = task.reader not in ("question", "choice") and not ASKS_FOR_QUESTION.search(task.prompt)
+    return task.question or (task.prompt if asks and not task.questions else "")
+
+
+def _why_none_is_held_out(run: Run, stage: Convert, outcome: Outcome) -> str:
+    """A sentence about an empty validation side, and how to get another one."""
+    none = "No row is held out, so the training has no evaluation loss"
+    if outcome.lowest_draw is None:
+        return f"{none}: the source has splits of its own, and no row in one called val, valid, validation or dev."
+    enough = max(0.1, math.ceil(outcome.lowest_draw * 100 + 1e-6) / 100)
+    set_it = f" Set {run.key}.split_dataset_ratio={enough:g} to hold out some." if outcome.written > 1 else ""
+    return f"{none}: the data are too few for {run.key}.split_dataset_ratio={stage.split_dataset_ratio:g}.{set_it}"
 
 
 def _products(run: Run, stage: Convert, token_lengths: TokenLengths, summary: Summary) -> None:
@@ -120,8 +141,7 @@ def _products(run: Run, stage: Convert, token_lengths: TokenLengths, summary: Su
 
 
 def _source(run: Run, stage: Convert) -> Source:
-    asked = run.task.question or ("" if run.task.questions else run.task.prompt)
-    return Source(stage.source.expanduser(), stage.columns, asked, stage.folder / "images")
+    return Source(stage.source.expanduser(), stage.columns, _default_question(run), stage.folder / "images")
 
 
 def _image_folder(run: Run, source: Source) -> Path:

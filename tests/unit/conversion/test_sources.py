@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -213,3 +214,41 @@ def test_a_table_without_a_column_names_the_columns_it_has(
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         convert(f"stage.source={path}")
+
+
+@pytest.mark.parametrize(("language", "question"), [("en", "Describe this image."), ("zh", "请描述这张图片。")])
+@pytest.mark.parametrize("task", ["details", "vqa"])
+def test_rows_without_a_question_get_that_of_the_task_in_its_language(
+    convert: Convert, tmp_path: Path, task: str, language: str, question: str
+) -> None:
+    path = draw_pictures(tmp_path / "photos", 1) / "t.csv"
+    path.write_text("image,answer\n00.png,red\n", encoding="utf-8")
+    _, folder = convert(f"stage.source={path}", f"task={task}", f"task.language={language}")
+    (row,) = read_rows(folder / "train.jsonl")
+    assert row["messages"][-2]["content"] == f"<image>{question}"
+
+
+@pytest.mark.parametrize("task", ["answer", "question", "choice"])
+def test_a_prompt_that_is_no_question_about_the_image_becomes_none(convert: Convert, tmp_path: Path, task: str) -> None:
+    path = draw_pictures(tmp_path / "photos", 1) / "t.csv"
+    path.write_text("image,answer\n00.png,red\n", encoding="utf-8")
+    with pytest.raises(DataError, match="no column question; columns found: image, answer"):
+        convert(f"stage.source={path}", f"task={task}")
+
+
+def test_an_empty_validation_side_says_which_share_would_fill_it(
+    convert: Convert, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = draw_pictures(tmp_path / "photos", 5) / "t.csv"
+    path.write_text("image,answer\n00.png,blue\n04.png,green\n", encoding="utf-8")
+    counts, _ = convert(f"stage.source={path}")
+    assert counts["val"] == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "No row is held out" in shown
+    remedy = re.search(r"Set (stage\.split_dataset_ratio=\S+) to hold out some", shown)
+    assert remedy
+    counts, _ = convert(f"stage.source={path}", remedy[1])
+    assert counts["val"] >= 1
+    assert counts["train"] >= 1
+    convert(f"stage.source={path}", "stage.split_dataset_ratio=0")
+    assert "No row is held out" not in capsys.readouterr().out.split("rejected")[-1]
