@@ -93,6 +93,8 @@ def _missing(key: str, group: str, name: str, options: list[str]) -> str:
     lines.append(f"Available: {', '.join(options)}")
     if group == "model":
         lines.append("Any other model: model=hf model.path=ORG/NAME (on the hub) or model=hf model.path=FOLDER.")
+    if group == "hardware":
+        lines.append(f"{key}=auto finds the GPUs of this machine.")
     if group in RECIPES:
         lines.append(f"To add it, create conf/{group}/{name}.yaml: CONTRIBUTING.md, “{RECIPES[group]}”, shows how.")
     return "\n".join(lines)

@@ -40,12 +40,17 @@ def _warnings(run: Run) -> Iterator[str]:
     if billions and billions > room:
         needed = math.ceil(billions * width / hardware.gpu_memory_gb / share)
         usable = f" (hardware.gpu_memory_utilization={share:g})" if share < 1 else ""
-        more = f"{run.key}.cuda_devices to {needed} GPUs" if trains else f"hardware.gpus_per_replica={needed}"
+        more = f"{run.key}.cuda_devices to {needed} GPUs" if trains else f"hardware.gpus_per_replica={_whole(needed)}"
         yield (
             f"warning: model={run.model.name}: {billions:g} B parameters × {width} bytes ({dtype}) = "
             f"{billions * width:.0f} GB do not fit {count} × {hardware.gpu_memory_gb:g} GB{usable}: "
             f"choose a smaller model, quantized weights (model.path=FOLDER), or set {more}"
         )
+
+
+def _whole(gpus: int) -> int:
+    """A number of GPUs, at least ``gpus``, that divides the attention heads of any usual model: a power of two."""
+    return int(2 ** math.ceil(math.log2(gpus)))
 
 
 def parameters(run: Run, room: float = 0) -> float | None:

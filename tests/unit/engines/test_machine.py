@@ -84,3 +84,9 @@ def test_no_visible_gpu_is_a_machine_without_one(programs: Path) -> None:
     for done in (serve(programs, None), serve(programs, [T4], CUDA_VISIBLE_DEVICES="")):
         assert "hardware=auto: no NVIDIA GPU" in done.stdout, done.stderr
         assert "--dtype float32" in done.stdout
+
+
+def test_a_mistyped_machine_names_auto(programs: Path) -> None:
+    done = subprocess.run(command_line("stage=serve", "hardware=8xh100"), capture_output=True, text=True, check=False)
+    assert "hardware=auto finds the GPUs of this machine" in done.stderr
+    assert "create conf/hardware/8xh100.yaml" in done.stderr

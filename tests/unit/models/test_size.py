@@ -23,7 +23,7 @@ def test_72_billion_parameters_do_not_fit_one_gpu(parsed: Parsed, stage: list[st
     name, *others = stage
     (line,) = size.warnings(parsed(f"stage={name}", *others, "hardware=single-gpu", "model=qwen2-vl-72b"))
     assert "72 B parameters × 2 bytes (bfloat16) = 144 GB do not fit 1 × 24 GB" in line
-    assert ("set hardware.gpus_per_replica=7" in line) == (name != "finetune")
+    assert ("set hardware.gpus_per_replica=8" in line) == (name != "finetune")
 
 
 def test_the_index_of_the_weights_is_more_exact_than_the_name(parsed: Parsed, tmp_path: Path) -> None:
