@@ -92,7 +92,7 @@ ROBOFLOW = {"image": "a.png", "prefix": "What?", "suffix": '{"a": 1}'}
 def test_roboflow_annotations(folder: Path) -> None:
     (folder / "train").mkdir()
     columns = {key: key for key in ("id", "image", "question", "answer")}
-    source = Source(folder, columns, "What?", folder / "unpacked")
+    source = Source(folder, columns, "What?", folder / "unpacked", "stage")
 
     def check(content: bytes) -> None:
         (folder / "train/annotations.jsonl").write_bytes(content)

@@ -40,28 +40,29 @@ class Source:
     columns: Mapping[str, str]  # our names -> the names of the source
     question: str
     unpacked: Path
+    stage_key: str  # of the stage in the configuration, for messages
 
     @property
     def image_folder(self) -> Path:
         """The folder that relative image names refer to."""
         return self.path.parent if self.path.is_file() else self.path
 
-    def faults(self, stage_key: str) -> Iterator[str]:
+    def faults(self) -> Iterator[str]:
         """What keeps all rows from being read, with the remedy: found in the first rows, so that it takes no time."""
         if not self.path.exists():
             yield (
                 f"{self.path}: there are no such rows. Generate them first (python run.py stage=generate …), "
-                f"or set {stage_key}.source=PATH."
+                f"or set {self.stage_key}.source=PATH."
             )
         elif self._is_table or self._is_roboflow:
-            yield from self._table_faults(stage_key)
+            yield from self._table_faults()
         elif not self._is_hugging_face:
             yield (
                 f"{self.path}: not a supported source. Give a .jsonl or .csv file, a Roboflow folder "
                 "(train/annotations.jsonl), or a Hugging Face data set saved to disk or in Parquet."
             )
 
-    def _table_faults(self, stage_key: str) -> Iterator[str]:
+    def _table_faults(self) -> Iterator[str]:
         try:
             first = [row for _, row in islice(self.lines(), FIRST_ROWS)]
         except DataError as error:
@@ -74,10 +75,12 @@ class Source:
             yield f"{self.path}: none of the first {len(first)} lines is a row. The first one: {first[0].detail}."  # type: ignore[union-attr]
         for key in ("image", "answer") if rows else ():
             if all(row.get(key) is None for row in rows):
-                found = ", ".join(map(str, list(rows[0])[:COLUMNS]))
+                filled = {"id": rows[0].get("image"), "question": self.question}  # by ``_complete``
+                found = [name for name, value in rows[0].items() if name not in filled or value != filled[name]]
                 yield (
                     f"{self.path}: none of the first {len(rows)} rows has “{self.columns[key]}”. Its columns are "
-                    f"{found}: set {stage_key}.columns.{key}=NAME to the one with the {key}."
+                    f"{', '.join(map(str, found[:COLUMNS]))}: set {self.stage_key}.columns.{key}=NAME to the one with "
+                    f"the {key}."
                 )
 
     def lines(self) -> Iterator[Entry]:
@@ -117,7 +120,7 @@ class Source:
         needed = [[self.columns["image"]], [answer, ROBOFLOW_ANSWER] if answer == "answer" else [answer]]
         if not self.question:
             needed.append([self.columns["question"]])
-        remedy = "stage.columns says which column is which, for example stage.columns.image=NAME."
+        remedy = f"Set {self.stage_key}.columns.image=NAME (or answer, question) to the column that has it."
         for number, row in tables.read(path, needed, remedy):
             if not isinstance(row, Fault):
                 if renamed:

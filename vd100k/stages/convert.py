@@ -35,7 +35,7 @@ def needs(run: Run, stage: Convert) -> Iterator[Need]:
     if stage.products:
         return  # those that can be made are made
     source = _source(run, stage)
-    yield Need(lambda: source.faults(run.key), source.path, given=stage.source != run.paths.rows)
+    yield Need(lambda: source.faults(), source.path, given=stage.source != run.paths.rows)
     if stage.rejected:
         text = f"{stage.rejected}: the rows do not exist. Generate them first: python run.py stage=generate …"
         yield missing(stage.rejected, text, given=stage.rejected != run.paths.rejected)
@@ -141,7 +141,7 @@ def _products(run: Run, stage: Convert, token_lengths: TokenLengths, summary: Su
 
 
 def _source(run: Run, stage: Convert) -> Source:
-    return Source(stage.source.expanduser(), stage.columns, _default_question(run), stage.folder / "images")
+    return Source(stage.source.expanduser(), stage.columns, _default_question(run), stage.folder / "images", run.key)
 
 
 def _image_folder(run: Run, source: Source) -> Path:

@@ -204,7 +204,11 @@ def test_stored_images_of_unusual_types_cost_only_their_rows(convert: Convert, t
             r"t\.csv, line 1: no column image; columns found: file, caption\.",
         ),
         ("t.csv", "image,caption\n00.png,a\n", "line 1: no column answer or suffix; columns found: image, caption"),
-        ("t.jsonl", '{"file": "00.png", "answer": "a"}\n', 'line 1: "image" is missing.*; columns found: file, answer'),
+        (
+            "t.jsonl",
+            '{"file": "00.png", "answer": "a"}\n',
+            "Its columns are file, answer: set stage.columns.image=NAME",
+        ),
     ],
 )
 def test_a_table_without_a_column_names_the_columns_it_has(
