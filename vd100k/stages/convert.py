@@ -23,6 +23,7 @@ from vd100k.conversion.token_lengths import TokenLengths
 from vd100k.conversion.writers import JsonWriter, ParquetWriter, Writer
 from vd100k.errors import DataError
 from vd100k.io.atomic import replace, write_json
+from vd100k.runs import rows_elsewhere
 from vd100k.runs.needs import Need, missing
 from vd100k.runs.summary import Summary, file_facts
 from vd100k.runs.tracker import Tracker
@@ -35,7 +36,7 @@ def needs(run: Run, stage: Convert) -> Iterator[Need]:
     if stage.products:
         return  # those that can be made are made
     source = _source(run, stage)
-    yield Need(lambda: source.faults(), source.path, given=stage.source != run.paths.rows)
+    yield Need(lambda: _faults(run, stage, source), source.path, given=stage.source != run.paths.rows)
     if stage.rejected:
         text = f"{stage.rejected}: the rows do not exist. Generate them first: python run.py stage=generate …"
         yield missing(stage.rejected, text, given=stage.rejected != run.paths.rejected)
@@ -112,6 +113,18 @@ def _default_question(run: Run) -> str:
     task = run.task
     asks = task.reader not in ("question", "choice") and not ASKS_FOR_QUESTION.search(task.prompt)
     return task.question or (task.prompt if asks and not task.questions else "")
+
+
+def _faults(run: Run, stage: Convert, source: Source) -> Iterator[str]:
+    """What is wrong with the source; of generated rows that do not exist, those of shards or of other tasks."""
+    if source.path.exists() or stage.source != run.paths.rows:
+        yield from source.faults()
+    elif parts := rows_elsewhere.not_joined(run, source.path):
+        yield parts
+    elif notes := rows_elsewhere.other_tasks(run):
+        yield "\n".join([f"{source.path}: there are no such rows.", *notes])
+    else:
+        yield from source.faults()
 
 
 def _why_none_is_held_out(run: Run, stage: Convert, outcome: Outcome) -> str:

@@ -16,10 +16,12 @@ from vd100k.errors import DataError
 from vd100k.generation.ledger import answered
 from vd100k.generation.progress import Progress
 from vd100k.generation.run import ask_all, refuse_if_all_failed, rows_path
+from vd100k.generation.same_name import refuse_other_folder
 from vd100k.generation.work_items import all_items, missing_questions, row_identity, unit_name
 from vd100k.images.find import find_images
 from vd100k.images.ignored import Ignored
 from vd100k.io import jsonl
+from vd100k.runs import rows_elsewhere
 from vd100k.runs.needs import Need, missing, raised
 from vd100k.runs.summary import Summary, file_facts
 from vd100k.runs.tracker import Tracker
@@ -44,6 +46,7 @@ def makes(run: Run, stage: Generate) -> list[Path]:
 def plan(run: Run, stage: Generate) -> list[str]:
     """The endpoints or server commands, the number of rows to generate, and the file they are appended to."""
     lines, rows = [*_language(run), *commands.describe_server(run)], rows_path(run)
+    refuse_other_folder(run)
     with contextlib.suppress(DataError):  # it is among the faults of what ``needs`` yields
         done = answered(rows, row_identity(run))
         ignored = Ignored()
@@ -51,11 +54,14 @@ def plan(run: Run, stage: Generate) -> list[str]:
         keys = [item.key(question) for item in items for question in item.questions]
         lines.append(f"rows pending: {sum(key not in done for key in keys)} of {len(keys)}")
         lines += [str(ignored)] if ignored else []
-    return [*lines, f"append rows to {rows}"]
+    return [*lines, f"append rows to {rows}", *_bought_already(run)]
 
 
 def run(run: Run, stage: Generate, folder: Path, summary: Summary, tracker: Tracker) -> None:
     progress, rows = Progress(unit_name(run), run.model.price), rows_path(run)
+    refuse_other_folder(run)
+    for note in _bought_already(run):
+        say(note)
     sample = _sampler(progress)
     for line in _language(run):
         say(line)
@@ -96,6 +102,12 @@ def _language(run: Run) -> list[str]:
         return []
     others = [f"task.language={other} for {LANGUAGES.get(other, other)}" for other in texts if other != chosen]
     return [f"prompts in {LANGUAGES.get(chosen, chosen)}" + (f" ({', '.join(others)})" if others else "")]
+
+
+def _bought_already(run: Run) -> list[str]:
+    """A note for each other task whose answers this run could use instead of asking."""
+    again = f"task={run.task.name} asks about all images again."
+    return [f"{note} {again}" for note in rows_elsewhere.other_tasks(run)]
 
 
 def _sampler(progress: Progress) -> Callable[[], dict[str, float]]:

@@ -1,0 +1,62 @@
+"""Two folders of the same name: the second is refused before anything is sent or written."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from vd100k.config.run import Run
+from vd100k.errors import DataError
+from vd100k.generation.ledger import PARTIAL
+from vd100k.generation.work_items import base_folder
+from vd100k.images.encode import is_unchanged
+from vd100k.io import jsonl
+from vd100k.io.jsonl import Row
+
+FIRST = 20  # rows of each file that are compared with the folder
+
+
+def refuse_other_folder(run: Run) -> None:
+    """Refuse a folder whose rows would be added to those of another folder that happens to have the same name.
+
+    A folder that was moved, or copied to another machine, has the same images, so its rows are its own.
+
+    Raises:
+        DataError: none of the first rows is about an image in the folder of this run.
+    """
+    if not run.images or not Path(run.images).expanduser().exists():  # finding the images says so
+        return
+    folder = base_folder(run)
+    for path in _ledgers(run.paths.rows):
+        rows = list(islice(_valid_rows(path), FIRST))
+        others = [origin for row in rows if (origin := _origin(row)) and origin.resolve() != folder.resolve()]
+        if others and len(others) == len(rows) and not any(_has(folder, row) for row in rows):
+            raise DataError(
+                f"{path} holds answers about the images of {others[0]}, but images={run.images} is {folder}, and none "
+                f"of the images compared is in it. Nothing was sent.\n"
+                f"Both are called {run.dataset}. Give the images of this run a name of their own: dataset=NAME."
+            )
+
+
+def _ledgers(rows: Path) -> list[Path]:
+    """The rows of a run, and those of its previews and shards, which it joins."""
+    parts = sorted(rows.parent.glob(f"{glob.escape(rows.stem)}.*.jsonl"))
+    joined = [path for path in parts if PARTIAL.fullmatch(path.stem.removeprefix(rows.stem))]
+    return [rows, *joined] if rows.exists() else joined
+
+
+def _valid_rows(path: Path) -> Iterator[Row]:
+    return (row for _, row in jsonl.read(path) if isinstance(row, dict) and isinstance(row.get("id"), str))
+
+
+def _origin(row: Row) -> Path | None:
+    """The folder of the images that a row's id is relative to."""
+    image = row.get("image")
+    return Path(image.removesuffix(row["id"])) if isinstance(image, str) and image.endswith(f"/{row['id']}") else None
+
+
+def _has(folder: Path, row: Row) -> bool:
+    path = folder / row["id"]
+    return path.exists() and is_unchanged(str(path), row)
