@@ -86,14 +86,15 @@ def check_page(folder: Path) -> None:
             asked: list[str] = []
             page.on("request", lambda request, asked=asked: asked.append(request.url))  # type: ignore[misc]
             page.goto(address)
-            assert page.locator("section h2").all_inner_texts()[1:-1] == [
-                f"{stage} ok details" for stage in ("render", "generate", "convert", "finetune", "export", "evaluate")
-            ]
+            stages = ["render", "generate", "convert", "finetune", "export", "evaluate"]
+            assert page.locator("section h2").all_inner_texts() == stages
+            expect(page.locator("h1")).to_contain_text("exact on 200 held-out images")
+            assert page.locator("header article img").count() == 4
             assert page.locator("article img").count() >= 50
             assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page is wider than the window"
             assert page.evaluate("[...document.images].every(i => i.naturalWidth > 0)")
             page.get_by_role("link", name="details").nth(1).click()
-            expect(page.locator("h1")).to_contain_text("generate")
+            expect(page.locator(".kicker")).to_contain_text("generate")
             assert all(url.startswith(("file:", "data:")) for url in asked)
         browser.close()
 

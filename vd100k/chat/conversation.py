@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vd100k.chat import grounding
 from vd100k.images import encode, transform
+from vd100k.images.boxes import find as boxes_in
 from vd100k.images.decode import opened
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def drawn(answer: str, turns: Iterable[Message], max_pixels: int) -> Image.Image
         return None
     with opened(paths[-1]) as image:
         last = transform.rgb(image)
-    boxes = grounding.find(answer, last.size, max_pixels)
+    boxes = boxes_in(answer, last.size, max_pixels)
     return grounding.draw(last, boxes) if boxes else None
 
 

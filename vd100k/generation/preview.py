@@ -2,40 +2,50 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
-
-import jinja2
 
 from vd100k.config.run import Run
 from vd100k.console import say
-from vd100k.images.encode import encode
+from vd100k.io import atomic
 from vd100k.io.jsonl import Row, read_rows
-
-MAX_PIXELS = 400 * 400  # of an image on the page
+from vd100k.pages.blocks import Card, Gallery, Headline, Text
+from vd100k.pages.html import render
+from vd100k.pages.pictures import Album
 
 
 def show(run: Run, rows: Path, folder: Path) -> Path:
     """Print the answers in the ledger ``rows``, and write ``preview.html`` with their images into ``folder``."""
-    answers = list(read_rows(rows))
+    answers = sorted(read_rows(rows), key=lambda row: str(row["id"]))
     failures = list(read_rows(rows.with_name(f"{rows.stem}.failures.jsonl")))
     for row in answers:
         say(f"\n{row['id']}\n  {row['question']}\n  {row['answer']}")
     for row in failures:
         say(f"\n{row['id']}\n  no answer: {row['reason']}, {row['detail']}")
-    answers.sort(key=lambda row: str(row["id"]))
-    images = [_image(id, list(group)) for id, group in itertools.groupby(answers, key=lambda row: str(row["id"]))]
-    templates = jinja2.Environment(
-        loader=jinja2.PackageLoader("vd100k.generation", ""), autoescape=True, trim_blocks=True
-    )
     page = folder / "preview.html"
-    title = f"{run.model.name}, {run.task.name}: {len(answers)} answers"
-    text = templates.get_template("preview.html.j2").render(
-        title=title, language=run.task.language, prompt=run.task.prompt, images=images, failures=failures
-    )
-    page.write_text(text, encoding="utf-8")
+    html = render("preview.html.j2", language=run.task.language, **_content(run, answers, failures))
+    atomic.replace(page, [html])
     return page
 
 
-def _image(id: str, rows: list[Row]) -> Row:
-    return {"id": id, "rows": rows, "url": encode(rows[0]["image"], MAX_PIXELS).url.decode()}
+def _content(run: Run, answers: list[Row], failures: list[Row]) -> dict[str, Headline | Gallery]:
+    # The images were found in their folder when they were asked about.
+    album = Album(sorted({str(Path(row["image"]).parent) for row in answers}), run.model.max_pixels)
+    is_shared = len({row["question"] for row in answers}) == 1
+    by_image: dict[str, list[Row]] = {}
+    for row in answers:
+        by_image.setdefault(str(row["id"]), []).append(row)
+    cards = [
+        Card(str(row["id"]), None, [Text(str(row["reason"]), str(row["detail"]), "wrong")], str(row["reason"]), -1)
+        for row in failures
+    ]
+    for id, group in by_image.items():
+        texts = [Text("answer" if is_shared else str(row["question"]), str(row["answer"])) for row in group]
+        picture = album.picture(group[0]["image"], [row["answer"] for row in group])
+        cards.append(Card(id, picture, texts, "answered"))
+    title, plural = f"{run.model.name}, {run.task.name}", "" if len(answers) == 1 else "s"
+    failed = f", {len(failures)} failed" if failures else ""
+    facts = [f"{len(by_image)} images", "the same command without preview asks about the rest"]
+    return {
+        "headline": Headline(title, f"{len(answers)} answer{plural}{failed}", facts),
+        "gallery": Gallery("Answers", cards, shared=Text("prompt", run.task.prompt)),
+    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,13 +31,6 @@ class Compared:
 def training_curves(curves: Curves, path: Path) -> None:
     """Write one chart per figure of a training run, stacked in one PNG file. Each curve is a list of (step, value)."""
     _curves(curves).savefig(path, dpi=120)
-
-
-def curves_svg(curves: Curves) -> bytes:
-    """The same charts as the bytes of an SVG file."""
-    buffer = io.BytesIO()
-    _curves(curves).savefig(buffer, format="svg")
-    return buffer.getvalue()
 
 
 def _curves(curves: Curves) -> Figure:

@@ -133,7 +133,7 @@ def _finetune(step: dict[str, Any]) -> str | None:
 def _evaluate(step: dict[str, Any]) -> str | None:
     exact = [f"{100 * side['exact_match']:.3g} %" for side in step["metrics"].values()]
     images = next((f" on {_count(file['rows'], 'held-out image')}" for file in step["inputs"] if file["rows"]), "")
-    return f"exact match {' → '.join(exact)}{images}" if exact else None
+    return f"{' → '.join(exact)} exact{images}" if exact else None
 
 
 FIGURES: dict[str, Callable[[dict[str, Any]], str | None]] = {

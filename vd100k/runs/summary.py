@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ class Summary:
     image_folders: list[str] = field(default_factory=list)
     steps: list[dict[str, Any]] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
+    started: str = field(default_factory=lambda: datetime.now().astimezone().isoformat(timespec="seconds"))
 
     def figures(self) -> dict[str, float]:
         """All single numbers in ``counts`` and ``metrics``, such as ``after/exact_match``; of a curve, the last."""

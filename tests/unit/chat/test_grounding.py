@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vd100k.chat.grounding import Box, draw, find
+from vd100k.chat.grounding import draw
+from vd100k.images.boxes import Box, find
 
 CAP = 1_003_520
 SIZE = (2000, 1000)

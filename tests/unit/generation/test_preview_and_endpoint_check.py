@@ -30,9 +30,11 @@ def test_a_preview_shows_images_with_answers_that_the_run_reuses(
         assert len(server.requests) == 2
         assert "a house" in done.stdout
         page = (tmp_path / "outputs/latest/preview.html").read_text(encoding="utf-8")
-        assert page.count('src="data:image/png;base64,') == 2
+        assert page.count('src="data:image/webp;base64,') == 2
+        assert page.count("Describe this image") == 1, "a prompt that all images share is shown once"
         assert "&lt;script&gt;" in page
-        assert "<script>" not in page
+        assert "<script>alert" not in page
+        assert "script-src 'sha256-" in page
         done = ask(vd100k, server, "preview=2", "task.prompt='What else?'")
         assert done.returncode == 0, "a preview with another prompt is not refused"
         assert ask(vd100k, server).returncode == 0

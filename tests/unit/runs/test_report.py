@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -20,6 +22,7 @@ from tests.chat_server import chat_server
 from tests.conftest import draw_pictures
 from vd100k.errors import DataError
 from vd100k.io.redaction import redact_argument
+from vd100k.pages import pictures
 from vd100k.runs.report import page, samples
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
@@ -31,20 +34,29 @@ class Tags(HTMLParser):
 
     def __init__(self, html: str) -> None:
         super().__init__()
-        self.tags: set[str] = set()
+        self.tags: list[str] = []
         self.addresses: list[str] = []
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
+        self.tags.append(tag)
         self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
         assert not any(name.startswith("on") for name, _ in attrs)
 
 
 def checked_as_safe(html: str) -> str:
-    """The page itself, after checking that it has no scripts and loads nothing from elsewhere."""
+    """The page itself, after checking that only its own script may run and that it loads nothing from elsewhere."""
     found = Tags(html)
-    assert not {"script", "iframe", "object", "link"} & found.tags
+    assert not {"iframe", "object", "link", "base"} & set(found.tags)
+    assert found.tags.count("script") == found.tags.count("style") == 1
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)
+    assert policy
+    for tag in ("script", "style"):
+        inner = html.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]
+        digest = base64.b64encode(hashlib.sha256(inner.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy[1]
+    assert policy[1].startswith("default-src 'none'; img-src data:;")
+    assert "unsafe" not in policy[1]
     assert all(re.match(r"data:image/|#\d+$|\d+-\w+/report\.html$", address) for address in found.addresses)
     return html
 
@@ -73,7 +85,7 @@ def test_the_report_of_a_generation_shows_answers_and_failures(vd100k: Call, tmp
         )
     assert done.returncode == 0, done.stderr
     html = checked_as_safe((tmp_path / "outputs/latest/report.html").read_text(encoding="utf-8"))
-    assert html.count("data:image/webp") == 6
+    assert html.count("data:image/webp") == 7, "of six answers, and of the image that failed"
     assert "&lt;script&gt;alert(1)" in html
     assert "&lt;i&gt;x.png" in html
     assert "http_400" in html
@@ -128,16 +140,16 @@ def test_a_report_shows_no_picture_from_outside_the_declared_folder(vd100k: Call
     assert vd100k("stage=report").returncode == 0
     reports.append((tmp_path / "outputs/latest/report.html").read_text(encoding="utf-8"))
     assert reports[-1] == reports[-2]
-    alone = samples.thumbnail(str(secret), [str(secret.parent)])
+    alone = pictures.thumbnail(str(secret), [str(secret.parent)])
     assert alone
     assert all(alone not in html for html in reports)
 
 
 def test_a_report_reads_only_regular_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    assert samples.thumbnail("pipe.png", [str(tmp_path)]) is None
-    assert samples.thumbnail(["a"], [str(tmp_path)]) is None
-    assert samples.thumbnail("a\0b", [str(tmp_path)]) is None
+    assert pictures.thumbnail("pipe.png", [str(tmp_path)]) is None
+    assert pictures.thumbnail(["a"], [str(tmp_path)]) is None
+    assert pictures.thumbnail("a\0b", [str(tmp_path)]) is None
 
 
 def test_the_report_of_an_evaluation_shows_the_worst_answers_first(tmp_path: Path) -> None:
@@ -151,7 +163,9 @@ def test_the_report_of_an_evaluation_shows_the_worst_answers_first(tmp_path: Pat
     outputs = [{"path": str(tmp_path / "m.compared.jsonl"), "rows": 3, "sha256": ""}]
     folder = summary(tmp_path / "run", "evaluate", outputs=outputs, metrics={"before": scores, "after": scores})
     html = checked_as_safe(page.write(folder).read_text(encoding="utf-8"))
-    assert html.index(">bad<") < html.index(">none<") < html.index(">good<")
+    gallery = html[html.index("data-gallery") :]
+    assert gallery.index(">bad<") < gallery.index(">none<") < gallery.index(">good<")
+    assert '<option value="exact">exact (1)</option>' in gallery
     assert "50.0 %" in html
 
 
@@ -161,7 +175,7 @@ def test_the_reports_of_a_training_and_of_its_pipeline_show_the_training_curves(
     folder = summary(tmp_path / "run", "finetune", metrics=metrics, settings=settings)
     step = page.read(folder)
     html = checked_as_safe(page.write(folder).read_text(encoding="utf-8"))
-    assert "data:image/svg+xml" in html
+    assert "data-points=" in html
     assert "lora_rank" in html
     assert "dropped" not in html.split("How it was run")[0]
     whole = summary(tmp_path / "whole", "pipeline", steps=[step, {**step, "status": "failed", "error": NASTY}])
@@ -169,7 +183,7 @@ def test_the_reports_of_a_training_and_of_its_pipeline_show_the_training_curves(
     (whole / "1-finetune" / "report.html").write_text("")
     html = checked_as_safe(page.write(whole).read_text(encoding="utf-8"))
     assert html.count("1-finetune/report.html") == 1
-    assert html.count("data:image/svg+xml") == 2
+    assert html.count("data-points=") == 2
 
 
 def test_the_report_of_a_failed_run_shows_the_error(vd100k: Call, tmp_path: Path) -> None:
@@ -200,7 +214,7 @@ def test_a_report_of_many_rows_uses_a_sample(tmp_path: Path) -> None:
 
 def test_a_summary_without_settings_is_accepted_and_an_invalid_one_is_refused(vd100k: Call, tmp_path: Path) -> None:
     folder = summary(tmp_path / "run", "finetune", metrics={"loss": [[1, 2.0]]})
-    assert "data:image/svg+xml" in page.write(folder).read_text(encoding="utf-8")
+    assert "data-points=" in page.write(folder).read_text(encoding="utf-8")
     summary(tmp_path / "run", "finetune", metrics=7)
     done = vd100k("stage=report", "run=run")
     assert "is not in the format that vd100k writes" in done.stderr

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import shlex
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from vd100k.errors import DataError
 from vd100k.io import atomic
-from vd100k.runs.report.sections import BLOCKS, section
+from vd100k.pages.blocks import Headline, Section
+from vd100k.pages.html import render
+from vd100k.runs.report.sections import BLOCKS, headline, money, section
 
 NAME = "report.html"
+TIME = "%Y-%m-%d %H:%M"
 KINDS = {"stage": str, "status": str, "counts": dict, "metrics": dict, "settings": dict, "outputs": list, "steps": list}
 STAGES = {*BLOCKS, "pipeline"}  # the stages that get a report
 
@@ -33,28 +35,68 @@ def write(folder: Path) -> Path:
     except Exception as error:  # whatever a file of another origin, or one edited by hand, leads to
         raise _not_ours(folder / "summary.json", repr(error)) from error
     path = folder / NAME
-    atomic.replace(path, [html.encode(errors="backslashreplace")])
+    atomic.replace(path, [html])
     return path
 
 
-def _rendered(folder: Path, summary: dict[str, Any]) -> str:
-    sections = [section(summary)]
-    for number, step in enumerate(summary.get("steps", []), start=1):
+def _rendered(folder: Path, summary: dict[str, Any]) -> bytes:
+    steps = summary.get("steps", [])
+    sections = []
+    for number, step in enumerate(steps, start=1):
         page = f"{number}-{step['stage']}/{NAME}"
         sections.append(section(step, page if (folder / page).exists() else None))
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("vd100k.runs.report", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("report.html.j2").render(
-        title=_title(summary),
-        sections=sections,
-        steps=sections[1:],
+    whole = section(summary)
+    return render(
+        "report.html.j2",
+        headline=_headline(folder, summary, whole),
+        whole=whole,
+        steps=sections,
         command=shlex.join(["python", "run.py", *summary.get("command", [])[1:]]) if summary.get("command") else None,
         versions=summary.get("versions", {}),
         commit=summary.get("commit"),
         settings=json.dumps(summary.get("settings", {}), ensure_ascii=False, indent=2),
         folder=folder.name,
     )
+
+
+def _headline(folder: Path, summary: dict[str, Any], whole: Section) -> Headline:
+    """The result, when and how long, what it cost, and the pictures of before and after."""
+    pictures = [card for one in [*summary.get("steps", []), summary] for card in headline(one)]
+    facts = [when(folder, summary), whole.duration, price(summary)]
+    failed = {"ok": f"{summary['stage']} finished"}.get(whole.status, f"{summary['stage']} {whole.status}")
+    shown = whole.figure if whole.figure and whole.status == "ok" else failed
+    return Headline(
+        _title(summary), shown, [fact for fact in facts if fact and fact not in shown], about(summary), pictures
+    )
+
+
+def about(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """What ran: the stage, the task, the model, the data set and the hardware, as far as they are known."""
+    settings = summary.get("settings", {})
+    names = {key: settings.get(key) for key in ("task", "model", "dataset", "hardware")}
+    named = {key: value.get("name") if isinstance(value, dict) else value for key, value in names.items()}
+    experiments = [text.partition("=")[2] for text in summary.get("command", []) if str(text).startswith("experiment=")]
+    known = {"stage": summary["stage"], "experiment": ", ".join(experiments), **named}
+    return [(name.replace("dataset", "data set"), str(value)) for name, value in known.items() if value]
+
+
+def price(summary: dict[str, Any]) -> str:
+    """The cost of all requests; $0 if none left this machine; empty if it is not known."""
+    steps = [step for step in [*summary.get("steps", []), summary] if step["stage"] in ("generate", "evaluate")]
+    costs = [step.get("counts", {}).get("cost") for step in steps]
+    if any(isinstance(cost, int | float) for cost in costs):
+        total = sum(cost for cost in costs if isinstance(cost, int | float))
+        return money(total)
+    hardware = [step.get("settings", {}).get("hardware", {}) for step in steps]
+    return "$0" if steps and all(isinstance(one, dict) and one.get("urls", "?") is None for one in hardware) else ""
+
+
+def when(folder: Path, summary: dict[str, Any]) -> str:
+    """The date and time at which a run began, or those of its summary if they are not recorded."""
+    try:
+        return datetime.fromisoformat(str(summary.get("started"))).strftime(TIME)
+    except ValueError:
+        return datetime.fromtimestamp((folder / "summary.json").stat().st_mtime).strftime(TIME)
 
 
 def read(folder: Path) -> dict[str, Any]:

@@ -1,19 +1,16 @@
-"""Samples of the rows of a file, histograms, and thumbnails of images."""
+"""Samples of the rows of a file, and histograms."""
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from vd100k.images.find import within
 from vd100k.io import jsonl
 from vd100k.io.jsonl import Row
 
 PARSED = 5000  # rows of a file that are parsed: enough for a histogram, and fast
-SIDE = 320  # pixels, the longest side of a thumbnail
 BINS = 12
 
 
@@ -55,8 +52,8 @@ def _rows(path: Path, step: int = 1) -> Iterator[Row]:
     return (row for _, row in jsonl.read(path, step) if isinstance(row, dict))
 
 
-def spread(rows: list[Row], most: int) -> list[Row]:
-    """At most ``most`` rows, evenly spaced."""
+def spread(rows: list[Any], most: int) -> list[Any]:
+    """At most ``most`` of the rows, evenly spaced."""
     return rows[:: -(-len(rows) // most) or 1]
 
 
@@ -71,32 +68,3 @@ def histogram(values: list[int]) -> list[tuple[str, int]]:
         counts[(value - low) // width] += 1
     names = ((low + k * width, low + (k + 1) * width - 1) for k in range(len(counts)))
     return [(f"{a}" if a == b else f"{a} – {b}", n) for (a, b), n in zip(names, counts, strict=True)]
-
-
-def thumbnail(path: object, folders: list[str]) -> str | None:
-    """A thumbnail of the image file as a ``data:`` URL; None if it cannot be read.
-
-    A row may name any file, and the page is made to be sent on. So nothing outside the declared ``folders`` is read,
-    whether it is named by its path or through a link. A relative name is one in the first folder that has it.
-    """
-    from vd100k.images import transform
-    from vd100k.images.decode import opened
-
-    inside = (within(Path(folder), path) for folder in folders) if isinstance(path, str) and path else ()
-    file = next((one for one in inside if one and one.is_file()), None)
-    if file is None:
-        return None
-    try:
-        with opened(file) as image:
-            image.draft("RGB", (2 * SIDE, 2 * SIDE))
-            small = transform.rgb(image)
-    except Exception:  # Pillow's decoders raise errors of many types
-        return None
-    small.thumbnail((SIDE, SIDE))
-    encoded = io.BytesIO()
-    small.save(encoded, "WEBP", quality=75)
-    return data_url("image/webp", encoded.getvalue())
-
-
-def data_url(mime: str, content: bytes) -> str:
-    return f"data:{mime};base64,{base64.b64encode(content).decode()}"

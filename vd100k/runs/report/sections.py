@@ -7,48 +7,74 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vd100k.evaluation.metrics import score
+from vd100k.evaluation.metrics import Score, score
 from vd100k.io.redaction import redact
-from vd100k.runs.report.blocks import Bars, Card, Chart, Gallery, Section, Table, Text
-from vd100k.runs.report.samples import by_reason, data_url, histogram, sample, spread, thumbnail
+from vd100k.pages.blocks import Bars, Block, Card, Curve, Gallery, Section, Table, Text
+from vd100k.pages.html import duration, number
+from vd100k.pages.pictures import Album
+from vd100k.runs import closing
+from vd100k.runs.report.samples import by_reason, histogram, sample, spread
 from vd100k.runs.summary import figures
 
 Summary = dict[str, Any]
-Blocks = list[Table | Bars | Gallery | Chart]
+Blocks = list[Block]
 
 SHOWN = 24  # answers of a generation
-WORST = 36  # answers of an evaluation
+WORST = 24  # answers of an evaluation, the worst first
+OTHERS = 12  # and some of the rest
 PER_REASON = 3
+HEADLINE = 4  # pictures below the result
 LONGEST = 1500  # characters of a text
 
 
 def section(summary: Summary, link: str | None = None) -> Section:
     """The section of one stage. Files that were deleted since are left out."""
-    facts = [(name.replace("_", " ").replace("/", " "), _number(value)) for name, value in figures(summary).items()]
+    facts = [(name.replace("_", " ").replace("/", " "), _fact(name, value)) for name, value in figures(summary).items()]
     blocks = BLOCKS[summary["stage"]](summary) if summary["stage"] in BLOCKS else []
-    facts.append(("seconds", _number(summary["seconds"])))
-    return Section(summary["stage"], summary["status"], redact(summary.get("error")), facts, blocks, link)
+    took = duration(float(summary["seconds"]))
+    status, error = summary["status"], redact(summary.get("error"))
+    return Section(summary["stage"], status, error, facts, blocks, link, result(summary), took)
+
+
+def result(summary: Summary) -> str | None:
+    """The result of a stage in words; None if it has none, as one that failed early."""
+    try:
+        return closing.figure({"steps": [], "counts": {}, "metrics": {}, "inputs": [], **summary})
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError):  # it did not get so far
+        return None
 
 
 def _generate(summary: Summary) -> Blocks:
-    blocks: Blocks = []
-    if path := _first(summary, ".jsonl"):
-        parsed = sample(path)
-        answered = parsed.rows
-        blocks.append(Gallery("Answers", [_answer(row, _folders(summary)) for row in spread(answered, SHOWN)]))
-        lengths = [len(str(row.get("answer"))) for row in answered]
-        blocks.append(Bars(f"Length of the answers, characters{parsed.note}", histogram(lengths)))
-        tokens = [int(row["completion_tokens"]) for row in answered if row.get("completion_tokens")]
-        blocks.append(Bars(f"Length of the answers, tokens{parsed.note}", histogram(tokens)))
-        failed = by_reason(path.with_name(f"{path.stem}.failures.jsonl"), PER_REASON)
-        blocks.append(Bars("Failures by reason", [(reason, count) for reason, (count, _) in failed.items()]))
-        details = [
-            [str(row.get("id")), reason, _clip(redact(row.get("detail")))]
-            for reason, (_, examples) in failed.items()
-            for row in examples
-        ]
-        blocks.append(Table("Examples of failures", ["image", "reason", "detail"], details))
-    return blocks
+    path = _first(summary, ".jsonl")
+    if not path:
+        return []
+    parsed, album = sample(path), _album(summary)
+    answered = parsed.rows
+    shown = spread(answered, SHOWN)
+    asked = {row.get("question") for row in shown}
+    shared = _clip(asked.pop()) if len(asked) == 1 else ""
+    failures = path.with_name(f"{path.stem}.failures.jsonl")
+    failed = by_reason(failures, PER_REASON)
+    cards = []
+    for reason, (_, examples) in failed.items():
+        for row in examples:
+            texts = [Text(reason, _clip(redact(row.get("detail"))), "wrong")]
+            picture = album.picture(row.get("image") or row.get("id"))
+            cards.append(Card(str(row.get("id")), picture, texts, reason, rank=-1))
+    for row in shown:
+        texts = [] if shared else [Text("prompt", _clip(row.get("question")))]
+        texts.append(Text("answer", _clip(row.get("answer"))))
+        picture = album.picture(row.get("image"), [row.get("answer")])
+        cards.append(Card(str(row["id"]), picture, texts, "answered" if failed else ""))
+    total = parsed.total + sum(count for count, _ in failed.values())
+    lengths = [len(str(row.get("answer"))) for row in answered]
+    tokens = [int(row["completion_tokens"]) for row in answered if row.get("completion_tokens")]
+    return [
+        Gallery("Answers", cards, total, str(path), Text("prompt", shared) if shared else None),
+        Bars(f"Length of the answers, characters{parsed.note}", histogram(lengths), ranges=True),
+        Bars(f"Length of the answers, tokens{parsed.note}", histogram(tokens), ranges=True),
+        Bars("Failures by reason", [(reason, count) for reason, (count, _) in failed.items()]),
+    ]
 
 
 def _convert(summary: Summary) -> Blocks:
@@ -61,58 +87,86 @@ def _convert(summary: Summary) -> Blocks:
         for name, reasons in (nested or {"": rejected}).items()
     ]
     if path := _first(summary):
-        cards = []
-        for reason, (_, examples) in by_reason(path.parent / "rejected.jsonl", PER_REASON).items():
+        cards, album, total = [], _album(summary), 0
+        for reason, (count, examples) in by_reason(path.parent / "rejected.jsonl", PER_REASON).items():
+            total += count
             for row in examples:
                 whole = row.get("row")
                 kept = whole if isinstance(whole, dict) else {"answer": whole}
                 texts = [Text(reason, _clip(row.get("detail")), "wrong"), Text("answer", _clip(kept.get("answer")))]
-                image = thumbnail(kept.get("image"), _folders(summary))
-                cards.append(Card(str(row.get("id")), image, texts))
-        blocks.append(Gallery("Examples of rejected rows", cards))
+                picture = album.picture(kept.get("image"), [kept.get("answer")])
+                cards.append(Card(str(row.get("id")), picture, texts, reason))
+        blocks.append(Gallery("Examples of rejected rows", cards, total, str(path.parent / "rejected.jsonl")))
     blocks.append(_files(summary))
     return blocks
 
 
 def _finetune(summary: Summary) -> Blocks:
-    from vd100k.runs import charts
-
     curves = {name: points for name, points in summary["metrics"].items() if points}
     stage = summary.get("settings", {}).get("stage", {"method": "sft", "args": {}})
     settings = [[name, _clip(value)] for name, value in stage["args"].items() if value is not None]
-    options = Table(f"swift {stage['method']}", ["option", "value"], settings)
-    if not curves:
-        return [options]
-    return [Chart("Training curves", data_url("image/svg+xml", charts.curves_svg(curves))), options]
+    charts: Blocks = [
+        Curve(name.replace("_", " ").capitalize(), [(float(step), float(value)) for step, value in points])
+        for name, points in curves.items()
+    ]
+    return [*charts, Table(f"swift {stage['method']}", ["option", "value"], settings)]
 
 
 def _evaluate(summary: Summary) -> Blocks:
-    sides = {name: scores for name, scores in summary["metrics"].items() if isinstance(scores, dict)}
+    sides = _sides(summary)
     names = list(dict.fromkeys(key for scores in sides.values() for key in scores))
     percent = [
         [name.replace("_", " "), *(f"{100 * scores[name]:.1f} %" for scores in sides.values())] for name in names
     ]
     blocks: Blocks = [Table("Held-out images", ["", *sides], percent)]
-    if path := _first(summary, ".jsonl"):
-        judged = [
-            (row, {side: score(row.get(side), row["label"]) for side in sides})
-            for row in sample(path).rows
-            if "label" in row
-        ]
-        last = list(sides)[-1]
+    path = _first(summary, ".jsonl")
+    if path and sides:
+        parsed, last = sample(path), list(sides)[-1]
+        judged = _judged(parsed.rows, sides)
         judged.sort(key=lambda pair: pair[1][last].field_accuracy)
-        cards = []
-        for row, scores in judged[:WORST]:
-            texts = [Text("label", _clip(row["label"]))]
-            for side, result in scores.items():
-                texts.append(Text(side, _clip(row.get(side)), "right" if result.exact_match else "wrong"))
-            cards.append(Card(str(row["id"]), thumbnail(row.get("image"), _folders(summary)), texts))
-        blocks.append(Gallery(f"{' and '.join(sides).capitalize()}, worst first", cards))
+        chosen = [*judged[:WORST], *spread(judged[WORST:], OTHERS)]
+        title = f"{' and '.join(sides).capitalize()}, worst first"
+        blocks.append(Gallery(title, _compared(summary, chosen), parsed.total, str(path)))
     return blocks
 
 
+def headline(summary: Summary) -> list[Card]:
+    """The first pictures of an evaluation with the answers of all sides; none of another stage."""
+    path, sides = _first(summary, ".jsonl"), _sides(summary)
+    if summary["stage"] != "evaluate" or not path or not sides:
+        return []
+    return _compared(summary, _judged(sample(path).rows[:HEADLINE], sides), large=False)
+
+
+Judged = list[tuple[Summary, dict[str, Score]]]
+
+
+def _judged(rows: list[Summary], sides: dict[str, Any]) -> Judged:
+    """The labelled rows, each with the score of each side."""
+    return [(row, {side: score(row.get(side), row["label"]) for side in sides}) for row in rows if "label" in row]
+
+
+def _compared(summary: Summary, judged: Judged, large: bool = True) -> list[Card]:
+    album, cards = _album(summary), []
+    if not large:
+        album.budget = 0
+    for row, scores in judged:
+        texts = [Text("label", _clip(row["label"]))]
+        for side, given in scores.items():
+            texts.append(Text(side, _clip(row.get(side)), "right" if given.exact_match else "wrong"))
+        last = list(scores.values())[-1]
+        group = "exact" if last.exact_match else "partly right" if last.field_accuracy else "wrong"
+        picture = album.picture(row.get("image"), [row.get(list(scores)[-1])])
+        cards.append(Card(str(row["id"]), picture, texts, group, last.field_accuracy))
+    return cards
+
+
+def _sides(summary: Summary) -> dict[str, Any]:
+    return {name: scores for name, scores in summary["metrics"].items() if isinstance(scores, dict)}
+
+
 def _files(summary: Summary) -> Table:
-    made = [[Path(fact["path"]).name, _number(fact.get("rows"))] for fact in summary["outputs"]]
+    made = [[Path(fact["path"]).name, number(fact.get("rows"))] for fact in summary["outputs"]]
     return Table("Files written", ["file", "rows"], made)
 
 
@@ -126,15 +180,13 @@ BLOCKS: dict[str, Callable[[Summary], Blocks]] = {
 }
 
 
-def _folders(summary: Summary) -> list[str]:
-    """The declared folders of the images; none for a run before they were recorded."""
+def _album(summary: Summary) -> Album:
+    """For the declared folders of the images; there are none for a run before they were recorded."""
     folders = summary.get("image_folders") or []
-    return [folder for folder in folders if isinstance(folder, str)]
-
-
-def _answer(row: Summary, folders: list[str]) -> Card:
-    texts = [Text("prompt", _clip(row.get("question"))), Text("answer", _clip(row.get("answer")))]
-    return Card(str(row["id"]), thumbnail(row.get("image"), folders), texts)
+    model = summary.get("settings", {}).get("model", {})
+    cap = model.get("max_pixels") if isinstance(model, dict) else None
+    inside = [folder for folder in folders if isinstance(folder, str)]
+    return Album(inside, cap) if isinstance(cap, int) and cap > 0 else Album(inside)
 
 
 def _first(summary: Summary, suffix: str = "") -> Path | None:
@@ -143,12 +195,15 @@ def _first(summary: Summary, suffix: str = "") -> Path | None:
     return next((path for path in paths if path.suffix.endswith(suffix) and path.exists()), None)
 
 
+def _fact(name: str, value: float) -> str:
+    return money(value) if name == "cost" else number(value)
+
+
+def money(dollars: float) -> str:
+    """An amount in dollars; one below a cent in hundredths of a cent."""
+    return f"${dollars:.2f}" if dollars >= closing.CENT or not dollars else f"${dollars:.4f}"
+
+
 def _clip(value: object) -> str:
     text = value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
-
-
-def _number(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) else "" if value is None else str(value)

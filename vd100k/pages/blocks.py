@@ -1,0 +1,148 @@
+"""The parts of a page, as plain data. The templates render them and escape all of their text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from vd100k.pages.pictures import Picture
+
+HEIGHT = 100  # of a chart, in the units of its SVG
+MOST_POINTS = 400  # of a curve; more cannot be seen
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text cells."""
+
+    kind: ClassVar[str] = "table"
+    title: str
+    head: list[str]
+    rows: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Counts by name: horizontal bars, or for ``ranges`` of numbers the columns of a histogram."""
+
+    kind: ClassVar[str] = "bars"
+    title: str
+    counts: list[tuple[str, int]]
+    ranges: bool = False
+
+    @property
+    def most(self) -> int:
+        return max([count for _, count in self.counts], default=1) or 1
+
+    @property
+    def total(self) -> int:
+        return sum(count for _, count in self.counts) or 1
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line through points (step, value); the axis of values begins at zero if no value is below it."""
+
+    kind: ClassVar[str] = "curve"
+    title: str
+    points: list[tuple[float, float]]
+
+    @property
+    def low(self) -> float:
+        return min(0.0, *(value for _, value in self.points))
+
+    @property
+    def high(self) -> float:
+        return max(value for _, value in self.points)
+
+    @property
+    def drawn(self) -> list[tuple[float, float, float, float]]:
+        """At most about ``MOST_POINTS`` points: x and y from 0 to ``HEIGHT``, the step and the value."""
+        stride = -(-len(self.points) // MOST_POINTS)
+        kept = [*self.points[:-1:stride], self.points[-1]]
+        first, width = kept[0][0], (kept[-1][0] - kept[0][0]) or 1
+        scale = (self.high - self.low) or 1
+        return [
+            (HEIGHT * (step - first) / width, HEIGHT * (1 - (value - self.low) / scale), step, value)
+            for step, value in kept
+        ]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A labelled text of a card; ``tone`` is "right", "wrong" or empty."""
+
+    label: str
+    text: str
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A picture (None if it is missing) with texts about it.
+
+    ``group`` is what one filters by, and ``rank`` what "worst first" sorts by: the lowest is the worst.
+    """
+
+    name: str
+    image: Picture | None
+    texts: list[Text]
+    group: str = ""
+    rank: float = 0.0
+
+    @property
+    def length(self) -> int:
+        return max([len(text.text) for text in self.texts], default=0)
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """A titled grid of cards: some of ``total``, all of which are in the file ``rest``; ``shared`` is about all."""
+
+    kind: ClassVar[str] = "gallery"
+    title: str
+    cards: list[Card]
+    total: int | None = None
+    rest: str = ""
+    shared: Text | None = None
+
+    @property
+    def groups(self) -> dict[str, int]:
+        """The number of cards in each group, in the order of the cards."""
+        names = [card.group for card in self.cards]
+        return {name: names.count(name) for name in dict.fromkeys(names) if name}
+
+    @property
+    def ranked(self) -> bool:
+        return len({card.rank for card in self.cards}) > 1
+
+
+Block = Table | Bars | Curve | Gallery
+
+
+@dataclass(frozen=True)
+class Section:
+    """A stage: its status, its figures (``facts``) and its blocks.
+
+    ``figure`` is its result in words, ``link`` the address of its own page.
+    """
+
+    stage: str
+    status: str
+    error: str | None
+    facts: list[tuple[str, str]]
+    blocks: list[Block] = field(default_factory=list)
+    link: str | None = None
+    figure: str | None = None
+    duration: str = ""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What a page says first: the result in words, facts about the run, and a few pictures that show the result."""
+
+    title: str
+    result: str
+    facts: list[str]
+    about: list[tuple[str, str]] = field(default_factory=list)
+    pictures: list[Card] = field(default_factory=list)

@@ -1,0 +1,111 @@
+"""Pictures on a page: thumbnails, and larger ones to zoom into while the page is small enough."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vd100k.images.boxes import Box, find
+from vd100k.images.find import within
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SIDE = 320  # pixels, the longest side of a thumbnail
+LARGE = 800  # pixels, the longest side of a picture to zoom into
+LARGE_BYTES = 1_600_000  # of all larger pictures of a page together, as base64
+MAX_PIXELS = 1 << 20  # that a model saw at most, if the run does not say it
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A thumbnail and perhaps a larger picture as ``data:`` URLs, and the boxes in pixels of an image of ``size``."""
+
+    url: str
+    size: tuple[int, int]
+    large: str | None = None
+    boxes: list[Box] = field(default_factory=list)
+
+
+class Album:
+    """Makes the pictures of one page from image files in the declared ``folders``.
+
+    The first pictures get a larger version, until ``LARGE_BYTES`` are spent.
+    """
+
+    def __init__(self, folders: list[str], max_pixels: int = MAX_PIXELS) -> None:
+        self.folders, self.max_pixels = folders, max_pixels
+        self.budget = LARGE_BYTES
+        self.made: dict[str, Picture | None] = {}
+
+    def picture(self, path: object, answers: Iterable[object] = ()) -> Picture | None:
+        """The picture of an image file with the boxes that the answers name; None if it cannot be read.
+
+        A row may name any file, and a page is made to be sent on. So nothing outside the declared folders is read,
+        whether it is named by its path or through a link. A relative name is one in the first folder that has it.
+        """
+        file = self._inside(path)
+        if file is None:
+            return None
+        if str(file) not in self.made:
+            self.made[str(file)] = self._read(file)
+        plain = self.made[str(file)]
+        if plain is None:
+            return None
+        texts = [answer for answer in answers if isinstance(answer, str)]
+        boxes = [box for text in texts for box in find(text, plain.size, self.max_pixels)]
+        # The larger version is on the page once, with the first card.
+        self.made[str(file)] = Picture(plain.url, plain.size)
+        return Picture(plain.url, plain.size, plain.large, boxes)
+
+    def _inside(self, path: object) -> Path | None:
+        inside = (within(Path(folder), path) for folder in self.folders) if isinstance(path, str) and path else ()
+        return next((one for one in inside if one and one.is_file()), None)
+
+    def _read(self, file: Path) -> Picture | None:
+        from vd100k.images import transform
+        from vd100k.images.decode import opened
+
+        try:
+            with opened(file) as image:
+                size = image.size
+                image.draft("RGB", (LARGE, LARGE))
+                upright = transform.rgb(image)
+                if (upright.width < upright.height) != (size[0] < size[1]):  # rotated by EXIF
+                    size = size[::-1]
+                large = self._large(upright) if max(upright.size) > SIDE * 1.25 else None
+                upright.thumbnail((SIDE, SIDE))
+                return Picture(data_url("image/webp", _webp(upright, 75, 2)), size, large)
+        except Exception:  # Pillow's decoders raise errors of many types
+            return None
+
+    def _large(self, image: Image.Image) -> str | None:
+        if self.budget <= 0:
+            return None
+        image.thumbnail((LARGE, LARGE))
+        url = data_url("image/webp", _webp(image, 70, 0))
+        if len(url) > self.budget:
+            self.budget = 0  # later ones would be as large
+            return None
+        self.budget -= len(url)
+        return url
+
+
+def thumbnail(path: object, folders: list[str]) -> str | None:
+    """The thumbnail of an image file in the declared folders as a ``data:`` URL; None if it cannot be read."""
+    found = Album(folders).picture(path)
+    return found.url if found else None
+
+
+def _webp(image: Image.Image, quality: int, effort: int) -> bytes:
+    encoded = io.BytesIO()
+    image.save(encoded, "WEBP", quality=quality, method=effort)
+    return encoded.getvalue()
+
+
+def data_url(mime: str, content: bytes) -> str:
+    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
