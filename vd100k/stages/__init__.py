@@ -113,20 +113,33 @@ def execute(run: Run, folder: Path, command: list[str], summary: Summary | None 
         summary.seconds = round(time.monotonic() - began, 1)
         with contextlib.suppress(OSError):  # on a full disk, the first error explains more
             summary.write(folder, command)
-            _report(folder, run.stage.name)
+            _report(folder, run)
         tracker.finish(summary)
     return summary
 
 
-def _report(folder: Path, stage: str) -> None:
-    """Write the report of the run; if that fails, print why, because the run itself did not fail."""
+def _report(folder: Path, run: Run) -> None:
+    """Write the report of the run and the index of all runs; if one fails, print why: the run itself did not fail."""
     try:
-        from vd100k.runs.report import page  # slow to import
+        from vd100k.runs.report import index, page  # slow to import
 
-        if stage in page.STAGES:
+        if run.stage.name in page.STAGES:
             page.write(folder)
     except Exception as error:
         say(f"report.html could not be written: {error}")
+        return
+    output_dir = run.output_dir.expanduser()
+    if run.stage.name not in page.STAGES or not _is_listed(folder, output_dir):
+        return
+    try:
+        index.write(output_dir)
+    except Exception as error:
+        say(f"{output_dir / index.NAME} could not be written: {error}")
+
+
+def _is_listed(folder: Path, output_dir: Path) -> bool:
+    """Whether it is the folder of a run in the index, and not that of a step of a pipeline."""
+    return (folder / ".hydra").is_dir() and folder.resolve().is_relative_to(output_dir.resolve())
 
 
 def _describe_import_error(error: ImportError) -> str:

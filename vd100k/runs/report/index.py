@@ -1,0 +1,113 @@
+"""``index.html`` in the folder of all outputs: the list of its runs, made only from their ``summary.json``."""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from vd100k.errors import DataError
+from vd100k.io import atomic
+from vd100k.pages.html import duration, render
+from vd100k.runs.report import page
+from vd100k.runs.report.sections import result
+
+NAME = "index.html"
+MOST = 1000  # runs on the page, the newest
+# Runs at these depths below the folder of outputs: runs/DATE/RUN and sweeps/DATE/SWEEP/JOB.
+PLACES = {"runs": 2, "sweeps": 3}
+SKIPPED = {"report", "compare", "chat", "serve"}  # stages that make nothing to come back to
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A run as the index shows it; ``link`` is the address of its report relative to the index, or None."""
+
+    when: str
+    stage: str
+    model: str
+    dataset: str
+    figure: str
+    status: str
+    seconds: float
+    folder: str
+    link: str | None
+
+    @property
+    def took(self) -> str:
+        return duration(self.seconds)
+
+
+def write(output_dir: Path) -> Path:
+    """Write the index of the newest ``MOST`` runs; return its path.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    folders = list(run_folders(output_dir))
+    newest = heapq.nlargest(MOST, folders, key=_age)
+    runs = [run for run in map(_listed, newest, [output_dir] * len(newest)) if run]
+    runs.sort(key=lambda run: (run.when, run.folder), reverse=True)
+    # Those that are not read may be of stages that are not listed.
+    total = len(runs) if len(folders) <= MOST else len(folders)
+    path = output_dir / NAME
+    atomic.replace(path, [render("index.html.j2", runs=runs, total=total, folder=output_dir.absolute().name)])
+    return path
+
+
+def run_folders(output_dir: Path) -> Iterator[Path]:
+    """The folders of all runs and of all jobs of sweeps that have a ``summary.json``."""
+    for place, depth in PLACES.items():
+        for folder in _below(output_dir / place, depth):
+            if (folder / "summary.json").is_file():
+                yield folder
+
+
+def _below(folder: Path, depth: int) -> Iterator[Path]:
+    if depth == 0:
+        yield folder
+        return
+    try:
+        with os.scandir(folder) as entries:
+            inner = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:  # there is none, or it may not be read
+        return
+    for one in inner:
+        yield from _below(one, depth - 1)
+
+
+def _age(folder: Path) -> tuple[str, ...]:
+    """The date and the time in a folder's name, without its place."""
+    return folder.parts[-PLACES["sweeps"] if folder.parts[-4] == "sweeps" else -PLACES["runs"] :]
+
+
+def _listed(folder: Path, output_dir: Path) -> Listed | None:
+    """The line of a run; None if it is not listed, or its summary cannot be read."""
+    try:
+        summary = page.read(folder)
+        if summary["stage"] in SKIPPED:
+            return None
+        about = dict(page.about(summary))
+        report = folder / page.NAME
+        return Listed(
+            page.when(folder, summary),
+            summary["stage"],
+            about.get("model", ""),
+            about.get("data set", ""),
+            result(summary) or _reason(summary),
+            summary["status"],
+            float(summary.get("seconds", 0)),
+            str(folder.relative_to(output_dir)),
+            quote(str(report.relative_to(output_dir)), errors="surrogateescape") if report.is_file() else None,
+        )
+    except (DataError, OSError, KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _reason(summary: dict[str, Any]) -> str:
+    """The first line of the error."""
+    return str(summary.get("error") or "").strip().partition("\n")[0][:200]
