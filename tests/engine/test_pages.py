@@ -83,7 +83,7 @@ def test_a_gallery_is_searched_filtered_sorted_and_enlarged(browser: Browser, ou
     names = cards.locator(".name").all_inner_texts()
     assert names == sorted(names)
     shown.locator("[name=sort]").select_option("worst")
-    expect(cards.first).to_contain_text("timeout")
+    expect(cards.first).to_contain_text("http_400")
     shown.locator("button.frame:has(svg.boxes)").first.click()
     expect(shown.locator("dialog[open] .frame img")).to_be_visible()
     assert shown.locator("dialog[open] .frame rect").count() == 1

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 SIDE = 320  # pixels, the longest side of a thumbnail
 LARGE = 800  # pixels, the longest side of a picture to zoom into
-LARGE_BYTES = 1_600_000  # of all larger pictures of a page together, as base64
+LARGE_BYTES = 1_200_000  # of all larger pictures of a page together, as base64
+# A thumbnail with more bytes, such as one of noise, is made smaller, so that a page of a hundred stays under 3 MB.
+THUMBNAIL_BYTES = 14_000
 MAX_PIXELS = 1 << 20  # that a model saw at most, if the run does not say it
 
 
@@ -34,12 +36,11 @@ class Picture:
 class Album:
     """Makes the pictures of one page from image files in the declared ``folders``.
 
-    The first pictures get a larger version, until ``LARGE_BYTES`` are spent.
+    The first pictures get a larger version, until ``large`` bytes are spent.
     """
 
-    def __init__(self, folders: list[str], max_pixels: int = MAX_PIXELS) -> None:
-        self.folders, self.max_pixels = folders, max_pixels
-        self.budget = LARGE_BYTES
+    def __init__(self, folders: list[str], max_pixels: int = MAX_PIXELS, large: int = LARGE_BYTES) -> None:
+        self.folders, self.max_pixels, self.budget = folders, max_pixels, large
         self.made: dict[str, Picture | None] = {}
 
     def picture(self, path: object, answers: Iterable[object] = ()) -> Picture | None:
@@ -78,8 +79,7 @@ class Album:
                 if (upright.width < upright.height) != (size[0] < size[1]):  # rotated by EXIF
                     size = size[::-1]
                 large = self._large(upright) if max(upright.size) > SIDE * 1.25 else None
-                upright.thumbnail((SIDE, SIDE))
-                return Picture(data_url("image/webp", _webp(upright, 75, 2)), size, large)
+                return Picture(data_url("image/webp", _thumbnail(upright)), size, large)
         except Exception:  # Pillow's decoders raise errors of many types
             return None
 
@@ -99,6 +99,16 @@ def thumbnail(path: object, folders: list[str]) -> str | None:
     """The thumbnail of an image file in the declared folders as a ``data:`` URL; None if it cannot be read."""
     found = Album(folders).picture(path)
     return found.url if found else None
+
+
+def _thumbnail(image: Image.Image) -> bytes:
+    """The image as WebP, at most ``SIDE`` pixels long; smaller if it has too many bytes."""
+    image.thumbnail((SIDE, SIDE))
+    encoded = _webp(image, 75, 2)
+    if len(encoded) > THUMBNAIL_BYTES:
+        image.thumbnail((SIDE * 3 // 4, SIDE * 3 // 4))
+        encoded = _webp(image, 40, 2)
+    return encoded
 
 
 def _webp(image: Image.Image, quality: int, effort: int) -> bytes:

@@ -12,6 +12,7 @@ from vd100k.errors import DataError
 from vd100k.io import atomic
 from vd100k.pages.blocks import Headline, Section
 from vd100k.pages.html import render
+from vd100k.pages.pictures import LARGE_BYTES
 from vd100k.runs.report.sections import BLOCKS, headline, money, section
 
 NAME = "report.html"
@@ -44,7 +45,8 @@ def _rendered(folder: Path, summary: dict[str, Any]) -> bytes:
     sections = []
     for number, step in enumerate(steps, start=1):
         page = f"{number}-{step['stage']}/{NAME}"
-        sections.append(section(step, page if (folder / page).exists() else None))
+        link = page if (folder / page).exists() else None
+        sections.append(section(step, link, LARGE_BYTES // len(steps)))
     whole = section(summary)
     return render(
         "report.html.j2",

@@ -11,7 +11,7 @@ from vd100k.evaluation.metrics import Score, score
 from vd100k.io.redaction import redact
 from vd100k.pages.blocks import Bars, Block, Card, Curve, Gallery, Section, Table, Text
 from vd100k.pages.html import duration, number
-from vd100k.pages.pictures import Album
+from vd100k.pages.pictures import LARGE_BYTES, MAX_PIXELS, Album
 from vd100k.runs import closing
 from vd100k.runs.report.samples import by_reason, histogram, sample, spread
 from vd100k.runs.summary import figures
@@ -27,10 +27,10 @@ HEADLINE = 4  # pictures below the result
 LONGEST = 1500  # characters of a text
 
 
-def section(summary: Summary, link: str | None = None) -> Section:
-    """The section of one stage. Files that were deleted since are left out."""
+def section(summary: Summary, link: str | None = None, large: int = LARGE_BYTES) -> Section:
+    """The section of one stage, with ``large`` bytes of larger pictures. Files that were deleted since are left out."""
     facts = [(name.replace("_", " ").replace("/", " "), _fact(name, value)) for name, value in figures(summary).items()]
-    blocks = BLOCKS[summary["stage"]](summary) if summary["stage"] in BLOCKS else []
+    blocks = BLOCKS[summary["stage"]](summary, _album(summary, large)) if summary["stage"] in BLOCKS else []
     took = duration(float(summary["seconds"]))
     status, error = summary["status"], redact(summary.get("error"))
     return Section(summary["stage"], status, error, facts, blocks, link, result(summary), took)
@@ -44,11 +44,11 @@ def result(summary: Summary) -> str | None:
         return None
 
 
-def _generate(summary: Summary) -> Blocks:
+def _generate(summary: Summary, album: Album) -> Blocks:
     path = _first(summary, ".jsonl")
     if not path:
         return []
-    parsed, album = sample(path), _album(summary)
+    parsed = sample(path)
     answered = parsed.rows
     shown = spread(answered, SHOWN)
     asked = {row.get("question") for row in shown}
@@ -77,7 +77,7 @@ def _generate(summary: Summary) -> Blocks:
     ]
 
 
-def _convert(summary: Summary) -> Blocks:
+def _convert(summary: Summary, album: Album) -> Blocks:
     rejected = summary["metrics"].get("rejected", {})
     nested = {name: reasons for name, reasons in rejected.items() if isinstance(reasons, dict)}
     blocks: Blocks = [
@@ -87,7 +87,7 @@ def _convert(summary: Summary) -> Blocks:
         for name, reasons in (nested or {"": rejected}).items()
     ]
     if path := _first(summary):
-        cards, album, total = [], _album(summary), 0
+        cards, total = [], 0
         for reason, (count, examples) in by_reason(path.parent / "rejected.jsonl", PER_REASON).items():
             total += count
             for row in examples:
@@ -101,7 +101,7 @@ def _convert(summary: Summary) -> Blocks:
     return blocks
 
 
-def _finetune(summary: Summary) -> Blocks:
+def _finetune(summary: Summary, album: Album) -> Blocks:
     curves = {name: points for name, points in summary["metrics"].items() if points}
     stage = summary.get("settings", {}).get("stage", {"method": "sft", "args": {}})
     settings = [[name, _clip(value)] for name, value in stage["args"].items() if value is not None]
@@ -112,7 +112,7 @@ def _finetune(summary: Summary) -> Blocks:
     return [*charts, Table(f"swift {stage['method']}", ["option", "value"], settings)]
 
 
-def _evaluate(summary: Summary) -> Blocks:
+def _evaluate(summary: Summary, album: Album) -> Blocks:
     sides = _sides(summary)
     names = list(dict.fromkeys(key for scores in sides.values() for key in scores))
     percent = [
@@ -126,7 +126,7 @@ def _evaluate(summary: Summary) -> Blocks:
         judged.sort(key=lambda pair: pair[1][last].field_accuracy)
         chosen = [*judged[:WORST], *spread(judged[WORST:], OTHERS)]
         title = f"{' and '.join(sides).capitalize()}, worst first"
-        blocks.append(Gallery(title, _compared(summary, chosen), parsed.total, str(path)))
+        blocks.append(Gallery(title, _compared(chosen, album), parsed.total, str(path)))
     return blocks
 
 
@@ -135,7 +135,7 @@ def headline(summary: Summary) -> list[Card]:
     path, sides = _first(summary, ".jsonl"), _sides(summary)
     if summary["stage"] != "evaluate" or not path or not sides:
         return []
-    return _compared(summary, _judged(sample(path).rows[:HEADLINE], sides), large=False)
+    return _compared(_judged(sample(path).rows[:HEADLINE], sides), _album(summary, large=0))
 
 
 Judged = list[tuple[Summary, dict[str, Score]]]
@@ -146,10 +146,8 @@ def _judged(rows: list[Summary], sides: dict[str, Any]) -> Judged:
     return [(row, {side: score(row.get(side), row["label"]) for side in sides}) for row in rows if "label" in row]
 
 
-def _compared(summary: Summary, judged: Judged, large: bool = True) -> list[Card]:
-    album, cards = _album(summary), []
-    if not large:
-        album.budget = 0
+def _compared(judged: Judged, album: Album) -> list[Card]:
+    cards = []
     for row, scores in judged:
         texts = [Text("label", _clip(row["label"]))]
         for side, given in scores.items():
@@ -170,23 +168,23 @@ def _files(summary: Summary) -> Table:
     return Table("Files written", ["file", "rows"], made)
 
 
-BLOCKS: dict[str, Callable[[Summary], Blocks]] = {
+BLOCKS: dict[str, Callable[[Summary, Album], Blocks]] = {
     "generate": _generate,
     "convert": _convert,
     "finetune": _finetune,
     "evaluate": _evaluate,
-    "export": lambda summary: [_files(summary)],
-    "render": lambda summary: [_files(summary)],
+    "export": lambda summary, album: [_files(summary)],
+    "render": lambda summary, album: [_files(summary)],
 }
 
 
-def _album(summary: Summary) -> Album:
-    """For the declared folders of the images; there are none for a run before they were recorded."""
+def _album(summary: Summary, large: int) -> Album:
+    """An album of the declared folders of the images; there are none for a run before they were recorded."""
     folders = summary.get("image_folders") or []
     model = summary.get("settings", {}).get("model", {})
     cap = model.get("max_pixels") if isinstance(model, dict) else None
     inside = [folder for folder in folders if isinstance(folder, str)]
-    return Album(inside, cap) if isinstance(cap, int) and cap > 0 else Album(inside)
+    return Album(inside, cap if isinstance(cap, int) and cap > 0 else MAX_PIXELS, large)
 
 
 def _first(summary: Summary, suffix: str = "") -> Path | None:
