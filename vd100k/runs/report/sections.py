@@ -70,10 +70,10 @@ def _generate(summary: Summary, album: Album) -> Blocks:
     lengths = [len(str(row.get("answer"))) for row in answered]
     tokens = [int(row["completion_tokens"]) for row in answered if row.get("completion_tokens")]
     return [
-        Gallery("Answers", cards, total, str(path), Text("prompt", shared) if shared else None),
         Bars(f"Length of the answers, characters{parsed.note}", histogram(lengths), ranges=True),
         Bars(f"Length of the answers, tokens{parsed.note}", histogram(tokens), ranges=True),
         Bars("Failures by reason", [(reason, count) for reason, (count, _) in failed.items()]),
+        Gallery("Answers", cards, total, str(path), Text("prompt", shared) if shared else None),
     ]
 
 
