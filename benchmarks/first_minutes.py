@@ -30,6 +30,7 @@ from tests.chat_server import chat_server  # noqa: E402
 BLOCK = re.compile(r"^```\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 COMMENT = re.compile(r"\s+#.*$")
 EXIF_ORIENTATION = 0x0112
+REGISTRY = ("SSL_CERT", "PIP_", "UV_", "HTTP", "http", "REQUESTS_CA")  # how this machine reaches packages
 
 
 def main() -> int:
@@ -43,7 +44,8 @@ def main() -> int:
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
         python = shutil.which("python3.11") or sys.executable
         path = f"{Path(os.path.realpath(python)).parent}:/usr/sbin:/usr/bin:/sbin:/bin"
-        env = {"HOME": str(home), "PATH": path, "OPENAI_API_KEY": "of-the-local-server"}
+        packages = {name: value for name, value in os.environ.items() if name.startswith(REGISTRY)}
+        env = packages | {"HOME": str(home), "PATH": path, "OPENAI_API_KEY": "of-the-local-server"}
         failed += call(f"make env PYTHON={python}", clone, env)
         if with_demo:
             failed += call("make demo", clone, env)
