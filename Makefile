@@ -42,8 +42,12 @@ unit: env  ## the quick tests (a few minutes)
 engine: env  ## the tests on real vLLM, ms-swift, MLX, nginx and Chromium, without the long stories
 	$(BIN)/python -m pytest -m "engine and not story"
 
-docs: env  ## write docs/configuration.md from the schema and the comments in conf/
+docs: env  ## write docs/configuration.md from the schema and conf/, and build the site in build/site, links checked
 	$(BIN)/python -m vd100k.config.reference docs/configuration.md
+	rm -rf build/docs-source && mkdir -p build/docs-source
+	git ls-files '*.md' docs conf examples LICENSE | tar -cf - --exclude '*.py' -T - | tar -xf - -C build/docs-source
+	@# In an environment of its own, so that it moves no pin of ours.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/uvx --quiet --from mkdocs==1.6.1 --with mkdocs-material==9.8.2 mkdocs build --strict --quiet
 
 check: env  ## lint, formatting, types and the quick tests
 	$(BIN)/ruff check .
