@@ -56,7 +56,7 @@ def main() -> int:
         (clone / "heldout.jsonl").write_text("".join(f'{{"id": "{name}", "answer": "a"}}\n' for name in names))
         (clone / "outputs/latest").unlink(missing_ok=True)
         began = time.monotonic()
-        for command in readme_commands(clone):
+        for command in commands(clone / "README.md"):
             failed += call(as_here(command, server.url), clone, env)
             if "preview=5" in command:
                 failed += report("from the photos to their page", began, 300, clone / "outputs/latest/preview.html")
@@ -64,9 +64,9 @@ def main() -> int:
     return min(failed, 1)
 
 
-def readme_commands(clone: Path) -> list[str]:
-    """The ``python run.py`` commands of the README, in order."""
-    blocks = BLOCK.findall((clone / "README.md").read_text(encoding="utf-8"))
+def commands(document: Path) -> list[str]:
+    """The ``python run.py`` commands of a document, in order, without those that leave something out ("…")."""
+    blocks = BLOCK.findall(document.read_text(encoding="utf-8"))
     lines = [COMMENT.sub("", line) for block in blocks for line in block.splitlines()]
     return [line for line in lines if line.startswith("python run.py") and "…" not in line]
 

@@ -14,7 +14,7 @@ from vd100k.config.run import Run
 
 DOCUMENTS = [
     *("README.md", "README.zh.md", "ARCHITECTURE.md", "CONTRIBUTING.md"),
-    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")),
+    *sorted(str(path.relative_to(ROOT)) for folder in ("docs", "examples") for path in (ROOT / folder).glob("*.md")),
 ]
 CODE_BLOCK = re.compile(r"^```.*?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 COMMENT = re.compile(r"(^|\s+)#.*$")
