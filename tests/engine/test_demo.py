@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.story, pytest.mark.timeout(1200)]
 def test_the_demo_improves_the_student_and_a_second_run_reuses_everything(
     launch: Callable[..., Running], tmp_path: Path
 ) -> None:
-    demo = [f"hardware.port={free_ports(1)}", "tracking=wandb"]
+    demo = ["experiment=demo", f"hardware.port={free_ports(1)}", "tracking=wandb"]
     first = launch(tmp_path, *demo)
     first.process.wait(1000)
     output = "".join(first.lines)
@@ -48,7 +48,7 @@ def test_the_demo_improves_the_student_and_a_second_run_reuses_everything(
     assert summary(tmp_path)["metrics"] == metrics
 
     # vLLM serves the base model and the adapter under two names, and their answers differ.
-    served = launch(tmp_path, "stage=serve", "experiment=demo", "weights=adapter", demo[0])
+    served = launch(tmp_path, "stage=serve", "experiment=demo", "weights=adapter", demo[1])
     served.wait_for("Ctrl-C stops it", START_S)
     assert "tiny-student-tuned answers 4 of 4 questions differently from tiny-student." in "".join(served.lines)
     assert served.interrupt() < 10
