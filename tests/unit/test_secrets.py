@@ -144,7 +144,7 @@ def test_everything_but_secrets_is_kept_so_that_a_run_can_be_repeated(place: Pat
     given = yaml.safe_load((kept / "overrides.yaml").read_text())
     assert given[:2] == overrides[:2]
     assert given[2] == "+stage.env.X=(hidden)"
-    assert given[3:] == [overrides[3], "seed=7", "+stage.args.max_steps=3", "tracking=none"]
+    assert given[3:] == [overrides[3], "seed=7", "+stage.args.max_steps=3", "model=tiny-student", "tracking=none"]
     config = yaml.safe_load((kept / "config.yaml").read_text())
     env = config["stage"]["env"]
     assert (env["X"], env["CUBLAS_WORKSPACE_CONFIG"]) == ("(hidden)", ":16:8")
