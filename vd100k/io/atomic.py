@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,23 @@ from typing import Any
 def replace(path: Path, lines: Iterable[bytes]) -> int:
     """Replace a file with these lines and return their number; the content is on the disk before it gets the name.
 
+    Several processes may do so at the same moment, also on different machines: the file of the last one stays.
+
     Raises:
         OSError: it cannot be written; the file is unchanged.
     """
-    scratch, count = path.with_name(f"{path.name}.tmp"), 0
-    with scratch.open("wb") as file:
-        for line in lines:
-            file.write(line)
-            count += 1
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
+    # A random name, because processes in different containers can have the same id.
+    scratch, count = path.with_name(f".{path.name[:60]}.{secrets.token_hex(4)}.tmp"), 0
+    try:
+        with scratch.open("xb") as file:
+            for line in lines:
+                file.write(line)
+                count += 1
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
     _sync_folder(path.parent)
     return count
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import os
 from collections.abc import Iterator
@@ -45,18 +46,37 @@ class Listed:
 def write(output_dir: Path) -> Path:
     """Write the index of the newest ``MOST`` runs; return its path.
 
+    Runs that end at the same moment all write it. Each looks again after it has written, so the last one to write
+    has listed all of them.
+
     Raises:
         OSError: it cannot be written.
     """
-    folders = list(run_folders(output_dir))
+    listed = None
+    while (found := _state(output_dir)) != listed:
+        _write(output_dir, list(found))
+        listed = found
+    return output_dir / NAME
+
+
+def _state(output_dir: Path) -> dict[Path, tuple[int, bool]]:
+    """What decides the index: for each run, the time of its summary, and whether it has a report."""
+    state = {}
+    for folder in run_folders(output_dir):
+        with contextlib.suppress(OSError):  # it was deleted meanwhile
+            changed = (folder / "summary.json").stat().st_mtime_ns
+            state[folder] = changed, (folder / page.NAME).is_file()
+    return state
+
+
+def _write(output_dir: Path, folders: list[Path]) -> None:
     newest = heapq.nlargest(MOST, folders, key=_age)
     runs = [run for run in map(_listed, newest, [output_dir] * len(newest)) if run]
     runs.sort(key=lambda run: (run.when, run.folder), reverse=True)
     # Those that are not read may be of stages that are not listed.
     total = len(runs) if len(folders) <= MOST else len(folders)
-    path = output_dir / NAME
-    atomic.replace(path, [render("index.html.j2", runs=runs, total=total, folder=output_dir.absolute().name)])
-    return path
+    html = render("index.html.j2", runs=runs, total=total, folder=output_dir.absolute().name)
+    atomic.replace(output_dir / NAME, [html])
 
 
 def run_folders(output_dir: Path) -> Iterator[Path]:
