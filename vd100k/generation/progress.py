@@ -14,6 +14,7 @@ from vd100k.errors import DataError
 from vd100k.images.ignored import Ignored
 from vd100k.llm.client import Usage
 from vd100k.llm.pool import Endpoint
+from vd100k.pages.pace import Pace
 
 if TYPE_CHECKING:
     from rich.progress import Progress as ProgressBar
@@ -30,7 +31,7 @@ class Progress:
 
     ``total``: seen so far, ``reused``: answered by an earlier run, ``skipped``: not asked (failed
     permanently in an earlier run, or not a usable image), ``saved``: rows of this run that are safe
-    on the disk, ``usage``: requests and tokens, ``ignored``: files that are not images.
+    on the disk, ``usage``: requests and tokens, ``ignored``: files that are not images, ``pace``: over time.
     ``total`` is ``rows`` + ``failed`` + ``open``.
     """
 
@@ -39,6 +40,7 @@ class Progress:
         self.total = self.reused = self.skipped = self.answered = self.saved = 0
         self.usage = Usage()
         self.ignored = Ignored()
+        self.pace = Pace()
         self._price = price
         self._failures: Counter[str] = Counter()  # of this run, by reason
         self._first_detail: dict[str, str] = {}
@@ -110,6 +112,7 @@ class ProgressLine:
         self._task = self._bar.add_task(title, total=None, note="") if self._bar else None
         self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
         self._said_at, self._said = time.monotonic(), 0
+        progress.pace.add(time.monotonic(), progress.usage.requests, progress.cost)
 
     def __enter__(self) -> Self:
         if self._bar:
@@ -123,6 +126,7 @@ class ProgressLine:
     def show(self, expected: int | None, endpoints: Iterable[Endpoint]) -> None:
         """Show the counters; ``expected`` is the number of rows at the end, as far as it is known."""
         progress, now = self._progress, time.monotonic()
+        progress.pace.add(now, progress.usage.requests, progress.cost)
         done = progress.rows + progress.failed
         expected = expected and max(expected, progress.total)  # it was estimated
         new = done - progress.reused

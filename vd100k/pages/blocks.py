@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from vd100k.pages.html import duration, number
 from vd100k.pages.pictures import Picture
 
 HEIGHT = 100  # of a chart, in the units of its SVG
@@ -41,11 +42,16 @@ class Bars:
 
 @dataclass(frozen=True)
 class Curve:
-    """A line through points (step, value); the axis of values begins at zero if no value is below it."""
+    """A line through points (step, value); the axis of values begins at zero if no value is below it.
+
+    ``unit`` is written after a value, except "$", which is written before it. ``timed``: a step is a time in seconds.
+    """
 
     kind: ClassVar[str] = "curve"
     title: str
     points: list[tuple[float, float]]
+    unit: str = ""
+    timed: bool = False
 
     @property
     def low(self) -> float:
@@ -54,6 +60,14 @@ class Curve:
     @property
     def high(self) -> float:
         return max(value for _, value in self.points)
+
+    def at(self, step: float) -> str:
+        """A step in words."""
+        return duration(step) if self.timed else f"step {step:,g}"
+
+    def told(self, value: float) -> str:
+        """A value with its unit."""
+        return f"${number(value)}" if self.unit == "$" else f"{number(value)}{self.unit}"
 
     @property
     def drawn(self) -> list[tuple[float, float, float, float]]:

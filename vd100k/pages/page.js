@@ -16,7 +16,7 @@ document.addEventListener("pointermove", (event) => {
 });
 
 for (const chart of document.querySelectorAll("[data-points]")) {
-  const points = chart.dataset.points.split(" ").map((point) => point.split(",").map(Number));
+  const points = chart.dataset.points.split("|").map((point) => point.split(";"));
   const mark = chart.querySelector(".at");
   chart.addEventListener("pointermove", (event) => {
     const box = chart.getBoundingClientRect();
@@ -25,7 +25,7 @@ for (const chart of document.querySelectorAll("[data-points]")) {
     mark.setAttribute("x1", near[0]);
     mark.setAttribute("x2", near[0]);
     mark.removeAttribute("hidden");
-    showTip(`step ${near[1].toLocaleString("en")}: ${near[2]}`, event);
+    showTip(near[1], event);
   });
   chart.addEventListener("pointerleave", () => { mark.setAttribute("hidden", ""); tip.hidden = true; });
 }

@@ -70,7 +70,8 @@ def run(run: Run, stage: Generate, folder: Path, summary: Summary, tracker: Trac
             ask_all(run, stage, folder, progress)
     finally:
         summary.counts = progress.counts()
-        summary.metrics = {"ignored": dict(progress.ignored)} if progress.ignored else {}
+        metrics = {"ignored": dict(progress.ignored), "pace": progress.pace.columns()}
+        summary.metrics = {name: value for name, value in metrics.items() if value}
         summary.inputs = [{"path": run.images, "rows": progress.total}]
         if rows.exists():
             summary.outputs = [file_facts(rows, sum(1 for _ in jsonl.read(rows)))]

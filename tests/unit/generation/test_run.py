@@ -292,4 +292,4 @@ def test_every_run_says_which_files_it_ignored(vd100k: Callable[..., Result], tm
         assert says in ask(vd100k, server).stdout
         assert len(server.requests) == 6
     assert summary(tmp_path)["counts"]["ignored"] == 3
-    assert summary(tmp_path)["metrics"] == {"ignored": {".mov": 1, "hidden": 2}}
+    assert summary(tmp_path)["metrics"]["ignored"] == {".mov": 1, "hidden": 2}

@@ -9,6 +9,7 @@ from typing import Any
 
 from vd100k.evaluation.metrics import Score, score
 from vd100k.io.redaction import redact
+from vd100k.pages import pace
 from vd100k.pages.blocks import Bars, Block, Card, Curve, Gallery, Section, Table, Text
 from vd100k.pages.html import duration, number
 from vd100k.pages.pictures import LARGE_BYTES, MAX_PIXELS, Album
@@ -70,11 +71,21 @@ def _generate(summary: Summary, album: Album) -> Blocks:
     lengths = [len(str(row.get("answer"))) for row in answered]
     tokens = [int(row["completion_tokens"]) for row in answered if row.get("completion_tokens")]
     return [
+        *_pace(summary),
         Bars(f"Length of the answers, characters{parsed.note}", histogram(lengths), ranges=True),
         Bars(f"Length of the answers, tokens{parsed.note}", histogram(tokens), ranges=True),
         Bars("Failures by reason", [(reason, count) for reason, (count, _) in failed.items()]),
         Gallery("Answers", cards, total, str(path), Text("prompt", shared) if shared else None),
     ]
+
+
+def _pace(summary: Summary) -> Blocks:
+    """The requests a second and the cost over time; nothing of a run that was too short for it."""
+    columns = summary.get("metrics", {}).get("pace")
+    if not columns:
+        return []
+    rates, costs = pace.rates(columns), pace.costs(columns)
+    return [Curve("Requests a second", rates, timed=True), Curve("Cost so far", costs, "$", timed=True)]
 
 
 def _convert(summary: Summary, album: Album) -> Blocks:
