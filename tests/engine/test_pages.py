@@ -112,4 +112,4 @@ def test_the_index_is_sorted_and_filtered_and_leads_to_the_reports(browser: Brow
     shown.get_by_label("filter").fill("$3.20")
     assert stages.all_inner_texts() == ["generate"]
     shown.get_by_role("link", name="2026-01-02").click()
-    expect(shown.locator("h1")).to_have_text("100,000 rows, 9 failed, $3.20")
+    expect(shown.locator("h1")).to_have_text("100,000 answers, 9 failed, $3.20")

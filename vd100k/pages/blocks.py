@@ -41,6 +41,14 @@ class Bars:
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """Shares from 0 to 1 of several ``sides`` beside each other, such as before and after; one list for each name."""
+
+    sides: list[str]
+    shares: list[tuple[str, list[float]]]
+
+
+@dataclass(frozen=True)
 class Curve:
     """A line through points (step, value); the axis of values begins at zero if no value is below it.
 
@@ -153,10 +161,11 @@ class Section:
 
 @dataclass(frozen=True)
 class Headline:
-    """What a page says first: the result in words, facts about the run, and a few pictures that show the result."""
+    """What a page says first: the result in words and as bars, facts about the run, and a few pictures of it."""
 
     title: str
     result: str
     facts: list[str]
     about: list[tuple[str, str]] = field(default_factory=list)
     pictures: list[Card] = field(default_factory=list)
+    compared: Pairs | None = None

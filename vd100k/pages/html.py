@@ -19,6 +19,7 @@ def render(template: str, **values: Any) -> bytes:
         loader=jinja2.PackageLoader("vd100k.pages", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["number"] = number
+    environment.globals["zip"] = zip
     style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "

@@ -112,7 +112,7 @@ def _generate(step: dict[str, Any]) -> str:
     counts = step["counts"]
     cost = counts.get("cost")
     price = "" if cost is None else f", ${cost:.2f}" if cost >= CENT or not cost else f", ${cost:.4f}"
-    return f"{_count(counts['rows'], 'row')}, {counts['failed']:,} failed{price}"
+    return f"{_count(counts['rows'], 'answer')}, {counts['failed']:,} failed{price}"
 
 
 def _convert(step: dict[str, Any]) -> str | None:
@@ -120,8 +120,11 @@ def _convert(step: dict[str, Any]) -> str | None:
     if "train" not in counts:  # the products of a data set
         return _count(sum(counts.values()), "row")
     sides = {"train": "training", "val": "validation", "test": "test"}
-    written = " and ".join(f"{counts[side]:,} {name}" for side, name in sides.items() if counts.get(side))
-    return f"{written} rows, {counts['rejected']:,} rejected" if written else None
+    written = {name: counts[side] for side, name in sides.items() if counts.get(side)}
+    kept = sum(written.values())
+    split = ", ".join(f"{count:,} {name}" for name, count in written.items())
+    shown = f": {split}" if len(written) > 1 else ""
+    return f"{kept:,} of {_count(kept + counts['rejected'], 'row')} kept{shown}" if written else None
 
 
 def _finetune(step: dict[str, Any]) -> str | None:

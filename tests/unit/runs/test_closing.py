@@ -19,13 +19,13 @@ EVALUATED = {"metrics": SIDES, "inputs": [{"path": "labels.jsonl", "rows": 200}]
 @pytest.mark.parametrize(
     ("summary", "figure"),
     [
-        (Summary("generate", counts={"rows": 12, "failed": 0, "cost": 0.03}), "12 rows, 0 failed, $0.03"),
-        (Summary("generate", counts={"rows": 1, "failed": 2, "cost": None}), "1 row, 2 failed"),
-        (Summary("generate", counts={"rows": 3, "failed": 0, "cost": 0.0002}), "3 rows, 0 failed, $0.0002"),
-        (Summary("convert", counts={"train": 3, "val": 0, "rejected": 1}), "3 training rows, 1 rejected"),
+        (Summary("generate", counts={"rows": 12, "failed": 0, "cost": 0.03}), "12 answers, 0 failed, $0.03"),
+        (Summary("generate", counts={"rows": 1, "failed": 2, "cost": None}), "1 answer, 2 failed"),
+        (Summary("generate", counts={"rows": 3, "failed": 0, "cost": 0.0002}), "3 answers, 0 failed, $0.0002"),
+        (Summary("convert", counts={"train": 3, "val": 0, "rejected": 1}), "3 of 4 rows kept"),
         (
             Summary("convert", counts={"train": 316, "val": 4, "rejected": 0}),
-            "316 training and 4 validation rows, 0 rejected",
+            "320 of 320 rows kept: 316 training, 4 validation",
         ),
         (Summary("finetune", counts={"steps": 9}, metrics={"loss": [(1, 1.9), (9, 0.02)]}), "loss 1.9 → 0.02 in 9 s"),
         (Summary("evaluate", **EVALUATED), "0 % → 100 % exact on 200 held-out images"),

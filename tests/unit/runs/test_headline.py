@@ -53,6 +53,10 @@ def test_the_report_of_a_pipeline_says_its_result_first_and_stays_small(tmp_path
     head = html[html.index("<header>") : html.index("</header>")]
     for told in ("experiment</span>demo", "data set</span>d", "hardware</span>cpu", "000.jpg", "before", "after"):
         assert told in head
+    bars = head[head.index('class="pairs"') :]
+    for told in ("exact match before: 0.0 %", "exact match after: 100.0 %", "correct fields after: 25.0 %"):
+        assert f'data-tip="{told}"' in bars
+    assert html.count('class="pairs"') == 1, "of a pipeline, one comparison"
     assert html.index("</header>") < html.index('id="steps"')
     assert f"36 of 60 shown; all are in {tmp_path / 'm.compared.jsonl'}" in html.replace(
         '<span class="shown">36</span>', "36"
@@ -63,9 +67,9 @@ def test_the_report_of_a_pipeline_says_its_result_first_and_stays_small(tmp_path
 @pytest.mark.parametrize(
     ("counts", "urls", "shown"),
     [
-        ({"rows": 1186, "failed": 14, "cost": 3.2}, ["https://a/v1"], "1,186 rows, 14 failed, $3.20"),
+        ({"rows": 1186, "failed": 14, "cost": 3.2}, ["https://a/v1"], "1,186 answers, 14 failed, $3.20"),
         ({"rows": 2, "failed": 0, "cost": None}, None, "$0"),
-        ({"rows": 2, "failed": 0, "cost": None}, ["https://a/v1"], "2 rows, 0 failed"),
+        ({"rows": 2, "failed": 0, "cost": None}, ["https://a/v1"], "2 answers, 0 failed"),
     ],
 )
 def test_a_cost_is_shown_only_if_it_is_known(tmp_path: Path, counts: Any, urls: Any, shown: str) -> None:

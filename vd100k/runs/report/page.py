@@ -13,7 +13,7 @@ from vd100k.io import atomic
 from vd100k.pages.blocks import Headline, Section
 from vd100k.pages.html import render
 from vd100k.pages.pictures import LARGE_BYTES
-from vd100k.runs.report.sections import BLOCKS, headline, money, section
+from vd100k.runs.report.sections import BLOCKS, headline, measured, money, section
 
 NAME = "report.html"
 TIME = "%Y-%m-%d %H:%M"
@@ -62,14 +62,15 @@ def _rendered(folder: Path, summary: dict[str, Any]) -> bytes:
 
 
 def _headline(folder: Path, summary: dict[str, Any], whole: Section) -> Headline:
-    """The result, when and how long, what it cost, and the pictures of before and after."""
-    pictures = [card for one in [*summary.get("steps", []), summary] for card in headline(one)]
+    """The result, when and how long, what it cost, and the bars and the pictures of before and after."""
+    parts = [*summary.get("steps", []), summary]
+    pictures = [card for one in parts for card in headline(one)]
+    bars = next(filter(None, map(measured, parts)), None)
     facts = [when(folder, summary), whole.duration, price(summary)]
     failed = {"ok": f"{summary['stage']} finished"}.get(whole.status, f"{summary['stage']} {whole.status}")
     shown = whole.figure if whole.figure and whole.status == "ok" else failed
-    return Headline(
-        _title(summary), shown, [fact for fact in facts if fact and fact not in shown], about(summary), pictures
-    )
+    told = [fact for fact in facts if fact and fact not in shown]
+    return Headline(_title(summary), shown, told, about(summary), pictures, bars)
 
 
 def about(summary: dict[str, Any]) -> list[tuple[str, str]]:

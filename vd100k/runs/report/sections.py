@@ -10,7 +10,7 @@ from typing import Any
 from vd100k.evaluation.metrics import Score, score
 from vd100k.io.redaction import redact
 from vd100k.pages import pace
-from vd100k.pages.blocks import Bars, Block, Card, Curve, Gallery, Section, Table, Text
+from vd100k.pages.blocks import Bars, Block, Card, Curve, Gallery, Pairs, Section, Table, Text
 from vd100k.pages.html import duration, number
 from vd100k.pages.pictures import LARGE_BYTES, MAX_PIXELS, Album
 from vd100k.runs import closing
@@ -25,6 +25,7 @@ WORST = 24  # answers of an evaluation, the worst first
 OTHERS = 12  # and some of the rest
 PER_REASON = 3
 HEADLINE = 4  # pictures below the result
+MEASURES = {"exact_match": "exact match", "valid_json": "valid JSON", "field_accuracy": "correct fields"}
 LONGEST = 1500  # characters of a text
 
 
@@ -127,7 +128,7 @@ def _evaluate(summary: Summary, album: Album) -> Blocks:
     sides = _sides(summary)
     names = list(dict.fromkeys(key for scores in sides.values() for key in scores))
     percent = [
-        [name.replace("_", " "), *(f"{100 * scores[name]:.1f} %" for scores in sides.values())] for name in names
+        [MEASURES.get(name, name), *(f"{100 * scores[name]:.1f} %" for scores in sides.values())] for name in names
     ]
     blocks: Blocks = [Table("Held-out images", ["", *sides], percent)]
     path = _first(summary, ".jsonl")
@@ -147,6 +148,15 @@ def headline(summary: Summary) -> list[Card]:
     if summary["stage"] != "evaluate" or not path or not sides:
         return []
     return _compared(_judged(sample(path).rows[:HEADLINE], sides), _album(summary, large=0))
+
+
+def measured(summary: Summary) -> Pairs | None:
+    """The figures of all sides of an evaluation; None of another stage."""
+    sides = _sides(summary)
+    if summary["stage"] != "evaluate" or not sides:
+        return None
+    known = [name for name in MEASURES if all(name in scores for scores in sides.values())]
+    return Pairs(list(sides), [(MEASURES[name], [scores[name] for scores in sides.values()]) for name in known])
 
 
 Judged = list[tuple[Summary, dict[str, Score]]]
