@@ -16,6 +16,7 @@ from vd100k.runs.report import index, page
 pytestmark = [pytest.mark.engine, needs_chromium, pytest.mark.timeout(120)]
 
 ROWS = 100_000
+PAPER = "getComputedStyle(document.body).backgroundColor"
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder.mkdir(parents=True)
         page.write(summary(folder, stage, started=f"2026-01-02T{name[:2]}:00:00+00:00", **more))
     index.write(place)
+    page.write(place / "runs/2026-01-02/10-00-generate")  # again, now that there is an index to link to
     return place
 
 
@@ -68,14 +70,21 @@ def test_a_report_of_100_000_rows_is_small_and_opens_in_a_second(browser: Browse
 def test_a_gallery_is_searched_filtered_sorted_and_enlarged(browser: Browser, outputs: Path) -> None:  # noqa: F811
     shown = opened(browser, outputs / "runs/2026-01-02/10-00-generate/report.html")
     cards = shown.locator(".gallery article:visible")
-    everything = cards.count()
-    expect(shown.locator(".count")).to_contain_text(f"{everything} of 100,009 shown; all are in {outputs / 'm.jsonl'}")
+    assert cards.count() == 8
+    expect(shown.locator(".count")).to_contain_text("8 of 100,009 shown; all are in")
     assert shown.get_by_text("same", exact=True).count() == 0, "the prompt is part of one paragraph above the cards"
     assert shown.locator(".shared").inner_text().endswith("same")
     shown.locator("[name=group]").select_option("http_400")
     assert cards.count() == 3
     expect(shown.locator(".shown")).to_have_text("3")
+    shown.locator("[name=group]").select_option("answered")
+    assert cards.count() == 24, "the filter looks in all cards, not in the first ones"
     shown.locator("[name=group]").select_option("")
+    assert cards.count() == 8
+    shown.get_by_role("button", name="Show all 28").click()
+    everything = cards.count()
+    assert everything == 28
+    expect(shown.locator(".more")).to_be_hidden()
     shown.get_by_label("search").fill("ALERT(1)")
     assert 0 < cards.count() < everything
     shown.get_by_label("search").fill("")
@@ -89,6 +98,56 @@ def test_a_gallery_is_searched_filtered_sorted_and_enlarged(browser: Browser, ou
     assert shown.locator("dialog[open] .frame rect").count() == 1
     shown.keyboard.press("Escape")
     expect(shown.locator("dialog[open]")).to_have_count(0)
+
+
+def test_all_cards_are_printed_on_white_paper(browser: Browser, outputs: Path) -> None:  # noqa: F811
+    shown = opened(browser, outputs / "runs/2026-01-02/10-00-generate/report.html")
+    shown.get_by_label("theme").select_option("dark")
+    shown.emulate_media(media="print", color_scheme="dark")
+    assert shown.locator(".gallery article:visible").count() == 28
+    assert shown.evaluate(PAPER) == "rgb(255, 255, 255)"
+    for tool in (".tools", ".more", "nav"):
+        expect(shown.locator(tool).first).to_be_hidden()
+    shown.evaluate("localStorage.clear()")
+
+
+def test_light_or_dark_can_be_chosen_and_is_remembered(browser: Browser, outputs: Path) -> None:  # noqa: F811
+    shown = opened(browser, outputs / "runs/2026-01-02/10-00-generate/report.html")
+    dark, light = "rgb(19, 19, 20)", "rgb(251, 251, 250)"
+    assert shown.evaluate(PAPER) == light
+    shown.emulate_media(color_scheme="dark")
+    assert shown.evaluate(PAPER) == dark
+    shown.get_by_label("theme").select_option("light")
+    assert shown.evaluate(PAPER) == light
+    shown.emulate_media(color_scheme="light")
+    shown.get_by_label("theme").select_option("dark")
+    shown.get_by_role("link", name="All runs").click()
+    expect(shown.locator("h1")).to_have_text("2 runs")
+    assert shown.evaluate(PAPER) == dark
+    expect(shown.get_by_label("theme")).to_have_value("dark")
+    shown.get_by_label("theme").select_option("system")
+    assert shown.evaluate(PAPER) == light
+    shown.reload()
+    expect(shown.get_by_label("theme")).to_have_value("system")
+
+
+def test_a_page_works_in_a_browser_that_remembers_nothing(browser: Browser, outputs: Path) -> None:  # noqa: F811
+    shown = browser.new_page()
+    shown.on("pageerror", lambda error: pytest.fail(f"an error of our script: {error}"))
+    shown.add_init_script("Object.defineProperty(window, 'localStorage', { get() { throw new Error('no'); } })")
+    shown.goto((outputs / "index.html").as_uri())
+    shown.get_by_label("theme").select_option("dark")
+    assert shown.evaluate(PAPER) == "rgb(19, 19, 20)"
+
+
+def test_the_link_to_all_runs_also_works_through_the_link_to_the_last_run(
+    browser: Browser,  # noqa: F811
+    outputs: Path,
+) -> None:
+    (outputs / "latest").symlink_to(outputs / "runs/2026-01-02/10-00-generate")
+    shown = opened(browser, outputs / "latest/report.html")
+    shown.get_by_role("link", name="All runs").click()
+    expect(shown.locator("h1")).to_have_text("2 runs")
 
 
 def test_charts_say_what_is_under_the_pointer(browser: Browser, outputs: Path) -> None:  # noqa: F811

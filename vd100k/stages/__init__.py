@@ -134,7 +134,7 @@ def _report(folder: Path, run: Run) -> None:
     try:
         index.write(output_dir)
     except Exception as error:
-        say(f"{output_dir / index.NAME} could not be written: {error}")
+        say(f"{output_dir / page.INDEX} could not be written: {error}")
 
 
 def _is_listed(folder: Path, output_dir: Path) -> bool:

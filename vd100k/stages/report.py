@@ -18,7 +18,7 @@ SUMMARY = "summary.json"
 
 def plan(run: Run, stage: Report) -> list[str]:
     if run.run == ALL:
-        return [f"write {page.NAME} in each run folder below {run.output_dir}, and {run.output_dir / index.NAME}"]
+        return [f"write {page.NAME} in each run folder below {run.output_dir}, and {run.output_dir / page.INDEX}"]
     return [f"write {_folder(run) / page.NAME}"]
 
 

@@ -60,6 +60,9 @@ def test_a_run_writes_the_index_and_one_that_cannot_be_written_fails_nothing(vd1
     draws = ["stage=render", "stage.train=2", "stage.heldout=2"]
     assert vd100k(*draws).returncode == 0
     assert (tmp_path / "outputs/index.html").read_text(encoding="utf-8").count("<tr title=") == 1
+    first = (tmp_path / "outputs/latest/report.html").resolve()
+    assert 'href="../../../index.html"' in first.read_text(encoding="utf-8"), "also in the report of the first run"
+    assert (first.parent / "../../../index.html").resolve() == (tmp_path / "outputs/index.html").resolve()
     assert vd100k("stage=convert", "dataset=nothing-there").returncode == 1
     html = (tmp_path / "outputs/index.html").read_text(encoding="utf-8")
     assert html.count("<tr title=") == 2

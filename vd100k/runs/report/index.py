@@ -15,12 +15,10 @@ from vd100k.errors import DataError
 from vd100k.io import atomic
 from vd100k.pages.html import duration, render
 from vd100k.runs.report import page
+from vd100k.runs.report.page import INDEX, PLACES
 from vd100k.runs.report.sections import result
 
-NAME = "index.html"
 MOST = 1000  # runs on the page, the newest
-# Runs at these depths below the folder of outputs: runs/DATE/RUN and sweeps/DATE/SWEEP/JOB.
-PLACES = {"runs": 2, "sweeps": 3}
 SKIPPED = {"report", "compare", "chat", "serve"}  # stages that make nothing to come back to
 
 
@@ -56,7 +54,7 @@ def write(output_dir: Path) -> Path:
     while (found := _state(output_dir)) != listed:
         _write(output_dir, list(found))
         listed = found
-    return output_dir / NAME
+    return output_dir / INDEX
 
 
 def _state(output_dir: Path) -> dict[Path, tuple[int, bool]]:
@@ -76,7 +74,7 @@ def _write(output_dir: Path, folders: list[Path]) -> None:
     # Those that are not read may be of stages that are not listed.
     total = len(runs) if len(folders) <= MOST else len(folders)
     html = render("index.html.j2", runs=runs, total=total, folder=output_dir.absolute().name)
-    atomic.replace(output_dir / NAME, [html])
+    atomic.replace(output_dir / INDEX, [html])
 
 
 def run_folders(output_dir: Path) -> Iterator[Path]:

@@ -16,6 +16,9 @@ from vd100k.pages.pictures import LARGE_BYTES
 from vd100k.runs.report.sections import BLOCKS, headline, measured, money, section
 
 NAME = "report.html"
+INDEX = "index.html"
+# Runs are at these depths below the folder of outputs: runs/DATE/RUN and sweeps/DATE/SWEEP/JOB.
+PLACES = {"runs": 2, "sweeps": 3}
 TIME = "%Y-%m-%d %H:%M"
 KINDS = {"stage": str, "status": str, "counts": dict, "metrics": dict, "settings": dict, "outputs": list, "steps": list}
 STAGES = {*BLOCKS, "pipeline"}  # the stages that get a report
@@ -50,6 +53,7 @@ def _rendered(folder: Path, summary: dict[str, Any]) -> bytes:
     whole = section(summary)
     return render(
         "report.html.j2",
+        all_runs=_all_runs(folder),
         headline=_headline(folder, summary, whole),
         whole=whole,
         steps=sections,
@@ -59,6 +63,16 @@ def _rendered(folder: Path, summary: dict[str, Any]) -> bytes:
         settings=json.dumps(summary.get("settings", {}), ensure_ascii=False, indent=2),
         folder=folder.name,
     )
+
+
+def _all_runs(folder: Path) -> str | None:
+    """The address of the index relative to a run folder, or to that of a step; None if no index lists the run."""
+    for up, parent in enumerate(folder.absolute().parents[:4], start=2):
+        if parent.name in PLACES:
+            # The index is written after the report, and only for a run that Hydra has made the folder of.
+            made = any((one / ".hydra").is_dir() for one in (folder, folder.absolute().parent))
+            return "../" * up + INDEX if made or (parent.parent / INDEX).exists() else None
+    return None
 
 
 def _headline(folder: Path, summary: dict[str, Any], whole: Section) -> Headline:
