@@ -1,11 +1,13 @@
 """Pictures of a report and of the index in Chromium: ``python docs/screenshots.py RUN_FOLDER OUTPUT_FOLDER``.
 
-Writes report.png (1280 pixels wide) and report-phone.png (390), both also dark, gallery-filtered.png, and index.png
-from the ``index.html`` of the outputs that the run folder is in.
+Writes report.png (1280 pixels wide) and report-phone.png (390), both also dark (report-dark.png), gallery-filtered.png,
+and the same four pictures of the ``index.html`` of the outputs that the run folder is in. docs/miniature.py makes
+twenty runs to take pictures of.
 """
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import sys
 from pathlib import Path
@@ -31,10 +33,10 @@ def main(run: Path, into: Path) -> None:
     index = next((folder / "index.html" for folder in run.resolve().parents if (folder / "index.html").exists()), None)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        for name, size in SIZES.items():
-            for dark in (False, True):
-                page = opened(browser, report, size, dark)
-                page.screenshot(path=into / f"report{name}{'-dark' if dark else ''}.png")
+        for path in filter(None, (report, index)):
+            for (name, size), dark in itertools.product(SIZES.items(), (False, True)):
+                page = opened(browser, path, size, dark)
+                page.screenshot(path=into / f"{path.stem}{name}{'-dark' if dark else ''}.png")
         page = opened(browser, report, SIZES[""])
         galleries = page.locator("[data-gallery]")
         if galleries.count():
@@ -45,8 +47,6 @@ def main(run: Path, into: Path) -> None:
             last.locator("[name=search]").fill(last.locator(".name:visible").first.inner_text()[:3])
             last.scroll_into_view_if_needed()
             last.screenshot(path=into / "gallery-filtered.png")
-        if index:
-            opened(browser, index, (1280, 1000)).screenshot(path=into / "index.png")
         browser.close()
 
 

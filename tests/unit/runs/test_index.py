@@ -30,6 +30,8 @@ def test_the_index_lists_the_newest_runs_first_with_their_results(tmp_path: Path
     )
     (one / "report.html").touch()
     a_run(tmp_path, "runs/2026-05-06/07-08-convert", "convert", status="failed", error="no rows\nthere", started=late)
+    counts = {"rows": 0, "failed": 50}
+    a_run(tmp_path, "runs/2026-05-06/07-07-generate", "generate", status="failed", error="Stopped: 50", counts=counts)
     a_run(tmp_path, "sweeps/2026-03-01/00-00-finetune/0-a=1", started=job)
     a_run(tmp_path, "runs/2026-05-06/07-09-report", "report")
     broken = tmp_path / "runs/2026-05-06/broken"
@@ -40,7 +42,8 @@ def test_the_index_lists_the_newest_runs_first_with_their_results(tmp_path: Path
     assert "loss 2 → 0.02 in 9 steps" in html
     assert 'href="runs/2026-01-02/03-04-finetune/report.html"' in html
     assert "no rows</td>" in html
-    assert "3 runs" in html, "neither the report of a run nor a broken summary is one"
+    assert "Stopped: 50</td>" in html, "of a run that failed, the reason says more than its counts"
+    assert "4 runs" in html, "neither the report of a run nor a broken summary is one"
     assert "&lt;script&gt;alert" in html
     assert Tags(html).tags.count("script") == 1
 

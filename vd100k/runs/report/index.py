@@ -70,7 +70,7 @@ def _state(output_dir: Path) -> dict[Path, tuple[int, bool]]:
 def _write(output_dir: Path, folders: list[Path]) -> None:
     newest = heapq.nlargest(MOST, folders, key=_age)
     runs = [run for run in map(_listed, newest, [output_dir] * len(newest)) if run]
-    runs.sort(key=lambda run: (run.when, run.folder), reverse=True)
+    runs.sort(key=lambda run: (run.when, Path(run.folder).parts[1:]), reverse=True)
     # Those that are not read may be of stages that are not listed.
     total = len(runs) if len(folders) <= MOST else len(folders)
     html = render("index.html.j2", runs=runs, total=total, folder=output_dir.absolute().name)
@@ -116,7 +116,7 @@ def _listed(folder: Path, output_dir: Path) -> Listed | None:
             summary["stage"],
             about.get("model", ""),
             about.get("data set", ""),
-            result(summary) or _reason(summary),
+            _outcome(summary),
             summary["status"],
             float(summary.get("seconds", 0)),
             str(folder.relative_to(output_dir)),
@@ -126,6 +126,7 @@ def _listed(folder: Path, output_dir: Path) -> Listed | None:
         return None
 
 
-def _reason(summary: dict[str, Any]) -> str:
-    """The first line of the error."""
-    return str(summary.get("error") or "").strip().partition("\n")[0][:200]
+def _outcome(summary: dict[str, Any]) -> str:
+    """The first line of the error; of a run without an error, its result."""
+    reason = str(summary.get("error") or "").strip().partition("\n")[0][:200]
+    return reason or result(summary) or ""

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from vd100k.config.model_defaults import UNCHOSEN
 from vd100k.errors import DataError
 from vd100k.io import atomic
 from vd100k.pages.blocks import Headline, Section
@@ -94,7 +95,11 @@ def about(summary: dict[str, Any]) -> list[tuple[str, str]]:
     named = {key: value.get("name") if isinstance(value, dict) else value for key, value in names.items()}
     experiments = [text.partition("=")[2] for text in summary.get("command", []) if str(text).startswith("experiment=")]
     known = {"stage": summary["stage"], "experiment": ", ".join(experiments), **named}
-    return [(name.replace("dataset", "data set"), str(value)) for name, value in known.items() if value]
+    return [
+        (name.replace("dataset", "data set"), str(value))
+        for name, value in known.items()
+        if value and value != UNCHOSEN
+    ]
 
 
 def price(summary: dict[str, Any]) -> str:
@@ -144,4 +149,4 @@ def _not_ours(path: Path, reason: str) -> DataError:
 def _title(summary: dict[str, Any]) -> str:
     settings = summary.get("settings", {})
     about = [settings.get("model", {}).get("name"), settings.get("task", {}).get("name"), settings.get("dataset")]
-    return " · ".join([summary["stage"], *(str(name) for name in about if name)])
+    return " · ".join([summary["stage"], *(str(name) for name in about if name and name != UNCHOSEN)])

@@ -31,11 +31,16 @@ LONGEST = 1500  # characters of a text
 
 def section(summary: Summary, link: str | None = None, large: int = LARGE_BYTES) -> Section:
     """The section of one stage, with ``large`` bytes of larger pictures. Files that were deleted since are left out."""
-    facts = [(name.replace("_", " ").replace("/", " "), _fact(name, value)) for name, value in figures(summary).items()]
+    facts = [(name.replace("_", " ").replace("/", " "), _fact(name, value)) for name, value in _facts(summary).items()]
     blocks = BLOCKS[summary["stage"]](summary, _album(summary, large)) if summary["stage"] in BLOCKS else []
     took = duration(float(summary["seconds"]))
     status, error = summary["status"], redact(summary.get("error"))
     return Section(summary["stage"], status, error, facts, blocks, link, result(summary), took)
+
+
+def _facts(summary: Summary) -> dict[str, float]:
+    """The figures of a stage, without those that a table and bars show as percentages."""
+    return {name: value for name, value in figures(summary).items() if name.rpartition("/")[2] not in MEASURES}
 
 
 def result(summary: Summary) -> str | None:
