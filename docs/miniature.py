@@ -43,6 +43,8 @@ def main(folder: Path) -> None:
         key = hashlib.sha256(b64decode(image.partition(",")[2])).hexdigest()
         if body["model"] == "unreliable" and key < "4":  # a quarter of the images
             return 400, {}, '{"error": {"message": "the image was refused by the content filter"}}'
+        if body["model"].startswith("claude") and key > "d":
+            return "I'm sorry, but I can't assist with that request."
         return answers.get(key, "An image.")
 
     with chat_server(reply) as server:
@@ -79,7 +81,7 @@ def runs(asks: list[str]) -> list[list[str]]:
         [*convert, rows],
         [*convert, rows, "format=sharegpt"],
         [*convert, rows, "format=parquet", "stage.license=cc-by-4.0"],
-        [*convert, "answers=claude-3-5-sonnet", "max_length=32"],
+        [*convert, "answers=claude-3-5-sonnet"],  # some of which are refusals
         [*convert, "answers=unreliable"],
         [*convert, "answers=nobody"],
         evaluate,

@@ -119,12 +119,8 @@ def _convert(step: dict[str, Any]) -> str | None:
     counts = step["counts"]
     if "train" not in counts:  # the products of a data set
         return _count(sum(counts.values()), "row")
-    sides = {"train": "training", "val": "validation", "test": "test"}
-    written = {name: counts[side] for side, name in sides.items() if counts.get(side)}
-    kept = sum(written.values())
-    split = ", ".join(f"{count:,} {name}" for name, count in written.items())
-    shown = f": {split}" if len(written) > 1 else ""
-    return f"{kept:,} of {_count(kept + counts['rejected'], 'row')} kept{shown}" if written else None
+    kept = sum(counts.get(side, 0) for side in ("train", "val", "test"))
+    return f"{kept:,} of {_count(kept + counts['rejected'], 'row')} kept" if kept else None
 
 
 def _finetune(step: dict[str, Any]) -> str | None:

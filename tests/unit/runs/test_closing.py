@@ -25,7 +25,7 @@ EVALUATED = {"metrics": SIDES, "inputs": [{"path": "labels.jsonl", "rows": 200}]
         (Summary("convert", counts={"train": 3, "val": 0, "rejected": 1}), "3 of 4 rows kept"),
         (
             Summary("convert", counts={"train": 316, "val": 4, "rejected": 0}),
-            "320 of 320 rows kept: 316 training, 4 validation",
+            "320 of 320 rows kept",
         ),
         (Summary("finetune", counts={"steps": 9}, metrics={"loss": [(1, 1.9), (9, 0.02)]}), "loss 1.9 → 0.02 in 9 s"),
         (Summary("evaluate", **EVALUATED), "0 % → 100 % exact on 200 held-out images"),
