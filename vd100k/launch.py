@@ -54,7 +54,7 @@ def main() -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
-    from vd100k.config import hydra_errors
+    from vd100k.command_line import hydra_errors
 
     startup.skip_hydra_mode_lookup(sys.argv)
     startup.pause_gc()
@@ -88,7 +88,7 @@ def _checked(argv: list[str], conf: Path) -> list[str]:
     Raises:
         ConfigError: an argument is wrong, or none says what to do.
     """
-    from vd100k.config import arguments
+    from vd100k.command_line import arguments
 
     if any(argument.startswith("hardware") and argument.endswith("=auto") for argument in argv):
         from vd100k.engines import machine

@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "chat": {"errors", "console", "io", "images", "config"},
     "tiny": set(),
     "help": set(),
+    "command_line": {"errors", "config"},
 }
 MAY_IMPORT["stages"] = set(MAY_IMPORT) - {"help"}
 MAY_IMPORT["launch"] = set(MAY_IMPORT)

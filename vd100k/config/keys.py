@@ -19,6 +19,11 @@ INTERNAL = {"key", "parts"}  # of a run: set by the parser
 ELSEWHERE = {"hydra", "teacher", "families"}  # nodes that the schema does not describe
 TEXT = {str, Path, type(None)}
 SHOWN = 3  # suggestions
+# Examples in messages. A map with one entry may hold any others.
+MAPS: dict[str, dict[str, object]] = {
+    "model.price": {"prompt": 2.5, "completion": 10},
+    "task.sampling": {"temperature": 0.5},
+}
 MOUNTED = {"engine": "engine@hardware.engine"}  # groups that are chosen for a part of the configuration
 
 Kind = Literal["text", "text or number", "other"]
@@ -46,6 +51,17 @@ class Keys:
         if found <= TEXT:
             return "text"
         return "text or number" if str in found and not any(map(_is_map, found)) else "other"
+
+    def form(self, key: str) -> Literal["map", "list"] | None:
+        """Whether a key takes a map or a list; None if it takes a single value, or anything."""
+        found = self._types(key) - {type(None), Any}
+        if found and all(_is_map(one) or (isinstance(one, type) and issubclass(one, Part)) for one in found):
+            return "map"
+        return "list" if found and all(get_origin(one) is list for one in found) else None
+
+    def is_switch(self, key: str) -> bool:
+        """Whether a key is true or false."""
+        return self._types(key) == {bool}
 
     def problem(self, key: str) -> str | None:
         """A sentence about a key that does not exist, with the keys that may be meant; None if it exists."""
@@ -121,6 +137,23 @@ class Keys:
         for name in rest:
             found = {member for one in found for member in _inside(one, name)}
         return found
+
+
+def map_example(key: str) -> str:
+    """A map as it is written on the command line for ``key``."""
+    entries = _map_example(key).items()
+    return f"{{{', '.join(f'{name}: {value}' for name, value in entries)}}}"
+
+
+def describe_map(key: str) -> str:
+    """How a key that is a map is set, as a whole or, if it may have any entry, one entry alone."""
+    whole = f"'{key}={map_example(key)}'"
+    (name, value), *more = _map_example(key).items()
+    return whole if more else f"{whole}, or one entry: {key}.{name}={value}"
+
+
+def _map_example(key: str) -> dict[str, object]:
+    return MAPS.get(key.lstrip("+").removeprefix("teacher."), {"NAME": "VALUE"})
 
 
 def _written(node: Any, key: str) -> Iterator[str]:

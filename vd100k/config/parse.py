@@ -12,8 +12,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from vd100k.config import checks, model_defaults, sweep_job
+from vd100k.config import checks, interpolation, keys, model_defaults, sweep_job
 from vd100k.config.base import Part
+from vd100k.config.quoting import escaped
 from vd100k.config.run import Run
 from vd100k.config.startup import without_pydantic_plugins
 from vd100k.errors import ConfigError
@@ -112,7 +113,8 @@ def _set_defaults(cfg: DictConfig) -> list[str]:
     """
     problems = []
     if cfg.dataset is None:
-        cfg.dataset = dataset_name(cfg.images)
+        name = dataset_name(cfg.images)
+        cfg.dataset = name and escaped(name)
     if cfg.variant is None:
         cfg.variant = sweep_job.variant(list(cfg.sweep.get("keys") or []))
     for owner in (cfg.teacher, cfg):
@@ -162,7 +164,7 @@ def _describe_omegaconf_error(cfg: DictConfig, error: OmegaConfBaseException) ->
     language, texts = cfg.task.get("language"), cfg.task.get("texts") or {}
     if language not in texts and "task.texts" in str(error):
         return f"task.language={language}: this task has texts in {', '.join(texts) or 'no language'} only"
-    return str(error).split("\n", 1)[0]
+    return interpolation.describe(error, cfg)
 
 
 def _describe_validation_error(error: ValidationError, stage_key: str) -> Iterator[str]:
@@ -179,6 +181,8 @@ def _describe_validation_error(error: ValidationError, stage_key: str) -> Iterat
         elif fault["type"] == "extra_forbidden":
             near = difflib.get_close_matches(location[-1], _known_keys(), n=1)
             yield f"{key} is not a key" + (f": did you mean {near[0]}?" if near else ": remove it")
+        elif fault["type"] in ("dict_type", "model_type"):
+            yield f"{key}={fault['input']}: this is a map: write {keys.describe_map(key)}"
         elif fault["type"] == "list_type":
             yield f"{key}={fault['input']}: this is a list: write '{key}=[{fault['input']}]'"
         else:

@@ -16,6 +16,7 @@ ONCE = ("stage", "stage.", "dry_run", "preview", "shard", "limit", "sample", "hy
 OF_MODEL = ("model", "model.", "hardware", "hardware.", "engine@hardware.engine", "answers")
 PAGE = "report.html"
 CENT = 0.01
+GB = 1_000_000_000
 
 
 def lines(run: Run, summary: Summary, folder: Path, argv: list[str]) -> list[str]:
@@ -32,7 +33,9 @@ def lines(run: Run, summary: Summary, folder: Path, argv: list[str]) -> list[str
 
 def figure(summary: dict[str, Any]) -> str | None:
     """The one figure of a stage in words; of a pipeline, that of its last step that has one."""
-    for step in reversed(summary["steps"]):
+    # The size of an exported model says less than the figure of any other step.
+    exports = [step for step in summary["steps"] if step["stage"] == "export"]
+    for step in reversed([*exports, *(step for step in summary["steps"] if step not in exports)]):
         if found := figure(step):
             return found
     describe = FIGURES.get(summary["stage"])
@@ -129,6 +132,11 @@ def _finetune(step: dict[str, Any]) -> str | None:
     return f"loss {curve[0][1]:.2g} → {curve[-1][1]:.2g} in {steps}" if curve else None
 
 
+def _export(step: dict[str, Any]) -> str:
+    size = step["counts"]["model_bytes"]
+    return f"merged model, {size / GB:.1f} GB" if size >= GB else f"merged model, {size / 1e6:.1f} MB"
+
+
 def _evaluate(step: dict[str, Any]) -> str | None:
     exact = [f"{100 * side['exact_match']:.3g} %" for side in step["metrics"].values()]
     images = next((f" on {_count(file['rows'], 'held-out image')}" for file in step["inputs"] if file["rows"]), "")
@@ -140,6 +148,7 @@ FIGURES: dict[str, Callable[[dict[str, Any]], str | None]] = {
     "generate": _generate,
     "convert": _convert,
     "finetune": _finetune,
+    "export": _export,
     "evaluate": _evaluate,
 }
 

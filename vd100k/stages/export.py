@@ -56,6 +56,7 @@ def run(run: Run, stage: Export, folder: Path, summary: Summary, tracker: Tracke
         say(f"merged the adapter into {run.model.name}: {stage.folder}")
     summary.inputs = folder_facts(stage.adapter)
     summary.outputs = folder_facts(stage.folder)
+    summary.counts["model_bytes"] = sum(file.stat().st_size for file in stage.folder.rglob("*") if file.is_file())
 
 
 def _made_from(mark: Path) -> Any:

@@ -34,6 +34,18 @@ EVALUATED = {"metrics": SIDES, "inputs": [{"path": "labels.jsonl", "rows": 200}]
             Summary("pipeline", counts={"requests": 0}, steps=[vars(Summary("evaluate", **EVALUATED))]),
             "0 % → 100 % exact on 200 held-out images",
         ),
+        (
+            Summary(
+                "pipeline",
+                steps=[
+                    vars(Summary("finetune", counts={"steps": 9}, metrics={"loss": [(1, 1.9), (9, 0.02)]})),
+                    vars(Summary("export", counts={"model_bytes": 1_240_000_000})),
+                ],
+            ),
+            "loss 1.9 → 0.02 in 9 s",
+        ),
+        (Summary("export", counts={"model_bytes": 1_240_000_000}), "merged model, 1.2 GB"),
+        (Summary("export", counts={"model_bytes": 8_310_000}), "merged model, 8.3 MB"),
         (Summary("export", counts={}), None),
     ],
 )

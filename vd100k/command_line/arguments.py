@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import difflib
+import itertools
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -15,6 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from vd100k.config import keys
+from vd100k.config.quoting import as_typed, quote
 from vd100k.errors import ConfigError
 
 OVERRIDE = re.compile(r"(?P<prefix>\+\+|\+|~|)(?P<key>[^=]*)(?P<value>=.*|)", re.DOTALL)
@@ -24,6 +24,9 @@ PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)[A-Za-z_/.][\w./-]*", re.AS
 HYDRAS = re.compile(
     r"""null|'.*'|".*"|.*\$\{.*|(?:choice|range|interval|glob|shuffle|sort|tag|extend_list)\(.*\)""", re.DOTALL
 )
+
+DASHED = re.compile(r"-[a-z_][\w.@/]+", re.IGNORECASE)  # what argparse would read as a short flag with its value
+NOT_A_CHOICE = re.compile(r"argument ([^:]+): invalid choice: (.+) \(choose from (.+)\)")
 
 
 def prepared(argv: list[str], conf: Path) -> list[str]:
@@ -36,12 +39,13 @@ def prepared(argv: list[str], conf: Path) -> list[str]:
     if flags.shell_completion:
         return argv
     overrides = set(flags.overrides)
-    problems = [_describe_flag(argument) for argument in unknown]
     chosen = {key: value.removeprefix("=") for _, key, value in map(_split, flags.overrides)}
     known = keys.Keys(conf, chosen.get("stage"))
+    words = {flag: word for flag, word in itertools.pairwise(argv) if flag in unknown and _is_bare_word(word)}
+    problems = [_describe_flag(argument, words.get(argument), known) for argument in unknown]
     result = []
     for argument in argv:
-        if argument in overrides:
+        if argument in overrides and argument not in words.values():
             argument = _quoted(argument, known, flags.multirun)
             problems += _problems(argument, known, flags.multirun)
         result.append(argument)
@@ -54,11 +58,16 @@ def _flags(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Hydra's own flags and the overrides, and what is neither."""
 
     def fail(message: str) -> NoReturn:
-        raise ConfigError([f"{message}. Settings are NAME=VALUE; --hydra-help lists the flags"])
+        if found := NOT_A_CHOICE.fullmatch(message):
+            raise ConfigError([f"{found[1]} cannot be {found[2]}: choose one of {found[3]}"])
+        raise ConfigError([f"{message.removeprefix('argument ')}: --hydra-help explains the flags"])
 
     parser = get_args_parser()
     parser.error = fail  # type: ignore[method-assign]
-    return parser.parse_known_args(argv)
+    flags = parser._option_string_actions
+    settings = [one for one in argv if DASHED.fullmatch(one.partition("=")[0]) and one.partition("=")[0] not in flags]
+    parsed, unknown = parser.parse_known_args([one for one in argv if one not in settings])
+    return parsed, [one for one in argv if one in settings or one in unknown]
 
 
 def _split(argument: str) -> tuple[str, str, str]:
@@ -67,11 +76,20 @@ def _split(argument: str) -> tuple[str, str, str]:
     return found["prefix"], found["key"], found["value"]
 
 
-def _describe_flag(argument: str) -> str:
+def _is_bare_word(argument: str) -> bool:
+    return "=" not in argument and not argument.startswith(("-", "+", "~"))
+
+
+def _describe_flag(argument: str, word: str | None, known: keys.Keys) -> str:
+    """A sentence about a setting that is written with dashes; ``word`` is the argument after it, if not a setting."""
     name, _, value = argument.lstrip("-").partition("=")
-    near = difflib.get_close_matches(name.replace("-", "_"), keys.top_level(), n=1)
-    hint = f"write {near[0]}={value or 'VALUE'}" if near else "--help lists the settings"
-    return f"{argument} is not a flag; settings are NAME=VALUE: {hint}"
+    name = name.replace("-", "_")
+    given = f"{argument} {word}" if word and not value else argument
+    meant = [name] if known.kind(name) or known.is_group(name) else known.near(name)
+    if not meant:
+        return f"{given}: there is no such flag: --help lists the settings, --hydra-help the flags"
+    value = value or word or ("true" if known.is_switch(meant[0]) else "VALUE")
+    return f"{given}: settings have no leading dash: write {meant[0]}={value}"
 
 
 def _quoted(argument: str, known: keys.Keys, multirun: bool) -> str:
@@ -85,18 +103,6 @@ def _quoted(argument: str, known: keys.Keys, multirun: bool) -> str:
         return argument
     kind = known.kind(key)
     return f"{prefix}{key}={quote(text)}" if kind == "text" or (kind == "text or number" and several) else argument
-
-
-def quote(text: str) -> str:
-    """The text as a quoted value of Hydra's grammar, where only backslashes before a quote have a meaning."""
-    escaped = re.sub(r"(\\*)(')", lambda found: found[1] * 2 + r"\'", text)
-    escaped = re.sub(r"\\+$", lambda found: found[0] * 2, escaped)
-    return f"'{escaped}'"
-
-
-def in_shell(argument: str) -> str:
-    """An argument as one types it in a shell: in double quotes, if that is possible, because its value has others."""
-    return shlex.quote(argument) if re.search(r'["$`\\!]', argument) else f'"{argument}"'
 
 
 def _problems(argument: str, known: keys.Keys, multirun: bool) -> Iterator[str]:
@@ -116,13 +122,20 @@ def _problems(argument: str, known: keys.Keys, multirun: bool) -> Iterator[str]:
     try:
         override = OverridesParser.create().parse_override(argument)
     except HydraException:
-        text = value.removeprefix("=")
-        example = in_shell(f"{prefix}{key}={quote(text)}")
-        remedy = f"if it is a text, quote it twice: {example}; a list is '{key}=[A,B]'"
-        yield f"{argument}: the value cannot be read: {remedy}"
+        yield f"{argument}: the value cannot be read: {_form(prefix + key, value.removeprefix('='), known)}"
         return
     if override.is_sweep_override() and not multirun:
         yield f"{argument} sets several values: choose one, or add -m to run once for each"
+
+
+def _form(key: str, text: str, known: keys.Keys) -> str:
+    """How a value is written that Hydra cannot read."""
+    form = known.form(key.lstrip("+")) or {"{": "map", "[": "list"}.get(text[0])
+    if form == "map":
+        return f"a map is written in braces: '{key}={keys.map_example(key)}'"
+    if form == "list":
+        return f"a list is written in brackets: '{key}=[A,B]'"
+    return f"put a text in quotes, inside those of the shell: {as_typed(key, text)}"
 
 
 def _describe_word(argument: str, known: keys.Keys) -> str:

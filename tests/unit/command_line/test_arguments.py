@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import ROOT
-from vd100k.config.arguments import HYDRAS, prepared
+from vd100k.command_line.arguments import HYDRAS, prepared
+from vd100k.config.quoting import as_typed
 from vd100k.config.run import Run
 from vd100k.errors import ConfigError
 
@@ -72,3 +74,15 @@ def test_a_wrong_argument_gets_its_remedy(arguments: list[str], message: str) ->
     with pytest.raises(ConfigError) as caught:
         prepared(arguments, CONF)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["${nothing}", "Costs ${price}?", "it's ${x}", r"${x}\d", 'a "b" ${c}'])
+def test_the_form_that_a_message_suggests_takes_a_text_as_it_is(parsed: Callable[..., Run], text: str) -> None:
+    (argument,) = shlex.split(as_typed("images", text))
+    run = parsed(*prepared(["stage=generate", argument, "dataset=x", "hardware=api", "model=gpt-4o"], CONF))
+    assert run.images == text
+
+
+def test_a_folder_whose_name_looks_like_an_interpolation_names_its_data_set(parsed: Callable[..., Run]) -> None:
+    (argument,) = shlex.split(as_typed("images", "${nothing}"))
+    assert parsed(*prepared(["stage=generate", argument, "hardware=api", "model=gpt-4o"], CONF)).dataset == "${nothing}"

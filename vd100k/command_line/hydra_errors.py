@@ -10,8 +10,9 @@ from typing import Any
 
 import hydra._internal.utils
 from hydra.errors import CompactHydraException, HydraException
+from omegaconf.errors import InterpolationResolutionError, UnsupportedInterpolationType
 
-from vd100k.config import keys
+from vd100k.config import interpolation, keys
 from vd100k.errors import Vd100kError
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -41,6 +42,8 @@ def describe(error: Exception, conf: Path) -> str:
         return text
     if found := NOT_A_KEY.match(text):
         return _describe_key(found[1], conf)
+    if isinstance(error, InterpolationResolutionError | UnsupportedInterpolationType):
+        return interpolation.describe(error)
     if isinstance(error, HydraException | CompactHydraException) or type(error).__module__.startswith("omegaconf"):
         return NOISE.sub("", text).strip()
     return (

@@ -1,0 +1,1 @@
+"""The command line before Hydra reads it, and the errors that Hydra raises about it."""
