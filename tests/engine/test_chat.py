@@ -168,7 +168,7 @@ def test_a_real_model_gives_the_same_answer_as_through_the_api(
     teacher = ["model=tiny-teacher", "model.images_per_prompt=2", "task=scene", "task.sampling.temperature=0"]
     running = launch(fleet.folder, "stage=chat", f"stage.port={port}", *teacher, *fleet.overrides)
     running.wait_for("Ctrl-C stops it", OPENS_S)
-    assert any("using the server that already runs at" in line for line in running.lines)
+    assert any("using the server that is already running at" in line for line in running.lines)
     image = next(iter(sorted((fleet.folder / "outputs/images/scenes-42/heldout").glob("*.png"))))
     client = OpenAI(base_url=f"http://127.0.0.1:{fleet.port}/v1", api_key="none")
     question = "Describe the picture as JSON."

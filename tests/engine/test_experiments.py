@@ -28,7 +28,7 @@ def test_manifest_ocr_learns_the_fields(tmp_path: Path) -> None:
     assert all("/train/" in row["images"][0] for row in trained_on), "training used documents of the evaluation"
     own = (tmp_path / "outputs/images/manifests-42").rename(tmp_path / "own")
     shown = call(tmp_path, "experiment=manifest-ocr", f"images={own}", "stage.steps=[render]")
-    assert "are your own: nothing is drawn" in shown.stdout
+    assert "are your own pictures: nothing is drawn" in shown.stdout
     assert not (tmp_path / "outputs/images/manifests-42").exists()
 
 

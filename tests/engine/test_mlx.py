@@ -65,7 +65,7 @@ def test_mlx_starts_answers_and_stops(launch: Callable[..., Running], python: Pa
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "using the server that already runs at" in done.stdout
+    assert "using the server that is already running at" in done.stdout
     right = {row["id"]: row["answer"] for row in rows(tmp_path / "outputs/images/scenes-42/train.jsonl")}
     made = rows(tmp_path / "outputs/data/scenes/scene/tiny-teacher.jsonl")
     assert [json.loads(row["answer"]) == right[row["id"]] for row in made] == [True] * 4

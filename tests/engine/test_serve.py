@@ -47,7 +47,7 @@ def test_generate_uses_both_replicas_and_repeats_no_request(fleet: Fleet) -> Non
     )
     first = subprocess.run(command, cwd=fleet.folder, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr
-    assert "using the server that already runs at" in first.stdout
+    assert "using the server that is already running at" in first.stdout
     counts = summary(fleet.folder)["counts"]
     assert (counts["images"], counts["rows"], counts["requests"], counts["failed"]) == (48, 48, 48 + 2, 0)
     served = [requests_served(port) - n for port, n in zip(fleet.replicas, before, strict=True)]

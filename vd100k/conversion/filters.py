@@ -171,11 +171,11 @@ class ImageChecker:
         answered = row.get("image_sha256")
         if not self._rules.image_changed or answered.__class__ is not str:
             return
-        with contextlib.suppress(OSError):  # a missing file is the business of another rule
+        with contextlib.suppress(OSError):  # another rule reports a missing file
             file = Path(image.file)
             if file.stat().st_mtime_ns != row.get("image_mtime_ns") and self._sha256(file) != answered:
                 raise RejectedRow(
-                    "image_changed", f"{image.file} has changed since it was answered: ask about it again"
+                    "image_changed", f"{image.file} has changed since its answer was generated: ask about it again"
                 )
 
     def _check(self, name: str) -> TrainingImage:

@@ -24,7 +24,7 @@ BASIC = ("PATH", "HOME", "USER", "LANG", "LC_*", "TZ", "TMPDIR", "LD_LIBRARY_PAT
 
 @dataclass(frozen=True)
 class Command:
-    """The arguments of a program, its own environment variables, and the names or patterns of those it gets of ours."""
+    """A program's arguments, its own environment variables, and the names or patterns of ours that it inherits."""
 
     argv: list[str]
     env: dict[str, str] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class Command:
 
 
 def environment(command: Command) -> dict[str, str]:
-    """The environment of a program: its own variables, and of ours those that it inherits, so none of our keys."""
+    """The environment of a program: its own variables and those of ours that it inherits, none of which is a key."""
     listed = command.inherits
 
     def passes(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Runs a program, and ends everything that it started when it ends, when it shall end, or when its parent is gone.
+"""Runs a program, and ends all that it started when it exits, when it is told to stop, or when its parent is gone.
 
     python -I -S guard.py PARENT_PID PROGRAM ARGUMENT…
 

@@ -129,7 +129,7 @@ class Ledger:
         return written
 
     def changed_rows(self) -> KeySet:
-        """The keys of the rows whose image has changed since it was answered."""
+        """The keys of the rows whose image has changed since the answer."""
         changed = KeySet()
         for _, row in jsonl.read(self.path):
             if _is_row(row) and (key := self._identify(row)) in self.done and not self._is_current(row):

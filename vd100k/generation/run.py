@@ -54,7 +54,7 @@ def ask_all(
 ) -> None:
     """Ask about each image once; existing answers are reused and cost nothing.
 
-    An image that has changed since it was answered is asked about again; its old row is kept in a file
+    An image that has changed since its answer is asked about again; its old row is kept in a file
     of its own. ``progress`` is kept up to date however this ends. ``only`` limits the images to these
     ids. Without ``reuse``, all existing answers count as made differently.
 

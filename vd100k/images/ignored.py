@@ -1,4 +1,4 @@
-"""What a folder holds besides images, counted by kind, so that nobody misses an image without a word."""
+"""What a folder holds besides images, counted by kind, so that no image is left out silently."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def cached(source: str, name: str) -> Path | None:
 
 @functools.cache
 def model_config(source: str, name: str) -> dict[str, Any] | str:
-    """The ``config.json`` of a folder or of a model on the hub, in its cache or there; or why it cannot be had."""
+    """The ``config.json`` of a folder or of a model on the hub, in its cache or there; or why it is not available."""
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or source == "local" or Path(name).is_dir():
         folder: Path | None = Path(name)
         if not Path(name).is_dir():
@@ -76,7 +76,7 @@ def settings(source: str, name: str, files: tuple[str, ...] = ("*.json",)) -> Pa
     """A folder with the JSON files of a model, downloaded unless the hub cannot be reached and its cache has them.
 
     Raises:
-        DataError: they cannot be had.
+        DataError: they are not available.
     """
     cache_only = not reachable(source)
     try:

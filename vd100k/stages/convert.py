@@ -81,7 +81,7 @@ def _rows(run: Run, stage: Convert, token_lengths: TokenLengths, summary: Summar
     summary.counts = {"rows": outcome.rows, **outcome.sides, "rejected": outcome.reasons.total()}
     summary.metrics = {"rejected": dict(outcome.reasons)}
     if not outcome.sides["train"]:
-        for facts in outcome.files:  # or a training would start with empty files, and fail without a reason
+        for facts in outcome.files:  # a training on empty files would fail without saying why
             Path(facts["path"]).unlink(missing_ok=True)
         example = f" The first one rejected: {outcome.first}." if outcome.first else ""
         raise DataError(f"{stage.source}: no row is left to train on. {_remedy(run, outcome, rejected)}{example}")
@@ -104,7 +104,7 @@ def _remedy(run: Run, outcome: Outcome, rejected: Path) -> str:
     rule = f", or turn the rule off with {run.key}.rules.{reason}=false" if reason in Rules.model_fields else ""
     return (
         f"Of {outcome.rows} rows, {outcome.reasons.total()} were rejected: {outcome.why()}. Look at them in "
-        f"{rejected}, and mend their source{rule}."
+        f"{rejected}, and correct their source{rule}."
     )
 
 
@@ -134,7 +134,7 @@ def _why_none_is_held_out(run: Run, stage: Convert, outcome: Outcome) -> str:
         return f"{none}: the source has splits of its own, and no row in one called val, valid, validation or dev."
     enough = max(0.1, math.ceil(outcome.lowest_draw * 100 + 1e-6) / 100)
     set_it = f" Set {run.key}.split_dataset_ratio={enough:g} to hold out some." if outcome.written > 1 else ""
-    return f"{none}: the data are too few for {run.key}.split_dataset_ratio={stage.split_dataset_ratio:g}.{set_it}"
+    return f"{none}: there are too few rows for {run.key}.split_dataset_ratio={stage.split_dataset_ratio:g}.{set_it}"
 
 
 def _products(run: Run, stage: Convert, token_lengths: TokenLengths, summary: Summary) -> None:

@@ -119,7 +119,7 @@ def _local_files(stage: Finetune, option: str) -> list[Path]:
 
 
 def _faults(file: Path) -> Iterator[str]:
-    """What is wrong with a training file: swift fails on an empty one without a reason."""
+    """What is wrong with a training file: swift fails on an empty one without saying why."""
     if not file.exists():
         yield MISSING.format(file)
     elif file.is_file() and file.stat().st_size < BLANK and file.read_bytes().strip() in (b"", b"[]"):

@@ -58,7 +58,7 @@ def run(run: Run, stage: Render, folder: Path, summary: Summary, tracker: Tracke
     counts = {"train": stage.train, "heldout": stage.heldout}
     wanted = {**counts, "seed": stage.seed}
     if not _draws(run, stage):
-        say(f"images={run.images} are your own: nothing is drawn")
+        say(f"images={run.images} are your own pictures: nothing is drawn")
         return
     if (stage.folder / MARK).exists() and json.loads((stage.folder / MARK).read_text(encoding="utf-8")) == wanted:
         say(f"reusing {sum(counts.values())} pictures: {stage.folder}")
@@ -90,7 +90,7 @@ def _foreign_files(run: Run, stage: Render) -> list[str]:
     if not stage.folder.exists() or (stage.folder / MARK).exists() or not any(stage.folder.iterdir()):
         return []
     return [
-        f"{stage.folder}: the folder contains files that were not drawn by this stage, which draws nothing over them. "
+        f"{stage.folder}: the folder contains files that this stage did not draw and will not overwrite. "
         f"Set {run.key}.folder=FOLDER to draw into another one, or images=FOLDER to use your own images."
     ]
 

@@ -43,7 +43,7 @@ def test_the_users_own_images_are_never_drawn_over(vd100k: Call, tmp_path: Path)
     before = {path: path.read_bytes() for path in images.rglob("*") if path.is_file()}
     done = vd100k("experiment=manifest-ocr", f"images={images}", "stage.steps=[render]")
     assert done.returncode == 0, done.stderr
-    assert "are your own: nothing is drawn" in done.stdout
+    assert "are your own pictures: nothing is drawn" in done.stdout
     assert {path: path.read_bytes() for path in images.rglob("*") if path.is_file()} == before
     assert not (tmp_path / "outputs/images").exists()
 

@@ -77,7 +77,7 @@ def fleet(run: Run, logs: Path, front: bool = False) -> Iterator[Fleet]:
         yield Fleet([url for url in run.hardware.urls if url])
         return
     if (front or run.weights == "base") and (found := running(run, front)):
-        say(f"using the server that already runs at {', '.join(found)}")
+        say(f"using the server that is already running at {', '.join(found)}")
         yield Fleet(found)
         return
     with start(run, logs, balanced=front) as started:

@@ -106,7 +106,7 @@ def _has(python: str, package: str) -> bool:
 
 
 def _asked(argv: list[str], check: bool) -> str:
-    """What a program prints, which sees none of our keys."""
+    """What a program prints; it is run without our keys."""
     env = environment(Command(argv))
     return subprocess.run(argv, env=env, capture_output=True, text=True, check=check, timeout=30).stdout.strip()
 

@@ -41,7 +41,7 @@ class Process:
 
     @property
     def exists(self) -> bool:
-        """Whether this very process still runs. Our own number is an earlier process's until we have written it."""
+        """Whether this very process still runs. If the number is ours, it was an earlier process's before."""
         facts = {} if self.pid in (None, os.getpid()) else identity(self.pid)
         if not facts:
             return False
