@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -149,6 +150,7 @@ def test_an_option_that_swift_rejects_is_reported_in_the_words_of_swift(trained:
 def test_the_export_serves_on_swift_and_answers_differently(trained: Path, launch: Callable[..., Running]) -> None:
     exported = call(trained, "stage=export", *COMMON)
     assert exported.returncode == 0, exported.stdout + exported.stderr
+    assert re.search(r"result  merged model, [1-9][\d.]* MB", exported.stdout), exported.stdout
     assert "reusing the merged model" in call(trained, "stage=export", *COMMON).stdout
     answers: dict[str, list[dict[str, Any]]] = {}
     for weights in ("base", "merged"):
