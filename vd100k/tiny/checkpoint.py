@@ -39,10 +39,14 @@ ROWS = (*range(256), *SPECIAL_IDS.values())  # embedding rows in use: the bytes,
 EMBEDDING = "model.embed_tokens.weight"
 PIXELS = 112 * 112  # every picture is resized to about this area
 
-CHAT_TEMPLATE = (
-    "{% for message in messages %}"
+# The chat template of Qwen2-VL and Qwen2.5-VL; that of Qwen3-VL is the same without a default system prompt.
+DEFAULT_SYSTEM = (
     "{% if loop.first and message.role != 'system' %}"
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
+)
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    f"{DEFAULT_SYSTEM}"
     "<|im_start|>{{ message.role }}\n"
     "{% if message.content is string %}{{ message.content }}{% else %}"
     "{% for part in message.content %}"
@@ -150,13 +154,13 @@ def unpack(name: str, folder: Path) -> None:
     save_tokenizer(folder)
     save_file(full, folder / "model.safetensors", metadata={"format": "pt"})
     # Written last, so that a folder with config.json is complete.
-    _write(folder / "config.json", config())
+    write_json(folder / "config.json", config())
 
 
-def save_tokenizer(folder: Path) -> None:
+def save_tokenizer(folder: Path, template: str = CHAT_TEMPLATE) -> None:
     """Write the tokenizer, the chat template, the image processor settings and the generation defaults."""
     vocab = {symbol: byte for byte, symbol in enumerate(_byte_symbols())} | SPECIAL_IDS
-    _write(folder / "vocab.json", vocab)
+    write_json(folder / "vocab.json", vocab)
     (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
     special = {
         token: {
@@ -170,7 +174,7 @@ def save_tokenizer(folder: Path) -> None:
         for token in SPECIALS
     }
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    _write(
+    write_json(
         folder / "tokenizer.json",
         {
             "version": "1.0",
@@ -194,7 +198,7 @@ def save_tokenizer(folder: Path) -> None:
             },
         },
     )
-    _write(
+    write_json(
         folder / "tokenizer_config.json",
         {
             "tokenizer_class": "Qwen2Tokenizer",
@@ -209,11 +213,11 @@ def save_tokenizer(folder: Path) -> None:
             "errors": "replace",
             "model_max_length": 32768,
             "split_special_tokens": False,
-            "chat_template": CHAT_TEMPLATE,
+            "chat_template": template,
         },
     )
-    _write(folder / "chat_template.json", {"chat_template": CHAT_TEMPLATE})
-    _write(
+    write_json(folder / "chat_template.json", {"chat_template": template})
+    write_json(
         folder / "preprocessor_config.json",
         {
             "image_processor_type": "Qwen2VLImageProcessor",
@@ -227,7 +231,7 @@ def save_tokenizer(folder: Path) -> None:
             "temporal_patch_size": 2,
         },
     )
-    _write(
+    write_json(
         folder / "generation_config.json",
         {
             "bos_token_id": SPECIAL_IDS["<|endoftext|>"],
@@ -245,5 +249,5 @@ def _byte_symbols() -> list[str]:
     return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
