@@ -42,10 +42,14 @@ class Bars:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Shares from 0 to 1 of several ``sides`` beside each other, such as before and after; one list for each name."""
+    """Shares from 0 to 1 of several ``sides`` beside each other, such as before and after; one list for each name.
+
+    ``intervals`` has (low, high) of each share, in the same order; None if it is not known.
+    """
 
     sides: list[str]
     shares: list[tuple[str, list[float]]]
+    intervals: list[list[list[float] | None]]
 
 
 @dataclass(frozen=True)

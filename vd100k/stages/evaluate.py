@@ -17,6 +17,7 @@ from vd100k.config.stages import Evaluate
 from vd100k.console import say, show
 from vd100k.engines import commands
 from vd100k.engines.serving import availability
+from vd100k.evaluation.certainty import Certainty, certainty, told, verdict
 from vd100k.evaluation.labels import label_faults, read_labels
 from vd100k.evaluation.metrics import Score, mean, score
 from vd100k.evaluation.sides import sides
@@ -94,7 +95,8 @@ def run(run: Run, stage: Evaluate, folder: Path, summary: Summary, tracker: Trac
     jsonl.write(rows, _rows(compared))
     charts.comparison(_chart_rows(compared), f"{run.model.name} on held-out images", chart)
     summary.metrics = {name: mean(list(given.values()))._asdict() for name, given in scores.items()}
-    _show(summary.metrics, len(labels))
+    summary.certainty = certainty({name: list(given.values()) for name, given in scores.items()})
+    _show(summary.metrics, summary.certainty, len(labels))
     say(f"every answer: {rows}, some of them with images: {chart}")
     summary.inputs = [
         file_facts(stage.labels, len(labels)),
@@ -152,11 +154,19 @@ def _chart_rows(compared: Comparison) -> list[charts.Compared]:
     ]
 
 
-def _show(metrics: dict[str, dict[str, float]], images: int) -> None:
-    table = Table(title=f"{images} held-out images", title_justify="left")
+def _show(metrics: dict[str, dict[str, float]], sure: Certainty, images: int) -> None:
+    """Print the figures with their 95 % intervals, and whether a change of the exact matches is more than chance."""
+    table = Table(title=f"{images} held-out images, with 95 % intervals", title_justify="left")
     table.add_column("")
-    for name in metrics:
+    for name in [*metrics, "change"] if sure["changes"] else metrics:
         table.add_column(name, justify="right")
     for key, title in TITLES.items():
-        table.add_row(title, *(f"{100 * figures[key]:.1f} %" for figures in metrics.values()))
+        bounds = {side: sure["intervals"][side][key] for side in metrics}
+        cells = [
+            f"{100 * metrics[side][key]:.1f} % ({100 * low:.0f} to {100 * high:.0f})"
+            for side, (low, high) in bounds.items()
+        ]
+        table.add_row(title, *cells, *([told(sure["changes"][key])] if sure["changes"] else []))
     show(table)
+    if sure["changes"]:
+        say(f"exact match, {' to '.join(metrics)}: {verdict(sure['changes']['exact_match'])}")

@@ -43,6 +43,7 @@ def run(run: Run, stage: Pipeline, folder: Path, summary: Summary, tracker: Trac
         summary.outputs += done.outputs
         if name in STAGES_WITH_METRICS:
             summary.metrics |= done.metrics
+            summary.certainty |= done.certainty
     say(f"\n{closing.asked(summary)}Output:")
     for output in summary.outputs:
         say(f"  {output['path']}")

@@ -21,7 +21,16 @@ INDEX = "index.html"
 # Runs are at these depths below the folder of outputs: runs/DATE/RUN and sweeps/DATE/SWEEP/JOB.
 PLACES = {"runs": 2, "sweeps": 3}
 TIME = "%Y-%m-%d %H:%M"
-KINDS = {"stage": str, "status": str, "counts": dict, "metrics": dict, "settings": dict, "outputs": list, "steps": list}
+KINDS = {
+    "stage": str,
+    "status": str,
+    "counts": dict,
+    "metrics": dict,
+    "certainty": dict,
+    "settings": dict,
+    "outputs": list,
+    "steps": list,
+}
 STAGES = {*BLOCKS, "pipeline"}  # the stages that get a report
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vd100k.evaluation.certainty import told, verdict
 from vd100k.evaluation.metrics import Score, score
 from vd100k.io.redaction import redact
 from vd100k.pages import pace
@@ -132,10 +133,15 @@ def _finetune(summary: Summary, album: Album) -> Blocks:
 def _evaluate(summary: Summary, album: Album) -> Blocks:
     sides = _sides(summary)
     names = list(dict.fromkeys(key for scores in sides.values() for key in scores))
-    percent = [
-        [MEASURES.get(name, name), *(f"{100 * scores[name]:.1f} %" for scores in sides.values())] for name in names
-    ]
-    blocks: Blocks = [Table("Held-out images", ["", *sides], percent)]
+    sure = summary.get("certainty") or {}
+    intervals, changes = sure.get("intervals", {}), sure.get("changes", {})
+    table = []
+    for name in names:
+        cells = [_share(scores[name], intervals.get(side, {}).get(name)) for side, scores in sides.items()]
+        change = [told(changes[name]), verdict(changes[name])] if name in changes else []
+        table.append([MEASURES.get(name, name), *cells, *change])
+    head = ["", *sides, *(["change", ""] if changes else [])]
+    blocks: Blocks = [Table(f"Held-out images{', with 95 % intervals' if intervals else ''}", head, table)]
     path = _first(summary, ".jsonl")
     if path and sides:
         parsed, last = sample(path), list(sides)[-1]
@@ -161,7 +167,10 @@ def measured(summary: Summary) -> Pairs | None:
     if summary["stage"] != "evaluate" or not sides:
         return None
     known = [name for name in MEASURES if all(name in scores for scores in sides.values())]
-    return Pairs(list(sides), [(MEASURES[name], [scores[name] for scores in sides.values()]) for name in known])
+    shares = [(MEASURES[name], [scores[name] for scores in sides.values()]) for name in known]
+    intervals = (summary.get("certainty") or {}).get("intervals", {})
+    bounds = [[intervals.get(side, {}).get(name) for side in sides] for name in known]
+    return Pairs(list(sides), shares, bounds)
 
 
 Judged = list[tuple[Summary, dict[str, Score]]]
@@ -183,6 +192,12 @@ def _compared(judged: Judged, album: Album) -> list[Card]:
         picture = album.picture(row.get("image"), [row.get(list(scores)[-1])])
         cards.append(Card(str(row["id"]), picture, texts, group, last.field_accuracy))
     return cards
+
+
+def _share(share: float, bounds: list[float] | None) -> str:
+    """A share as a percentage, with its interval if it is known."""
+    interval = f" ({100 * bounds[0]:.0f} to {100 * bounds[1]:.0f})" if bounds else ""
+    return f"{100 * share:.1f} %{interval}"
 
 
 def _sides(summary: Summary) -> dict[str, Any]:
