@@ -104,7 +104,7 @@ WRONG = {
     f"{ASKS} 'output_dir=${{nothing}}'": "there is no key nothing",
 }
 HYDRAS_OWN = re.compile(
-    r"Traceback|To append|hydra\.|hydra\.cc|Could not override|Error executing job|struct|full_key"
+    r"Traceback|Warning|To append|hydra\.|hydra\.cc|Could not override|Error executing job|struct|full_key"
     r"|HYDRA_FULL_ERROR|LexerNo|no viable|Error merging"
 )
 

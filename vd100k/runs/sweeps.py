@@ -17,6 +17,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf.errors import InterpolationResolutionError
 
 from vd100k.config.run import Run, Sweep
 from vd100k.config.sweep_job import overrides_by_key
@@ -81,6 +82,8 @@ def _make_folder(config: DictConfig, key: str) -> None:
         if not config.get("output_dir"):
             raise OSError(0, "it names no folder")
         Path(str(OmegaConf.select(config, key))).mkdir(parents=True, exist_ok=True)
+    except InterpolationResolutionError:
+        return  # Hydra meets it again when it runs the job, and ends with a message
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         problem = f"output_dir={config.get('output_dir')} cannot be written to{where}: {error.strerror}"
