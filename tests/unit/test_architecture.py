@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "generation": {"errors", "console", "io", "images", "config", "llm", "models", "engines", "pages"},
     "conversion": {"errors", "console", "io", "images", "config"},
     "evaluation": {"errors", "console", "io", "images", "config"},
+    "labelling": {"errors", "console", "io", "images", "config", "evaluation"},
     "runs": {"errors", "console", "io", "images", "config", "evaluation", "pages"},
     "chat": {"errors", "console", "io", "images", "config"},
     "tiny": set(),
