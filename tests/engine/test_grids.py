@@ -1,101 +1,137 @@
-"""What an image becomes when ms-swift trains on it is what it becomes when it is served."""
+"""What an image becomes when ms-swift trains on it is what it becomes when it is served, and convert counts it so."""
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
+from tests.conftest import ROOT
 from vd100k.config.run import Run
-from vd100k.conversion.token_lengths import visual_tokens
+from vd100k.conversion.formats import LAYOUTS
+from vd100k.conversion.token_lengths import TokenLengths
 from vd100k.engines import commands
-from vd100k.tiny import checkpoint
+from vd100k.images.resizing import SizeRule
+from vd100k.tiny import random_checkpoint
 
 pytestmark = pytest.mark.engine
 
-# The class names, patch size and smallest image of each family, as in the published checkpoints.
-FAMILIES = {
-    "qwen2_vl": ("Qwen2VL", 14, 3136),
-    "qwen2_5_vl": ("Qwen2_5_VL", 14, 3136),
-    "qwen3_vl": ("Qwen3VL", 16, 65_536),
-}
 CAP = 1_003_520
-OVER = [(4032, 3024), (3024, 4032), (1600, 1200), (5000, 700), (1279, 977), (1003, 1003)]
-UNDER = [(1000, 1000), (640, 480), (112, 112), (60, 57)]
-
-# Prints the grid of each image as ms-swift trains on it, and as the checkpoint's own processor makes it.
-GRIDS = """
-import json, sys
-from PIL import Image
-from swift.model import get_processor
-from swift.template import get_template
-from transformers import AutoProcessor
-folder, family, cap, sizes, options = json.loads(sys.argv[1])
-template = get_template(get_processor(folder, model_type=family), template_type=family, **options)
-template.set_mode("train")
-served = AutoProcessor.from_pretrained(folder).image_processor
-found = []
-for size in sizes:
-    image = Image.new("RGB", size, (10, 20, 30))
-    turns = [{"role": "user", "content": "<image>q"}, {"role": "assistant", "content": "a"}]
-    ours = template.encode({"messages": turns, "images": [image]})
-    theirs = served(images=[image], return_tensors="pt", max_pixels=cap)
-    found.append([made["image_grid_thw"].tolist()[0] for made in (ours, theirs)])
-print("FOUND" + json.dumps(found))
-"""
-Grids = list[tuple[list[int], list[int]]]
+PHOTOS = [(4032, 3024), (1920, 1080), (3024, 4032), (1600, 1200), (5000, 700), (1279, 977), (112, 112)]
+RANDOM = 200
+# Questions and answers that a tokenizer merges differently at their ends and in the chat format around them.
+TEXTS = [
+    ("What is it?", "a red shape"),
+    ("\nWhere?\n\n", "\n\nhere and there \n"),
+    ("它是什么？", "红色的圆形。"),
+    (' {"n": 1} ', '{"colour": "red", "n": 10}'),
+    ("assistant\n", "🙂 hello\thello"),
+]
+# Merges of bytes, as in the published tokenizers: two line breaks, a space before a letter, a word.
+MERGES = ["Ċ Ċ", "Ġ t", "h e", "l l", "he ll", "hell o", "Ġ Ċ", "> Ċ"]
+# How Qwen's tokenizers split text before merging.
+SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 
-def processor(folder: Path, family: str) -> Path:
-    """The processor of a checkpoint of this family, without weights."""
-    name, patch, least = FAMILIES[family]
-    folder.mkdir()
-    checkpoint.save_tokenizer(folder)
-    path = folder / "preprocessor_config.json"
-    bounds = {"min_pixels": least, "max_pixels": 12_845_056}
-    size = {"shortest_edge": least, "longest_edge": 12_845_056}
-    content = json.loads(path.read_text()) | bounds | {"patch_size": patch, "size": size}
-    path.write_text(json.dumps(content | {"processor_class": f"{name}Processor"}))
-    video = "Qwen3VLVideoProcessor" if family == "qwen3_vl" else "Qwen2VLVideoProcessor"
-    (folder / "video_preprocessor_config.json").write_text(
-        json.dumps({"video_processor_type": video, "patch_size": patch})
-    )
-    architecture = {"model_type": family, "architectures": [f"{name}ForConditionalGeneration"]}
-    (folder / "config.json").write_text(json.dumps(checkpoint.config() | architecture))
+@dataclass(frozen=True)
+class Encoded:
+    """One row, encoded by ms-swift: its grid and the server's, the number of tokens, and the last of them."""
+
+    trained: list[int]
+    served: list[int]
+    tokens: int
+    end: str
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, tuple[int, int]]:
+    """Image files of the sizes of photos and of random sizes."""
+    folder, rng = tmp_path_factory.mktemp("images"), random.Random(0)
+    drawn = [(round(28 * 2 ** rng.uniform(0, 6)), round(28 * 2 ** rng.uniform(0, 6))) for _ in range(RANDOM)]
+    made = {folder / f"{k}.png": size for k, size in enumerate(PHOTOS + drawn)}
+    for path, size in made.items():
+        Image.new("RGB", size, (10, 20, 30)).save(path, compress_level=1)
+    return made
+
+
+def checkpoint(folder: Path, family: str) -> Path:
+    """A checkpoint without weights, whose tokenizer merges some bytes."""
+    random_checkpoint.save_settings(family, folder)
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    vocab = tokenizer["model"]["vocab"]
+    for number, merge in enumerate(MERGES):
+        vocab[merge.replace(" ", "")] = 256 + number
+    tokenizer["model"]["merges"] = MERGES
+    split = {"type": "Split", "pattern": {"Regex": SPLIT}, "behavior": "Isolated", "invert": False}
+    tokenizer["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, tokenizer["pre_tokenizer"]]}
+    path.write_text(json.dumps(tokenizer), encoding="utf-8")
+    (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *MERGES, ""]), encoding="utf-8")
     return folder
 
 
-def grids(folder: Path, family: str, env: dict[str, str], options: dict[str, int]) -> Grids:
-    given = json.dumps([str(folder), family, CAP, OVER + UNDER, options])
-    done = subprocess.run(
-        [sys.executable, "-c", GRIDS, given], env={**os.environ, **env}, capture_output=True, text=True, check=False
-    )
+def encoded(run: Run, rows: list[dict[str, Any]], folder: Path, env: dict[str, str], **options: int) -> list[Encoded]:
+    """The rows, encoded by ms-swift with the options of ``run``, and as its server would resize the same images."""
+    rule = SizeRule.of(run.model)
+    request = {
+        "folder": run.model.path,
+        "model_type": run.model.model_type,
+        "template": run.model.template,
+        "system": run.system,
+        "rule": [rule.token_side, rule.min_pixels, rule.max_pixels],
+        "server": {"min_pixels": rule.min_pixels, "max_pixels": rule.max_pixels},
+        "options": options,
+        "rows": rows,
+    }
+    (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
+    worker = [sys.executable, "-m", "tests.engine.grid_worker", str(folder / "request.json")]
+    done = subprocess.run(worker, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, check=False)
     assert "FOUND" in done.stdout, done.stderr[-3000:]
-    found: Grids = [(trained, served) for trained, served in json.loads(done.stdout.split("FOUND")[1])]
-    return found
+    return [Encoded(*found) for found in json.loads(done.stdout.split("FOUND")[1])]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_an_image_is_trained_on_the_grid_that_it_is_served_with(
-    parsed: Callable[..., Run], tmp_path: Path, family: str
+@pytest.mark.parametrize("family", random_checkpoint.FAMILIES)
+def test_an_image_is_trained_on_the_grid_that_it_is_served_with_and_counted_so(
+    parsed: Callable[..., Run], tmp_path: Path, images: dict[Path, tuple[int, int]], family: str
 ) -> None:
-    chosen = ["dataset=d", "model=qwen2-vl-2b", f"model.model_type={family}", f"model.max_pixels={CAP}"]
+    folder = checkpoint(tmp_path / family, family)
+    chosen = ["dataset=d", "model=hf", f"model.path={folder}", f"model.max_pixels={CAP}"]
     run = parsed("stage=finetune", *chosen)
-    command = commands.train(run.stage, tmp_path)
-    found = grids(processor(tmp_path / family, family), family, command.env, {})
-    bounds = run.model.least_pixels, run.model.max_pixels, run.model.token_side
-    for (width, height), (trained, served) in zip(OVER + UNDER, found, strict=True):
-        assert trained == served, (width, height)
-        # What convert compares with max_length; a token is 2 x 2 patches.
-        assert trained[1] * trained[2] // 4 == visual_tokens(width, height, *bounds), (width, height)
+    served = parsed("stage=serve", *chosen).hardware.engine
+    assert served
+    assert served.args["mm_processor_kwargs"] == {"min_pixels": run.model.min_pixels, "max_pixels": CAP}
+    texts = [TEXTS[k % len(TEXTS)] for k in range(len(images))]
+    written = LAYOUTS["swift"]
+    rows = [
+        written({"image": str(path), "question": question, "answer": answer}, None)
+        for path, (question, answer) in zip(images, texts, strict=True)
+    ]
+    found = encoded(run, rows, tmp_path, commands.train(run.stage, tmp_path).env)
+    counted = TokenLengths(run.model.path, run.system, SizeRule.of(run.model), 1)
+    for size, (question, answer), row in zip(images.values(), texts, found, strict=True):
+        assert row.trained == row.served, size
+        assert counted.excess(question, answer, size) == row.tokens, (size, question, answer)
+        assert row.end.endswith("<|im_end|>\n")
 
 
-def test_the_option_max_pixels_of_ms_swift_trains_on_other_grids(tmp_path: Path) -> None:
+def test_the_option_max_pixels_of_ms_swift_trains_on_other_grids(
+    parsed: Callable[..., Run], tmp_path: Path, images: dict[Path, tuple[int, int]]
+) -> None:
     """Why stage.args.max_pixels is refused; if this fails, ms-swift has changed, and the option may be used again."""
-    found = grids(processor(tmp_path / "model", "qwen2_vl"), "qwen2_vl", {}, {"max_pixels": CAP})
-    assert any(trained != served for trained, served in found[: len(OVER)])
+    folder = checkpoint(tmp_path / "model", "qwen2_vl")
+    run = parsed("stage=finetune", "dataset=d", "model=hf", f"model.path={folder}", f"model.max_pixels={CAP}")
+    rows = [LAYOUTS["swift"]({"image": str(path), "question": "q", "answer": "a"}, None) for path in images]
+    found = encoded(run, rows[: len(PHOTOS)], tmp_path, {}, max_pixels=CAP)
+    assert any(row.trained != row.served for row in found)

@@ -11,6 +11,7 @@ from vd100k.chat import grounding
 from vd100k.images import encode, transform
 from vd100k.images.boxes import find as boxes_in
 from vd100k.images.decode import opened
+from vd100k.images.resizing import SizeRule
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -20,8 +21,8 @@ Message = dict[str, Any]
 Part = dict[str, Any]  # a part of a message: {"type": "text", "text": …} or {"type": "file", "file": {"path": …}}
 
 
-def messages(turns: Iterable[Message], system: str, max_pixels: int) -> list[Message]:
-    """The turns as OpenAI chat messages. In each, images (of at most ``max_pixels``) come before text.
+def messages(turns: Iterable[Message], system: str, rule: SizeRule) -> list[Message]:
+    """The turns as OpenAI chat messages. In each, images, sized by the model's ``rule``, come before text.
 
     Successive user turns become one message, because chat templates require roles to alternate. Images with boxes
     and error messages, which the page adds to the history, are left out. So is a question whose request failed:
@@ -37,7 +38,7 @@ def messages(turns: Iterable[Message], system: str, max_pixels: int) -> list[Mes
         if answered:
             sent += [{"role": "assistant", "content": html.unescape(text)}] if text else []
             continue
-        content = [_image(path, max_pixels) for path in _files(turn)]
+        content = [_image(path, rule) for path in _files(turn)]
         content += [{"type": "text", "text": text}] if text else []
         if sent and sent[-1]["role"] == "user":
             sent[-1]["content"] += content
@@ -89,14 +90,14 @@ def stream(client: OpenAI, request: dict[str, Any]) -> Iterator[str]:
         raise openai.OpenAIError(f"the answer of the server cannot be read: {error}") from error
 
 
-def drawn(answer: str, turns: Iterable[Message], max_pixels: int) -> Image.Image | None:
+def drawn(answer: str, turns: Iterable[Message], rule: SizeRule) -> Image.Image | None:
     """The last image of the conversation with the boxes in the answer; None if there is no image or no box."""
     paths = [path for turn in answered_turns(turns) if turn["role"] == "user" for path in _files(turn)]
     if not paths:
         return None
     with opened(paths[-1]) as image:
         last = transform.rgb(image)
-    boxes = boxes_in(answer, last.size, max_pixels)
+    boxes = boxes_in(answer, last.size, rule)
     return grounding.draw(last, boxes) if boxes else None
 
 
@@ -108,9 +109,9 @@ def _files(turn: Message) -> list[Path]:
     return [Path(part["file"]["path"]) for part in turn["content"] if part["type"] == "file"]
 
 
-def _image(path: Path, max_pixels: int) -> Part:
+def _image(path: Path, rule: SizeRule) -> Part:
     try:
-        url = encode.encode(str(path), max_pixels).url.decode()
+        url = encode.encode(str(path), rule).url.decode()
     except encode.ImageError as error:  # by file name only: the folder is Gradio's upload cache
         raise encode.ImageError(str(error).replace(str(path), path.name)) from error
     return {"type": "image_url", "image_url": {"url": url}}

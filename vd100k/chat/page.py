@@ -15,6 +15,7 @@ from vd100k.chat import conversation
 from vd100k.config.run import Run
 from vd100k.config.stages import Chat
 from vd100k.images.encode import ImageError
+from vd100k.images.resizing import SizeRule
 
 CSS = 'button[aria-label="Share"] { display: none }'  # it would upload the image to a website
 
@@ -53,7 +54,7 @@ def opened(stage: Chat, page: gr.Blocks) -> Iterator[None]:
 
 def build(run: Run, client: OpenAI, models: list[str]) -> gr.Blocks:
     """The page for a server with these ``models``. The task of the run sets the defaults."""
-    sampling = dict(run.task.sampling)
+    sampling, rule = dict(run.task.sampling), SizeRule.of(run.model)
     # A null option is one that the model does not accept.
     sliders = {name: slider for name, slider in _sliders(sampling).items() if sampling.get(name, 0) is not None}
     fixed = {name: value for name, value in sampling.items() if name not in sliders and value is not None}
@@ -64,12 +65,12 @@ def build(run: Run, client: OpenAI, models: list[str]) -> gr.Blocks:
         turns = [*history, _turn(message)]
         text = ""
         try:
-            sent = conversation.messages(turns, system, run.model.max_pixels)
+            sent = conversation.messages(turns, system, rule)
             # As extra_body, because servers also accept options that the client does not know.
             options = fixed | dict(zip(sliders, chosen, strict=True))
             for text in conversation.stream(client, {"model": model, "messages": sent, "extra_body": options}):
                 yield [conversation.as_shown(text)]
-            drawn = conversation.drawn(text, turns, run.model.max_pixels)
+            drawn = conversation.drawn(text, turns, rule)
         except (ImageError, OpenAIError) as error:
             yield [conversation.as_shown(text), _failed(error)]
         else:

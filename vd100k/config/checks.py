@@ -96,6 +96,11 @@ def _check_finetune(run: Run, stage: Finetune, teacher: set[str]) -> Problems:
             f"{run.key}.args.max_pixels makes ms-swift reduce images in another way than the servers do: "
             f"set model.max_pixels={stage.args['max_pixels']} instead"
         )
+    if run.model.quantization:
+        yield (
+            f"model={run.model.name} has weights quantized as {run.model.quantization}, which can answer but not be "
+            "trained and merged: choose the model without quantization to train it"
+        )
     if stage.method == "dpo" and not run.rejected:
         yield f"{run.key}.method=dpo trains on preference pairs: set rejected=MODEL, whose answers are the worse ones"
     elif stage.method == "sft" and run.rejected:

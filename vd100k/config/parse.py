@@ -117,9 +117,11 @@ def _set_defaults(cfg: DictConfig) -> list[str]:
         cfg.dataset = name and escaped(name)
     if cfg.variant is None:
         cfg.variant = sweep_job.variant(list(cfg.sweep.get("keys") or []))
-    for owner in (cfg.teacher, cfg):
+    trains = cfg.stage.get("name") == "finetune"
+    for owner, learns in ((cfg.teacher, False), (cfg, trains)):
         if isinstance(owner.get("model"), DictConfig):
-            problems += model_defaults.complete(owner.model, cfg.families)
+            here = OmegaConf.select(owner, "hardware.urls") is None
+            problems += model_defaults.complete(owner.model, cfg.families, here, learns)
     if not cfg.model.name:
         cfg.model.name = cfg.model.served_name = model_defaults.UNCHOSEN
         own_rows = cfg.stage.get("name") == "convert" and not OmegaConf.is_interpolation(cfg.stage, "source")

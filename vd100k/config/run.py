@@ -92,8 +92,12 @@ class Model(Part):
     model_type: str | None
     template: str | None
     images_per_prompt: PositiveInt
-    max_pixels: PositiveInt
+    default_system: str | None
+    thinking: bool | None
+    token_side: PositiveInt
     min_pixels: PositiveInt
+    max_pixels: PositiveInt
+    quantization: str | None
     learning_rate: PositiveFloat
     source: Literal["hf", "modelscope", "local"]
     use_hf: int | None
@@ -102,20 +106,6 @@ class Model(Part):
     api_key_env: str | None
     price: Price | None
     build: list[str] | None
-
-    @property
-    def token_side(self) -> int:
-        """The side of a visual token in pixels."""
-        return 32 if self._is_qwen3 else 28
-
-    @property
-    def least_pixels(self) -> int:
-        """The size to which the model itself enlarges smaller images; conf/stage/finetune.yaml tells ms-swift."""
-        return 65_536 if self._is_qwen3 else 3_136
-
-    @property
-    def _is_qwen3(self) -> bool:
-        return str(self.model_type).startswith("qwen3")
 
 
 class Task(Part):
@@ -193,7 +183,7 @@ class Run(Part):
     answers: str
     rejected: str | None
     asker: str | None
-    system: str
+    system: str | None
     max_length: PositiveInt
     weights: Literal["base", "merged", "adapter"]
     variant: str | None

@@ -16,7 +16,7 @@ from vd100k.conversion.formats import OPTIONS, TAG, question
 from vd100k.conversion.token_lengths import TokenLengths
 from vd100k.images.encode import ImageError, plain
 from vd100k.images.find import is_utf8, outside_detail, within
-from vd100k.images.transform import FACTOR
+from vd100k.images.resizing import SizeRule
 from vd100k.io import fingerprint
 from vd100k.io.jsonl import Row
 from vd100k.io.tables import columns_found
@@ -32,6 +32,7 @@ REFUSAL = re.compile(
 LONGEST_REFUSAL = 400  # characters; a longer answer that starts like a refusal usually goes on to answer
 PUNCTUATION = " \t\r\n.,;:!?…。，；：！？、\"'“”‘’()（）"
 CACHED = 8192  # images whose checks are remembered, more than the rows that are checked in advance
+LEAST_TOKENS = 4  # of an image; smaller ones, such as icons, would mostly be blown up
 MAX_ASPECT_RATIO = 200  # Qwen-VL refuses longer and narrower images
 SHORTEST_ECHOED_PROMPT = 16  # characters; an answer may start with a shorter prompt by chance
 
@@ -152,9 +153,9 @@ class ImageChecker:
     rows often share an image. ``reads`` says whether the writer will read the images.
     """
 
-    def __init__(self, folders: tuple[Path, ...], copies: Path, rules: Rules, min_pixels: int, reads: bool) -> None:
+    def __init__(self, folders: tuple[Path, ...], copies: Path, rules: Rules, size_rule: SizeRule, reads: bool) -> None:
         self._folders = [Path(os.path.normpath(folder.absolute())) for folder in folders]
-        self._copies, self._rules, self._min_pixels, self._reads = copies, rules, min_pixels, reads
+        self._copies, self._rules, self._size_rule, self._reads = copies, rules, size_rule, reads
         self._opens = rules.image_unreadable or rules.image_small
         self.accesses_files = self._opens or rules.image_missing or rules.image_changed or reads
         self.check = functools.lru_cache(maxsize=CACHED)(self._check)
@@ -215,8 +216,15 @@ class ImageChecker:
         raise RejectedRow("image_outside", outside_detail(self._folders[0]))
 
     def _check_size(self, width: int, height: int) -> None:
-        if width * height < self._min_pixels or min(width, height) < FACTOR:
+        side, cap = self._size_rule.token_side, self._size_rule.max_pixels
+        if width * height < LEAST_TOKENS * side**2 or min(width, height) < side:
             raise RejectedRow("image_small", f"{width} x {height} pixels")
+        if self._size_rule.is_too_narrow(width, height):
+            raise RejectedRow(
+                "image_small",
+                f"{width} x {height} pixels: reduced to model.max_pixels={cap}, its shorter side is below the {side} "
+                "pixels of a visual token",
+            )
         if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
             raise RejectedRow(
                 "image_small", f"{width} x {height} pixels: more than {MAX_ASPECT_RATIO} times longer than wide"

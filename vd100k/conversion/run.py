@@ -24,6 +24,7 @@ from vd100k.conversion.formats import Layout
 from vd100k.conversion.sources import SPLITS
 from vd100k.conversion.token_lengths import TokenLengths
 from vd100k.conversion.writers import JsonWriter, Writer
+from vd100k.images.resizing import SizeRule
 from vd100k.io.jsonl import Entry, Fault, Row
 
 BLOCK = 1024  # rows whose images are checked in parallel
@@ -123,7 +124,7 @@ class _Pass:
         self._row_filter = RowFilter(stage.rules, run.task.reader, run.task.prompt, token_lengths)
         reads = run.format.name == "parquet"
         copies = stage.folder / "plain"
-        self._image_checker = ImageChecker(job.image_folders, copies, stage.rules, run.model.min_pixels, reads)
+        self._image_checker = ImageChecker(job.image_folders, copies, stage.rules, SizeRule.of(run.model), reads)
         self._outcome = Outcome()
 
     def run(self) -> Outcome:

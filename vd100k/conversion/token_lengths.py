@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 import functools
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vd100k.images.transform import FACTOR
+from vd100k.images.resizing import SizeRule
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# Qwen's chat format as ms-swift writes it; the tokens of the image are counted separately.
-CHAT = (
-    "<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n<|vision_start|><|vision_end|>{question}<|im_end|>\n"
-    "<|im_start|>assistant\n{answer}<|im_end|>\n"
-)
-
-
-def visual_tokens(width: int, height: int, min_pixels: int, max_pixels: int, side: int = FACTOR) -> int:
-    """The number of tokens of an image: Qwen-VL resizes it to multiples of ``side`` pixels within the bounds.
-
-    Source: ``smart_resize`` of transformers' Qwen2-VL image processor.
-    """
-    rows, columns = max(1, round(height / side)), max(1, round(width / side))
-    pixels = rows * columns * side * side
-    if pixels > max_pixels:
-        shrink = math.sqrt(width * height / max_pixels)
-        rows, columns = (max(1, math.floor(length / shrink / side)) for length in (height, width))
-    elif pixels < min_pixels:
-        grow = math.sqrt(min_pixels / (width * height))
-        rows, columns = (math.ceil(length * grow / side) for length in (height, width))
-    return rows * columns
+# Qwen's chat format in the pieces that ms-swift tokenizes: up to the answer, and the answer with all that follows it.
+# The tokens of the image are counted separately. Source: swift/template/base.py (_simplify_context_list).
+SYSTEM = "<|im_start|>system\n{system}<|im_end|>\n"
+PROMPT = "<|im_start|>user\n<|vision_start|><|vision_end|>{question}<|im_end|>\n<|im_start|>assistant\n"
+ANSWER = "{answer}<|im_end|>\n"
+NO_THOUGHTS = "<think>\n\n</think>\n\n"  # before the answers of a model that is trained not to think
 
 
 class TokenLengths:
@@ -44,19 +28,13 @@ class TokenLengths:
     """
 
     def __init__(
-        self,
-        model: str | None,
-        system: str,
-        min_pixels: int,
-        max_pixels: int,
-        max_length: int,
-        side: int = FACTOR,
+        self, model: str | None, system: str | None, size_rule: SizeRule, max_length: int, thinks: bool | None = None
     ) -> None:
-        self._bounds = (min_pixels, max_pixels, side)
-        self._largest = max_pixels // side**2
+        self._size_rule = size_rule
         self._max_length = max_length
-        self._system = system
-        self._frame = len(CHAT.encode()) + _bytes(system)  # bytes: an upper bound of the tokens
+        self._system = SYSTEM.format(system=system) if system else ""
+        self._answer = ANSWER if thinks is not False else NO_THOUGHTS + ANSWER
+        self._frame = _bytes(self._system) + len(PROMPT) + len(self._answer)  # bytes: an upper bound of the tokens
         self.model = model
         self.uncounted = 0
 
@@ -66,14 +44,14 @@ class TokenLengths:
 
     def excess(self, question: str, answer: str, size: tuple[int, int] | None) -> int | None:
         """The number of tokens if it is above ``max_length``, else None; without a ``size``, the largest is assumed."""
-        pixels = self._largest if size is None else visual_tokens(*size, *self._bounds)
-        if _bytes(question) + _bytes(answer) + pixels + self._frame <= self._max_length:
+        visual = self._size_rule.most_tokens if size is None else self._size_rule.tokens(*size)
+        if _bytes(question) + _bytes(answer) + visual + self._frame <= self._max_length:
             return None
         if self._tokenizer is None:
             self.uncounted += 1
             return None
-        chat = CHAT.format(system=self._system, question=question, answer=answer)
-        tokens = len(self._tokenizer.encode(chat, add_special_tokens=False).ids) + pixels
+        pieces = self._system + PROMPT.format(question=question), self._answer.format(answer=answer)
+        tokens = visual + sum(len(self._tokenizer.encode(piece, add_special_tokens=False).ids) for piece in pieces)
         return tokens if tokens > self._max_length else None
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vd100k.config.run import Run
 from vd100k.console import say
+from vd100k.images.resizing import SizeRule
 from vd100k.io import atomic
 from vd100k.io.jsonl import Row, read_rows
 from vd100k.pages.blocks import Card, Gallery, Headline, Text
@@ -29,7 +30,7 @@ def show(run: Run, rows: Path, folder: Path) -> Path:
 
 def _content(run: Run, answers: list[Row], failures: list[Row]) -> dict[str, Headline | Gallery]:
     # The images were found in their folder when they were asked about.
-    album = Album(sorted({str(Path(row["image"]).parent) for row in answers}), run.model.max_pixels)
+    album = Album(sorted({str(Path(row["image"]).parent) for row in answers}), SizeRule.of(run.model))
     is_shared = len({row["question"] for row in answers}) == 1
     by_image: dict[str, list[Row]] = {}
     for row in answers:

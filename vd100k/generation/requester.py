@@ -19,6 +19,7 @@ from vd100k.generation.work_items import WorkItem, base_folder
 from vd100k.generation.workers import Workers
 from vd100k.images.encode import Encoded, ImageError, encode
 from vd100k.images.find import links_outside, outside_detail
+from vd100k.images.resizing import SizeRule
 from vd100k.io.jsonl import Row
 from vd100k.llm import prompts, readers
 from vd100k.llm.client import AccessDenied, Client, RequestError, Unreachable, wait_s
@@ -45,6 +46,7 @@ class Requester:
     ) -> None:
         self._run, self._max_retries, self._ledger, self._progress = run, max_retries, ledger, progress
         self._client, self._workers = client, workers
+        self._size_rule = SizeRule.of(run.model)
         self._folder = str((run.image_folder or base_folder(run)).absolute())
         self._tiny_body = prompts.tiny_body(run.task, run.served_name)
         self._judging = asyncio.Lock()
@@ -57,7 +59,7 @@ class Requester:
         if links_outside(self._folder, path):
             return Prepared(item, None, "image_outside", outside_detail(Path(self._folder)))
         try:
-            return Prepared(item, encode(path, self._run.model.max_pixels))
+            return Prepared(item, encode(path, self._size_rule))
         except ImageError as error:
             return Prepared(item, None, "image_unreadable", str(error))
 

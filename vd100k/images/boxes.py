@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from vd100k.images.resizing import Size, SizeRule
+
 CORNERS = r"\(\s*(\d{1,4})\s*,\s*(\d{1,4})\s*\)\s*,\s*\(\s*(\d{1,4})\s*,\s*(\d{1,4})\s*\)"
 BOX = re.compile(rf"(?:<box>|<\|box_start\|>)?{CORNERS}(?:</box>|<\|box_end\|>)?")
 LABEL = re.compile(r"(?:<ref>|<\|object_ref_start\|>)(.*?)(?:</ref>|<\|object_ref_end\|>)", re.DOTALL)
 THOUSANDTHS = 1000
 FAR = 1e6  # pixels or thousandths: outside any image
-Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,10 @@ class Box:
     corners: tuple[int, int, int, int]
 
 
-def find(answer: str, size: Size, max_pixels: int) -> list[Box]:
-    """The boxes in an answer about an image of ``size``, which the model saw reduced to ``max_pixels``."""
+def find(answer: str, size: Size, rule: SizeRule) -> list[Box]:
+    """The boxes in an answer about an image of ``size``, which the model saw resized by its ``rule``."""
     try:
-        found = list(_in_json(answer, size, max_pixels)) if "bbox" in answer else list(_in_text(answer, size))
+        found = list(_in_json(answer, size, rule)) if "bbox" in answer else list(_in_text(answer, size))
     except (ValueError, RecursionError):  # small models sometimes repeat a digit or a bracket endlessly
         return []
     return [box for box in found if box.corners[0] < box.corners[2] and box.corners[1] < box.corners[3]]
@@ -45,16 +46,14 @@ def _in_text(answer: str, size: Size) -> Iterator[Box]:
         yield Box(label, _scaled([int(number) for number in match.groups()], size, (THOUSANDTHS, THOUSANDTHS)))
 
 
-def _in_json(answer: str, size: Size, max_pixels: int) -> Iterator[Box]:
+def _in_json(answer: str, size: Size, rule: SizeRule) -> Iterator[Box]:
     import json_repair
-
-    from vd100k.images.transform import reduced  # slow to import
 
     inner = answer.partition("```json")[2] or answer
     for one in _objects(json_repair.loads(inner[min((inner.find(c) for c in "[{" if c in inner), default=0) :])):
         corners = one.get("bbox_2d", one.get("bbox"))
         if isinstance(corners, list) and len(corners) == 4 and all(map(_is_number, corners)):
-            yield Box(str(one.get("label", "")), _scaled(corners, size, reduced(*size, max_pixels)))
+            yield Box(str(one.get("label", "")), _scaled(corners, size, rule.resized(*size)))
 
 
 def _objects(read: Any) -> Iterator[dict[str, Any]]:

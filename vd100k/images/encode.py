@@ -15,6 +15,7 @@ from typing import IO, Any
 import pybase64
 
 from vd100k.images import sniff
+from vd100k.images.resizing import SizeRule
 from vd100k.io import fingerprint
 
 
@@ -47,11 +48,11 @@ class Encoded:
         return self.head + self.base64
 
 
-def encode(path: str, max_pixels: int) -> Encoded:
-    """The image in base64, with at most ``max_pixels`` (width x height); the file is read once.
+def encode(path: str, rule: SizeRule) -> Encoded:
+    """The image in base64, no larger than the model sees it by its ``rule``; the file is read once.
 
     A plain PNG or JPEG under the cap is sent unchanged, without decoding it. Any other image is
-    rotated upright, converted to RGB and reduced to the size that Qwen-VL would reduce it to; a
+    rotated upright, converted to RGB and reduced to the size that the model would reduce it to; a
     JPEG stays a JPEG, HEIC and AVIF become JPEG, and everything else becomes PNG.
 
     Raises:
@@ -69,11 +70,11 @@ def encode(path: str, max_pixels: int) -> Encoded:
             os.close(file)
         recorded = {"image_mtime_ns": facts.st_mtime_ns, "image_sha256": hashlib.sha256(content).hexdigest()}
         found = sniff.plain(content)
-        if found and found[1] * found[2] <= max_pixels:
+        if found and found[1] * found[2] <= rule.max_pixels:
             return _encoded(found[0], content, recorded)
         from vd100k.images import transform  # slow to import, and plain images do not need it
 
-        return _encoded(*transform.sendable(content, max_pixels), recorded)
+        return _encoded(*transform.sendable(content, rule), recorded)
 
 
 def _read(file: int, size: int) -> bytes:

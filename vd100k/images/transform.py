@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
 import warnings
 
 from PIL import Image, ImageOps
@@ -12,6 +11,7 @@ from PIL import Image, ImageOps
 from vd100k.images import sniff, wide
 from vd100k.images.decode import opened
 from vd100k.images.memory import MemoryBudget
+from vd100k.images.resizing import SizeRule
 
 SENT_AS_IS = {"JPEG": "image/jpeg", "PNG": "image/png"}
 ENDS = {"JPEG": sniff.JPEG_END, "PNG": sniff.PNG_END}
@@ -19,7 +19,6 @@ PLAIN_MODES = {"L", "RGB"}
 WIDE = {"I", "F"}  # a grey value of 32 bits: integer, float
 # Formats of photos that few servers and trainers read: a JPEG is sent, and trained on, instead.
 RARE_PHOTOS = {"HEIF", "AVIF"}
-FACTOR = 28  # a visual token of Qwen2-VL covers 28 x 28 pixels
 ORIENTATION = 0x0112  # EXIF
 QUALITY = 95  # of a JPEG
 BYTES_PER_PIXEL = 7  # the decoded image (up to 4), and its RGB copy
@@ -28,13 +27,13 @@ _DECODED = MemoryBudget(1 << 30)
 warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd and large files that it reads anyway
 
 
-def sendable(content: bytes, max_pixels: int) -> tuple[str, bytes]:
+def sendable(content: bytes, rule: SizeRule) -> tuple[str, bytes]:
     """The MIME type and the bytes to send for an image file: its own bytes if it is plain and under the cap."""
     with opened(io.BytesIO(content)) as image:
-        if image.width * image.height <= max_pixels and _whole(image, content) and is_plain(image):
+        if image.width * image.height <= rule.max_pixels and _whole(image, content) and is_plain(image):
             return SENT_AS_IS[str(image.format)], content
         with memory_for(image):
-            return _recoded(image, max_pixels)
+            return _recoded(image, rule)
 
 
 def memory_for(image: Image.Image) -> contextlib.AbstractContextManager[None]:
@@ -47,9 +46,9 @@ def _whole(image: Image.Image, content: bytes) -> bool:
     return content.endswith(ENDS.get(str(image.format), ()))
 
 
-def _recoded(image: Image.Image, max_pixels: int) -> tuple[str, bytes]:
+def _recoded(image: Image.Image, rule: SizeRule) -> tuple[str, bytes]:
     lossy = is_photo(image)
-    size = reduced(image.width, image.height, max_pixels) if image.width * image.height > max_pixels else image.size
+    size = rule.sent(*image.size)
     if lossy:
         image.draft("RGB", (2 * max(size), 2 * max(size)))  # decode no larger than a good reduction needs
     turned = rgb(image)
@@ -92,15 +91,3 @@ def rgb(image: Image.Image) -> Image.Image:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def reduced(width: int, height: int, max_pixels: int) -> tuple[int, int]:
-    """The width and height to which Qwen2-VL reduces a larger image: multiples of 28 under ``max_pixels``.
-
-    Source: ``smart_resize`` in transformers' Qwen2-VL image processor.
-    """
-    sides = [max(FACTOR, round(side / FACTOR) * FACTOR) for side in (width, height)]
-    if sides[0] * sides[1] > max_pixels:
-        scale = math.sqrt(width * height / max_pixels)
-        sides = [max(FACTOR, math.floor(side / scale / FACTOR) * FACTOR) for side in (width, height)]
-    return sides[0], sides[1]

@@ -49,18 +49,27 @@ def cached(source: str, name: str) -> Path | None:
     return next((found.parent for inner in patterns for found in cache.glob(f"{inner}/config.json")), None)
 
 
+def folder(source: str, name: str) -> Path | None:
+    """The folder of a model on this machine: the one that ``name`` is, or the one in the hub's cache."""
+    if Path(name).is_dir():
+        return Path(name)
+    return None if _is_path(source, name) else cached(source, name)
+
+
+def _is_path(source: str, name: str) -> bool:
+    """Whether a name can only be a folder."""
+    return name.startswith((".", "/", "~")) or name.count("/") > 1 or source == "local"
+
+
 @functools.cache
 def model_config(source: str, name: str) -> dict[str, Any] | str:
     """The ``config.json`` of a folder or of a model on the hub, in its cache or there; or why it is not available."""
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or source == "local" or Path(name).is_dir():
-        folder: Path | None = Path(name)
-        if not Path(name).is_dir():
-            return "there is no such folder"
-    else:
-        folder = cached(source, name)
+    found = folder(source, name)
+    if found is None and _is_path(source, name):
+        return "there is no such folder"
     try:
-        folder = folder or settings(source, name, ("config.json",))
-        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        found = found or settings(source, name, ("config.json", "preprocessor_config.json", "processor_config.json"))
+        content = json.loads((found / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return "the folder has no config.json"
     except (OSError, ValueError) as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from vd100k.images.boxes import Box, find
 from vd100k.images.find import within
+from vd100k.images.resizing import SizeRule
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -20,7 +21,7 @@ LARGE = 800  # pixels, the longest side of a picture to zoom into
 LARGE_BYTES = 1_200_000  # of all larger pictures of a page together, as base64
 # A thumbnail with more bytes, such as one of noise, is made smaller, so that a page of a hundred stays under 3 MB.
 THUMBNAIL_BYTES = 14_000
-MAX_PIXELS = 1 << 20  # that a model saw at most, if the run does not say it
+UNKNOWN = SizeRule(28, 1, 1 << 20)  # what a model saw, if the run does not say it
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Album:
     The first pictures get a larger version, until ``large`` bytes are spent.
     """
 
-    def __init__(self, folders: list[str], max_pixels: int = MAX_PIXELS, large: int = LARGE_BYTES) -> None:
-        self.folders, self.max_pixels, self.budget = folders, max_pixels, large
+    def __init__(self, folders: list[str], rule: SizeRule = UNKNOWN, large: int = LARGE_BYTES) -> None:
+        self.folders, self.rule, self.budget = folders, rule, large
         self.made: dict[str, Picture | None] = {}
 
     def picture(self, path: object, answers: Iterable[object] = ()) -> Picture | None:
@@ -58,7 +59,7 @@ class Album:
         if plain is None:
             return None
         texts = [answer for answer in answers if isinstance(answer, str)]
-        boxes = [box for text in texts for box in find(text, plain.size, self.max_pixels)]
+        boxes = [box for text in texts for box in find(text, plain.size, self.rule)]
         # The larger version is on the page once, with the first card.
         self.made[str(file)] = Picture(plain.url, plain.size)
         return Picture(plain.url, plain.size, plain.large, boxes)

@@ -22,6 +22,7 @@ from vd100k.conversion.sources import Source
 from vd100k.conversion.token_lengths import TokenLengths
 from vd100k.conversion.writers import JsonWriter, ParquetWriter, Writer
 from vd100k.errors import DataError
+from vd100k.images.resizing import SizeRule
 from vd100k.io.atomic import replace, write_json
 from vd100k.runs import rows_elsewhere
 from vd100k.runs.needs import Need, missing
@@ -56,9 +57,8 @@ def plan(run: Run, stage: Convert) -> list[str]:
 
 def run(run: Run, stage: Convert, folder: Path, summary: Summary, tracker: Tracker) -> None:
     system = run.task.system_prompt or run.system
-    model = run.model
-    bounds = model.least_pixels, model.max_pixels
-    token_lengths = TokenLengths(model.path, system, *bounds, stage.max_length, model.token_side)
+    model, rule = run.model, SizeRule.of(run.model)
+    token_lengths = TokenLengths(model.path, system, rule, stage.max_length, model.thinking)
     (_products if stage.products else _rows)(run, stage, token_lengths, summary)
     if token_lengths.uncounted:
         say(

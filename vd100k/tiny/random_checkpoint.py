@@ -101,9 +101,15 @@ def make(family: str, folder: Path, seed: int = 0) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         model.save_pretrained(scratch)
         (Path(scratch) / "model.safetensors").replace(folder / "model.safetensors")
-    _save_processor(facts, folder)
     # Written last, so that a folder with config.json is complete; transformers would write a layout of its own.
-    checkpoint.write_json(folder / "config.json", facts.config())
+    save_settings(family, folder)
+
+
+def save_settings(family: str, folder: Path) -> None:
+    """Write all files of a checkpoint but its weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _save_processor(FAMILIES[family], folder)
+    checkpoint.write_json(folder / "config.json", FAMILIES[family].config())
 
 
 def _scale(model: PreTrainedModel) -> None:

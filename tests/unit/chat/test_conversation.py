@@ -13,8 +13,9 @@ from PIL import Image
 from vd100k.chat import conversation
 from vd100k.images import encode
 from vd100k.images.encode import ImageError
+from vd100k.images.resizing import SizeRule
 
-CAP = 1_003_520
+RULE = SizeRule(28, 3136, 1_003_520)
 
 
 def turn(role: str, text: str, *files: Path, **more: Any) -> conversation.Message:
@@ -27,10 +28,10 @@ def test_messages_have_images_before_text_and_alternating_roles(pictures: Path) 
     error = turn("assistant", "Error code: 500", metadata={"title": "No answer"})
     boxes = {"role": "assistant", "content": [{"type": "component", "component": "image", "value": {}}]}
     history = [turn("user", "first", one), turn("assistant", "1"), boxes, turn("user", "failed"), error]
-    sent = conversation.messages([*history, turn("user", "last", two)], "Be brief.", CAP)
+    sent = conversation.messages([*history, turn("user", "last", two)], "Be brief.", RULE)
     assert [message["role"] for message in sent] == ["system", "user", "assistant", "user"]
     assert [part["type"] for part in sent[1]["content"]] == ["image_url", "text"]
-    assert sent[1]["content"][0]["image_url"]["url"] == encode.encode(str(one), CAP).url.decode()
+    assert sent[1]["content"][0]["image_url"]["url"] == encode.encode(str(one), RULE).url.decode()
     assert sent[2]["content"] == "1"
     assert [part.get("text") for part in sent[3]["content"]] == [None, "last"], (
         "a refused question must not be sent again"
@@ -38,29 +39,29 @@ def test_messages_have_images_before_text_and_alternating_roles(pictures: Path) 
 
 
 def test_an_image_without_a_question_has_no_text_part(pictures: Path) -> None:
-    sent = conversation.messages([turn("user", "", next(pictures.iterdir()))], "", CAP)
+    sent = conversation.messages([turn("user", "", next(pictures.iterdir()))], "", RULE)
     assert [part["type"] for part in sent[0]["content"]] == ["image_url"]
 
 
 def test_a_broken_image_is_named_without_its_folder(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no")
     with pytest.raises(ImageError, match=r"^a\.png: "):
-        conversation.messages([turn("user", "what?", tmp_path / "a.png")], "", CAP)
+        conversation.messages([turn("user", "what?", tmp_path / "a.png")], "", RULE)
 
 
 @given(st.text(min_size=1))
 def test_a_shown_answer_is_sent_back_unchanged(answer: str) -> None:
     shown = conversation.as_shown(answer)
     assert "<" not in shown["content"][0]["text"]
-    assert conversation.messages([shown], "", CAP) == [{"role": "assistant", "content": answer}]
+    assert conversation.messages([shown], "", RULE) == [{"role": "assistant", "content": answer}]
 
 
 def test_boxes_are_drawn_on_the_last_image(tmp_path: Path) -> None:
     for name, size in (("first.png", (80, 80)), ("last.png", (200, 100))):
         Image.new("RGB", size, "white").save(tmp_path / name)
     turns = [turn("user", "", tmp_path / "first.png"), turn("user", "", tmp_path / "last.png")]
-    drawn = conversation.drawn("<ref>x</ref><box>(250,250),(750,750)</box>", turns, CAP)
+    drawn = conversation.drawn("<ref>x</ref><box>(250,250),(750,750)</box>", turns, RULE)
     assert drawn is not None
     assert drawn.size == (200, 100)
-    assert conversation.drawn("nothing there", turns, CAP) is None
-    assert conversation.drawn("<box>(1,1),(2,2)</box>", [], CAP) is None
+    assert conversation.drawn("nothing there", turns, RULE) is None
+    assert conversation.drawn("<box>(1,1),(2,2)</box>", [], RULE) is None

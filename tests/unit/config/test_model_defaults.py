@@ -16,6 +16,9 @@ from omegaconf import OmegaConf
 
 from tests.conftest import ROOT, command_line, free_ports
 from vd100k.config.run import Run
+from vd100k.errors import ConfigError
+from vd100k.io.preprocessor import image_sizes
+from vd100k.tiny import checkpoint as tiny
 
 Parsed = Callable[..., Run]
 # The parts of published config.json files that say which family a model is of.
@@ -81,7 +84,9 @@ def test_a_folder_is_enough(parsed: Parsed, tmp_path: Path, name: str) -> None:
     assert (model.model_type, model.template, model.token_side) == FAMILIES[name]
     assert (model.name, run.served_name) == (name.lower(), name)
     assert not model.max_pixels % model.token_side**2
-    assert (run.stage.env["MIN_PIXELS"] == 65_536) == (model.token_side == 32)
+    assert run.stage.env["MIN_PIXELS"] == model.min_pixels == (65_536 if model.token_side == 32 else 3136)
+    has_system_prompt = model.model_type in ("qwen2_vl", "qwen2_5_vl")
+    assert run.stage.args["system"] == ("You are a helpful assistant." if has_system_prompt else None)
 
 
 def test_keys_that_are_set_win_over_config_json(parsed: Parsed, tmp_path: Path) -> None:
@@ -187,6 +192,56 @@ def test_every_family_is_one_of_ms_swift() -> None:
     swift = pytest.importorskip("swift")
     folder = Path(swift.__file__).parent
     known = {kind: (folder / kind / "constant.py").read_text(encoding="utf-8") for kind in ("model", "template")}
-    for family in OmegaConf.load(ROOT / "conf/base/families.yaml").values():
+    families = OmegaConf.load(ROOT / "conf/base/families.yaml")
+    for family in (families[name] for name in families if name != "other"):
         assert f" = '{family.model_type}'" in known["model"]
         assert not family.get("template") or f" = '{family.template}'" in known["template"]
+
+
+def checkpoint(parent: Path, name: str, **sizes: Any) -> str:
+    """The override for a folder of this family whose image processor has these sizes."""
+    folder = model_folder(parent, name)
+    content = {"patch_size": CONFIGS[name]["vision_config"]["patch_size"], "merge_size": 2, **sizes}
+    (folder / "preprocessor_config.json").write_text(json.dumps(content), encoding="utf-8")
+    return f"model.path={folder}"
+
+
+TRAINS = ["stage=finetune", "dataset=d", "model=hf"]
+
+
+def test_sizes_are_those_of_the_checkpoint_itself(parsed: Parsed, tmp_path: Path) -> None:
+    path = checkpoint(tmp_path, "Qwen3-VL-8B-Instruct", size={"shortest_edge": 4096, "longest_edge": 200_704})
+    run = parsed(*TRAINS, path)
+    assert (run.model.token_side, run.model.min_pixels, run.model.max_pixels) == (32, 4096, 200_704)
+    assert (run.stage.env["MIN_PIXELS"], run.stage.env["MAX_PIXELS"]) == (4096, 200_704)
+    own = parsed(*TRAINS, path, "model.min_pixels=65536", "model.max_pixels=102400").model
+    assert (own.min_pixels, own.max_pixels) == (65_536, 102_400)
+
+
+def test_a_cap_that_the_checkpoint_contradicts_is_refused_with_the_file(parsed: Parsed, tmp_path: Path) -> None:
+    path = checkpoint(tmp_path, "Qwen2-VL-2B-Instruct", min_pixels=12_544, max_pixels=100_352)
+    with pytest.raises(ConfigError, match=r"100352 pixels \(.*preprocessor_config.json\).*set model.max_pixels=100352"):
+        parsed(*TRAINS, path, "model.max_pixels=200704")
+    with pytest.raises(ConfigError, match=r"max_pixels=784 is below the 12544 .*preprocessor_config.json.*=12544 or"):
+        parsed(*TRAINS, path, "model.max_pixels=784")
+    # Serving alone may use larger images than the checkpoint says.
+    assert parsed("stage=serve", "model=hf", path, "model.max_pixels=200704").model.max_pixels == 200_704
+
+
+@pytest.mark.parametrize("model", ["tiny-student", "tiny-teacher", "tiny-reader"])
+def test_the_sizes_of_the_tiny_models_are_those_of_their_files(parsed: Parsed, tmp_path: Path, model: str) -> None:
+    """Their files may be made after the configuration is read."""
+    tiny.save_tokenizer(tmp_path)
+    stated = image_sizes(tmp_path)
+    own = parsed("stage=serve", f"model={model}").model
+    assert stated
+    assert (own.token_side, own.min_pixels, own.max_pixels) == (stated.token_side, stated.min_pixels, stated.max_pixels)
+
+
+def test_quantized_weights_answer_but_are_not_trained(parsed: Parsed, tmp_path: Path) -> None:
+    folder = model_folder(tmp_path, "Qwen2-VL-2B-Instruct")
+    config = CONFIGS["Qwen2-VL-2B-Instruct"] | {"quantization_config": {"quant_method": "awq", "bits": 4}}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert parsed("stage=serve", "model=hf", f"model.path={folder}").model.quantization == "awq"
+    with pytest.raises(ConfigError, match="weights quantized as awq, which can answer but not be trained"):
+        parsed(*TRAINS, f"model.path={folder}")

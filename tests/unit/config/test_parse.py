@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from tests.conftest import ROOT
 from vd100k.config import checks
@@ -31,8 +32,22 @@ def required(stage: str) -> list[str]:
     return ["runs=[one,two]"] if stage == "compare" else ["images=photos"]
 
 
+def of_each_kind(turn: int) -> list[str]:
+    """One model of each kind, another one each turn: those of a kind differ in their names and paths alone."""
+    kinds: dict[tuple[object, ...], list[str]] = {}
+    for name in options("model"):
+        keys = OmegaConf.load(ROOT / f"conf/model/{name}.yaml")
+        kind = tuple(keys.get(key) for key in ("model_type", "quantization", "max_pixels")), "api_base" in keys
+        kinds.setdefault(kind, []).append(name)
+    return [names[turn % len(names)] for names in kinds.values()]
+
+
 def impossible(hardware: str, model: str, stage: str) -> bool:
-    """Whether they do not fit: a hosted model has no weights to load, and hardware=api cannot load any."""
+    """Whether they do not fit: hosted models have no weights to load, quantized ones cannot be trained, and
+    hardware=api cannot load any.
+    """
+    if stage in {"finetune", "pipeline"} and model.endswith(("-fp8", "-awq")):
+        return True
     hosted = model in {"gpt-4o", "claude-3-5-sonnet", "qwen-vl-max"}
     if stage in {"render", "convert", "report", "compare"}:
         return False
@@ -47,7 +62,7 @@ def impossible(hardware: str, model: str, stage: str) -> bool:
 def test_every_combination_of_hardware_model_and_stage_parses_or_names_a_remedy(
     parsed: Parsed, hardware: str, stage: str
 ) -> None:
-    for model in options("model"):
+    for model in of_each_kind(options("hardware").index(hardware) + options("stage").index(stage)):
         overrides = [f"hardware={hardware}", f"model={model}", f"stage={stage}", *required(stage)]
         if model == "hf":
             overrides += ["model.path=ORG/NAME", "model.name=hf", "model.model_type=qwen3_vl"]
@@ -58,6 +73,12 @@ def test_every_combination_of_hardware_model_and_stage_parses_or_names_a_remedy(
         else:
             run = parsed(*overrides)
             assert (run.stage.name, run.hardware.name, run.model.name) == (stage, hardware, model)
+
+
+@pytest.mark.parametrize("model", options("model"))
+def test_every_model_parses(parsed: Parsed, model: str) -> None:
+    path = ["model.path=ORG/NAME", "model.model_type=qwen3_vl"] if model == "hf" else []
+    assert parsed("stage=convert", "images=photos", f"model={model}", *path).model.token_side in (28, 32)
 
 
 @pytest.mark.parametrize("group", ["task", "format", "tracking", "engine"])
@@ -179,7 +200,7 @@ def test_training_and_serving_use_the_same_pixel_cap(parsed: Parsed) -> None:
     command = commands.train(train.stage, Path("out"))
     assert command.env["MAX_PIXELS"] == "200704"
     assert "--max_pixels" not in command.argv, "ms-swift would rescale images before it rounds their sides"
-    assert "MIN_PIXELS" not in command.env, "the default of ms-swift is right for Qwen2-VL"
+    assert serve.hardware.engine.args["mm_processor_kwargs"]["min_pixels"] == int(command.env["MIN_PIXELS"]) == 3136
     dpo = parsed("stage=finetune", "dataset=d", "model=qwen2-vl-2b", "rejected=m", "stage.method=dpo")
     assert commands.train(dpo.stage, Path("out")).env["MAX_PIXELS"] == "1003520"
 

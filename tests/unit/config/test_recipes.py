@@ -95,17 +95,17 @@ def test_a_model_is_served_and_trained(
     composed: Callable[..., Run], parsed: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    cache = tmp_path / "hub/models--Qwen--Qwen3-VL-8B-Instruct"
-    for file, text in {"refs/main": "abc", "snapshots/abc/config.json": '{"model_type": "qwen3_vl"}'}.items():
+    cache = tmp_path / "hub/models--Qwen--Qwen3-VL-235B-A22B-Instruct"
+    for file, text in {"refs/main": "abc", "snapshots/abc/config.json": '{"model_type": "qwen3_vl_moe"}'}.items():
         (cache / file).parent.mkdir(parents=True)
         (cache / file).write_text(text, encoding="utf-8")
-    chosen = ["hardware=single-gpu", "model=qwen3-vl-8b"]
+    chosen = ["hardware=single-gpu", "model=qwen3-vl-235b"]
     served = composed("Add a model", "stage=serve", *chosen)
-    assert served.served_name == "Qwen3-VL-8B-Instruct"
-    assert "Qwen/Qwen3-VL-8B-Instruct" in replicas(served)[0].argv
+    assert served.served_name == "Qwen3-VL-235B-A22B-Instruct"
+    assert "Qwen/Qwen3-VL-235B-A22B-Instruct" in replicas(served)[0].argv
     trained = parsed(f"hydra.searchpath=[file://{tmp_path / 'conf'}]", "stage=finetune", "dataset=d", *chosen).stage
-    assert (trained.args["model_type"], trained.env["MAX_PIXELS"]) == ("qwen3_vl", served.model.max_pixels)
-    assert trained.env["MIN_PIXELS"] == served.model.least_pixels == 65_536
+    assert (trained.args["model_type"], trained.env["MAX_PIXELS"]) == ("qwen3_vl_moe", served.model.max_pixels)
+    assert trained.env["MIN_PIXELS"] == served.model.min_pixels == 65_536
 
 
 def test_a_model_behind_an_api_is_asked_there(composed: Callable[..., Run]) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from vd100k.config.stages import Rules
 from vd100k.conversion.filters import RejectedRow, RowFilter, normalize
-from vd100k.conversion.token_lengths import TokenLengths, visual_tokens
+from vd100k.conversion.token_lengths import TokenLengths
+from vd100k.images.resizing import SizeRule
 
 ALL = Rules(**dict.fromkeys(Rules.model_fields, True))
 
@@ -20,7 +19,7 @@ ALL = Rules(**dict.fromkeys(Rules.model_fields, True))
 def rejection_reason(
     answer: str, question: str = "What is it?", prompt: str = "Describe the picture in detail."
 ) -> str | None:
-    row_filter = RowFilter(ALL, "text", prompt, TokenLengths(None, "", 3136, 1_000_000, 2048))
+    row_filter = RowFilter(ALL, "text", prompt, TokenLengths(None, "", SizeRule(28, 3136, 1_000_000), 2048))
     try:
         row_filter.check({"question": question, "answer": answer}, (100, 100))
     except RejectedRow as error:
@@ -65,17 +64,8 @@ def test_case_spaces_width_and_punctuation_do_not_distinguish_questions() -> Non
     assert normalize("What is it?") != normalize("What was it?")
 
 
-@given(st.integers(28, 3000), st.integers(28, 3000), st.integers(3136, 2_000_000))
-def test_visual_tokens_equal_those_of_the_image_processor_of_qwen(width: int, height: int, max_pixels: int) -> None:
-    if max(width, height) > 200 * min(width, height):
-        return
-    for side, least in ((28, 3136), (32, 65_536)):  # Qwen2-VL and Qwen2.5-VL, Qwen3-VL
-        new = smart_resize(height, width, side, least, max(least, max_pixels))
-        assert visual_tokens(width, height, least, max(least, max_pixels), side) == math.prod(new) // side**2
-
-
 def test_tokens_are_counted_only_if_the_size_of_the_row_does_not_decide(tmp_path: Path) -> None:
-    token_lengths = TokenLengths(str(tmp_path), "", 3136, 100_352, 2048)
+    token_lengths = TokenLengths(str(tmp_path), "", SizeRule(28, 3136, 100_352), 2048)
     assert token_lengths.excess("q" * 100, "a" * 100, None) is None
     assert token_lengths.uncounted == 0
     assert token_lengths.excess("q", "字" * 2000, None) is None

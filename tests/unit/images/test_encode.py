@@ -10,16 +10,14 @@ from pathlib import Path
 
 import pillow_heif
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from vd100k.images.encode import ImageError, encode, plain
-from vd100k.images.transform import reduced
+from vd100k.images.resizing import SizeRule
 
 
 def data_url(path: Path, max_pixels: int) -> str:
-    return encode(str(path), max_pixels).url.decode()
+    return encode(str(path), SizeRule(28, 3136, max_pixels)).url.decode()
 
 
 def sent(url: str) -> tuple[str, Image.Image]:
@@ -114,19 +112,6 @@ def test_a_text_file_and_a_truncated_image_are_errors(tmp_path: Path) -> None:
         data_url(truncated, 1_000_000)
 
 
-sides = st.integers(1, 20_000)
-
-
-@given(sides, sides, st.integers(28 * 28, 4_000_000))
-def test_the_reduced_size_fits_the_cap_and_the_grid(width: int, height: int, cap: int) -> None:
-    if width * height <= cap:
-        return
-    new = reduced(width, height, cap)
-    assert all(side % 28 == 0 and side > 0 for side in new)
-    # A strip thinner than one token is widened to one, so only such an image may exceed the cap.
-    assert new[0] * new[1] <= cap or 28 in new
-
-
 HALVES = {
     "floats from 0 to 1": ("F", 0.5, 128),
     "floats from 0 to 255": ("F", 200.0, 200),
@@ -206,7 +191,7 @@ def test_a_heic_file_of_another_brand_and_name_is_read(tmp_path: Path) -> None:
 def test_a_large_heic_photo_is_reduced_and_a_broken_one_is_an_error(tmp_path: Path) -> None:
     pillow_heif.register_heif_opener()
     path = save(tmp_path / "large.heic", (600, 400))
-    assert sent(data_url(path, 28 * 28 * 40))[1].size == reduced(600, 400, 28 * 28 * 40)
+    assert sent(data_url(path, 28 * 28 * 40))[1].size == SizeRule(28, 3136, 28 * 28 * 40).resized(600, 400)
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(ImageError, match=r"large\.heic: "):
         data_url(path, 10_000)
@@ -215,7 +200,8 @@ def test_a_large_heic_photo_is_reduced_and_a_broken_one_is_an_error(tmp_path: Pa
 def test_heic_support_is_loaded_only_when_a_heic_file_is_met(tmp_path: Path) -> None:
     save(tmp_path / "a.png", (600, 400))
     save_half_red(tmp_path / "b.heic", 1)
-    program = "import sys; from vd100k.images.encode import encode; [encode(path, 20_000) for path in sys.argv[1:]]; "
+    program = "import sys; from vd100k.images.encode import encode; from vd100k.images.resizing import SizeRule; "
+    program += "[encode(path, SizeRule(28, 3136, 20_000)) for path in sys.argv[1:]]; "
     program += "print('pillow_heif' in sys.modules)"
     for names, loaded in ((["a.png"], "False"), (["a.png", "b.heic"], "True")):
         call = [sys.executable, "-c", program, *(str(tmp_path / name) for name in names)]

@@ -19,8 +19,9 @@ import re, sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from vd100k.images.encode import encode
+from vd100k.images.resizing import SizeRule
 with ThreadPoolExecutor(4) as pool:
-    list(pool.map(lambda path: encode(path, 100_000).url[:30], sys.argv[1:]))
+    list(pool.map(lambda path: encode(path, SizeRule(28, 3136, 100_000)).url[:30], sys.argv[1:]))
 # Not getrusage: its peak includes that of the process that started this one.
 print(int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024)
 """

@@ -12,6 +12,7 @@ from vd100k.config.run import Run
 from vd100k.engines.serving.http_api import api_key, request_json
 from vd100k.errors import DataError
 from vd100k.images import encode as images
+from vd100k.images.resizing import SizeRule
 from vd100k.io import hub as hubs
 from vd100k.io.jsonl import read_rows
 from vd100k.llm import prompts
@@ -66,7 +67,7 @@ def _questions(run: Run) -> Iterator[tuple[bytes, str | None]]:
     found = False
     for row in read_rows(run.paths.rows):
         with contextlib.suppress(images.ImageError):
-            image = images.encode(str(row["image"]), run.model.max_pixels).url
+            image = images.encode(str(row["image"]), SizeRule.of(run.model)).url
             found = True
             yield image, str(row["question"])
     if not found:

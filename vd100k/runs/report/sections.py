@@ -9,11 +9,12 @@ from typing import Any
 
 from vd100k.evaluation.certainty import told, verdict
 from vd100k.evaluation.metrics import Score, score
+from vd100k.images.resizing import SizeRule
 from vd100k.io.redaction import redact
 from vd100k.pages import pace
 from vd100k.pages.blocks import Bars, Block, Card, Curve, Gallery, Pairs, Section, Table, Text
 from vd100k.pages.html import duration, number
-from vd100k.pages.pictures import LARGE_BYTES, MAX_PIXELS, Album
+from vd100k.pages.pictures import LARGE_BYTES, UNKNOWN, Album
 from vd100k.runs import closing
 from vd100k.runs.report.samples import by_reason, histogram, sample, spread
 from vd100k.runs.summary import figures
@@ -223,9 +224,10 @@ def _album(summary: Summary, large: int) -> Album:
     """An album of the declared folders of the images; there are none for a run before they were recorded."""
     folders = summary.get("image_folders") or []
     model = summary.get("settings", {}).get("model", {})
-    cap = model.get("max_pixels") if isinstance(model, dict) else None
+    sizes = [model.get(key) for key in ("token_side", "min_pixels", "max_pixels")] if isinstance(model, dict) else []
+    known = [size for size in sizes if isinstance(size, int) and size > 0]
     inside = [folder for folder in folders if isinstance(folder, str)]
-    return Album(inside, cap if isinstance(cap, int) and cap > 0 else MAX_PIXELS, large)
+    return Album(inside, SizeRule(*known) if len(known) == 3 else UNKNOWN, large)
 
 
 def _first(summary: Summary, suffix: str = "") -> Path | None:
