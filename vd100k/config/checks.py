@@ -10,7 +10,7 @@ from typing import Any
 from vd100k.config.model_defaults import NO_MODEL, UNCHOSEN
 from vd100k.config.run import LOOPBACK, Run
 from vd100k.config.server_checks import check_server
-from vd100k.config.stages import Chat, Compare, Convert, Evaluate, Finetune, Generate, Pipeline, Serve
+from vd100k.config.stages import Chat, Compare, Convert, Evaluate, Finetune, Generate, Label, Pipeline, Serve, WebPage
 from vd100k.io.json_schema import check_schema
 
 ASKS_FOR_QUESTION = re.compile(r"\{\{-?\s*question\b")
@@ -112,12 +112,24 @@ def _check_serve(run: Run, stage: Serve, teacher: set[str]) -> Problems:
         yield from check_server(run)
 
 
-def _check_chat(run: Run, stage: Chat, teacher: set[str]) -> Problems:
+def _check_page(stage: WebPage) -> Problems:
     if stage.host not in LOOPBACK and not stage.password_env:
         yield (
             f"stage.host={stage.host} lets in anyone who can reach this machine: set stage.password_env=VARIABLE, "
             "the environment variable with the password of the page"
         )
+
+
+def _check_label(run: Run, stage: Label, teacher: set[str]) -> Problems:
+    yield from _check_page(stage)
+    if run.answers == UNCHOSEN and stage.source == run.paths.rows:
+        yield "no answers are chosen: set answers=MODEL, whose answers are labelled"
+    if stage.labels.suffix.lower() != ".jsonl":
+        yield f"{run.key}.labels={stage.labels} is no .jsonl file, to which labels are appended: name one"
+
+
+def _check_chat(run: Run, stage: Chat, teacher: set[str]) -> Problems:
+    yield from _check_page(stage)
     yield from check_server(run)
     if run.weights == "base":
         yield from _check_answering(run, teacher)
@@ -155,6 +167,7 @@ STAGES: dict[str, Callable[[Run, Any, set[str]], Problems]] = {
     "finetune": _check_finetune,
     "serve": _check_serve,
     "chat": _check_chat,
+    "label": _check_label,
     "evaluate": _check_evaluate,
     "pipeline": _check_pipeline,
     "compare": _check_compare,

@@ -124,12 +124,26 @@ class Serve(Part):
     server: str | None
 
 
-class Chat(Part):
-    name: Literal["chat"]
+class WebPage(Part):
+    """Where a page is served, and who may open it."""
+
     host: str
     port: Annotated[int, Field(gt=0, le=65_535)]
     password_env: str | None
+
+
+class Chat(WebPage):
+    name: Literal["chat"]
     timeout_s: PositiveFloat
+
+
+class Label(WebPage):
+    name: Literal["label"]
+    source: Path
+    labels: Path
+    rows: PositiveInt
+    stratify: Literal["score"] | None
+    labeller: Annotated[str, Field(min_length=1)] | None
 
 
 Side = Literal["before", "after"]
@@ -167,4 +181,6 @@ class Pipeline(Part):
     evaluate: Evaluate
 
 
-AnyStage = Render | Generate | Convert | Finetune | Export | Serve | Chat | Evaluate | Pipeline | Report | Compare
+AnyStage = (
+    Render | Generate | Convert | Finetune | Export | Serve | Chat | Label | Evaluate | Pipeline | Report | Compare
+)

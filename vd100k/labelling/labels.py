@@ -28,6 +28,8 @@ FORM = (
     "question and by are optional."
 )
 
+Identity = tuple[str, str, str]
+
 
 @dataclass(frozen=True)
 class Label:
@@ -64,6 +66,11 @@ def path_beside(rows: Path) -> Path:
 def answer_sha256(answer: object) -> str:
     """The hash of an answer, in hex: a label, or a verdict, is about this answer and no other."""
     return hashlib.sha256(answer_text(answer).encode(errors="surrogatepass")).hexdigest()
+
+
+def identity(row: Row) -> Identity:
+    """The id, the question and the hash of the answer of a row: what a label or a verdict is about."""
+    return str(row["id"]), str(row["question"]), answer_sha256(row["answer"])
 
 
 def answer_text(answer: object) -> str:

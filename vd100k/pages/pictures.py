@@ -88,7 +88,7 @@ class Album:
         if self.budget <= 0:
             return None
         image.thumbnail((LARGE, LARGE))
-        url = data_url("image/webp", _webp(image, 70, 0))
+        url = data_url("image/webp", webp(image, 70, 0))
         if len(url) > self.budget:
             self.budget = 0  # later ones would be as large
             return None
@@ -105,14 +105,15 @@ def thumbnail(path: object, folders: list[str]) -> str | None:
 def _thumbnail(image: Image.Image) -> bytes:
     """The image as WebP, at most ``SIDE`` pixels long; smaller if it has too many bytes."""
     image.thumbnail((SIDE, SIDE))
-    encoded = _webp(image, 75, 2)
+    encoded = webp(image, 75, 2)
     if len(encoded) > THUMBNAIL_BYTES:
         image.thumbnail((SIDE * 3 // 4, SIDE * 3 // 4))
-        encoded = _webp(image, 40, 2)
+        encoded = webp(image, 40, 2)
     return encoded
 
 
-def _webp(image: Image.Image, quality: int, effort: int) -> bytes:
+def webp(image: Image.Image, quality: int, effort: int) -> bytes:
+    """The image as WebP, with a quality of 0 to 100 and an effort of 0 to 6."""
     encoded = io.BytesIO()
     image.save(encoded, "WEBP", quality=quality, method=effort)
     return encoded.getvalue()

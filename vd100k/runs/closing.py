@@ -69,7 +69,7 @@ def next_command(run: Run, argv: list[str]) -> str | None:
         case "generate" if run.task.reader == "question":
             kept = [*_without(kept, ("task",)), "task=answer", f"asker={run.model.name}"]
             return command(["stage=generate", *kept], argv[0])
-        case "generate":
+        case "generate" | "label":
             return command(["stage=convert", *kept], argv[0])
         case "convert" if run.format.name == "swift" and not getattr(run.stage, "products", None):
             if not trains:
@@ -138,6 +138,12 @@ def _export(step: dict[str, Any]) -> str:
     return f"merged model, {size / GB:.1f} GB" if size >= GB else f"merged model, {size / 1e6:.1f} MB"
 
 
+def _label(step: dict[str, Any]) -> str | None:
+    judged = step["counts"]["right"] + step["counts"]["wrong"]
+    share = f": {100 * step['counts']['wrong'] / judged:.0f} %" if judged else ""
+    return f"{step['counts']['wrong']:,} of {_count(judged, 'labelled answer')} wrong{share}" if judged else None
+
+
 def _evaluate(step: dict[str, Any]) -> str | None:
     exact = [f"{100 * side['exact_match']:.3g} %" for side in step["metrics"].values()]
     images = next((f" on {_count(file['rows'], 'held-out image')}" for file in step["inputs"] if file["rows"]), "")
@@ -151,6 +157,7 @@ FIGURES: dict[str, Callable[[dict[str, Any]], str | None]] = {
     "convert": _convert,
     "finetune": _finetune,
     "export": _export,
+    "label": _label,
     "evaluate": _evaluate,
 }
 

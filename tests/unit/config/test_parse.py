@@ -49,7 +49,7 @@ def impossible(hardware: str, model: str, stage: str) -> bool:
     if stage in {"finetune", "pipeline"} and model.endswith(("-fp8", "-awq")):
         return True
     hosted = model in {"gpt-4o", "claude-3-5-sonnet", "qwen-vl-max"}
-    if stage in {"render", "convert", "report", "compare"}:
+    if stage in {"render", "convert", "label", "report", "compare"}:
         return False
     if stage in {"generate", "chat"}:
         return hosted != (hardware == "api")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from vd100k.io.jsonl import Row
 
 PARSED = 5000  # rows of a file that are parsed: enough for a histogram, and fast
 BINS = 12
+LONGEST = 1500  # characters of a text
 
 
 @dataclass(frozen=True)
@@ -68,3 +70,9 @@ def histogram(values: list[int]) -> list[tuple[str, int]]:
         counts[(value - low) // width] += 1
     names = ((low + k * width, low + (k + 1) * width - 1) for k in range(len(counts)))
     return [(f"{a}" if a == b else f"{a} – {b}", n) for (a, b), n in zip(names, counts, strict=True)]
+
+
+def clip(value: object) -> str:
+    """A value as text, of at most ``LONGEST`` characters."""
+    text = value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from vd100k.pages.blocks import Bars, Block, Card, Curve, Gallery, Pairs, Sectio
 from vd100k.pages.html import duration, number
 from vd100k.pages.pictures import LARGE_BYTES, UNKNOWN, Album
 from vd100k.runs import closing
-from vd100k.runs.report.samples import by_reason, histogram, sample, spread
+from vd100k.runs.report import labels
+from vd100k.runs.report.samples import by_reason, clip, histogram, sample, spread
 from vd100k.runs.summary import figures
 
 Summary = dict[str, Any]
@@ -28,7 +28,6 @@ OTHERS = 12  # and some of the rest
 PER_REASON = 3
 HEADLINE = 4  # pictures below the result
 MEASURES = {"exact_match": "exact match", "valid_json": "valid JSON", "field_accuracy": "correct fields"}
-LONGEST = 1500  # characters of a text
 
 
 def section(summary: Summary, link: str | None = None, large: int = LARGE_BYTES) -> Section:
@@ -61,18 +60,18 @@ def _generate(summary: Summary, album: Album) -> Blocks:
     answered = parsed.rows
     shown = spread(answered, SHOWN)
     asked = {row.get("question") for row in shown}
-    shared = _clip(asked.pop()) if len(asked) == 1 else ""
+    shared = clip(asked.pop()) if len(asked) == 1 else ""
     failures = path.with_name(f"{path.stem}.failures.jsonl")
     failed = by_reason(failures, PER_REASON)
     cards = []
     for reason, (_, examples) in failed.items():
         for row in examples:
-            texts = [Text(reason, _clip(redact(row.get("detail"))), "wrong")]
+            texts = [Text(reason, clip(redact(row.get("detail"))), "wrong")]
             picture = album.picture(row.get("image") or row.get("id"))
             cards.append(Card(str(row.get("id")), picture, texts, reason, rank=-1))
     for row in shown:
-        texts = [] if shared else [Text("prompt", _clip(row.get("question")))]
-        texts.append(Text("answer", _clip(row.get("answer"))))
+        texts = [] if shared else [Text("prompt", clip(row.get("question")))]
+        texts.append(Text("answer", clip(row.get("answer"))))
         picture = album.picture(row.get("image"), [row.get("answer")])
         cards.append(Card(str(row["id"]), picture, texts, "answered" if failed else ""))
     total = parsed.total + sum(count for count, _ in failed.values())
@@ -112,7 +111,7 @@ def _convert(summary: Summary, album: Album) -> Blocks:
             for row in examples:
                 whole = row.get("row")
                 kept = whole if isinstance(whole, dict) else {"answer": whole}
-                texts = [Text(reason, _clip(row.get("detail")), "wrong"), Text("answer", _clip(kept.get("answer")))]
+                texts = [Text(reason, clip(row.get("detail")), "wrong"), Text("answer", clip(kept.get("answer")))]
                 picture = album.picture(kept.get("image"), [kept.get("answer")])
                 cards.append(Card(str(row.get("id")), picture, texts, reason))
         blocks.append(Gallery("Examples of rejected rows", cards, total, str(path.parent / "rejected.jsonl")))
@@ -123,7 +122,7 @@ def _convert(summary: Summary, album: Album) -> Blocks:
 def _finetune(summary: Summary, album: Album) -> Blocks:
     curves = {name: points for name, points in summary["metrics"].items() if points}
     stage = summary.get("settings", {}).get("stage", {"method": "sft", "args": {}})
-    settings = [[name, _clip(value)] for name, value in stage["args"].items() if value is not None]
+    settings = [[name, clip(value)] for name, value in stage["args"].items() if value is not None]
     charts: Blocks = [
         Curve(name.replace("_", " ").capitalize(), [(float(step), float(value)) for step, value in points])
         for name, points in curves.items()
@@ -185,9 +184,9 @@ def _judged(rows: list[Summary], sides: dict[str, Any]) -> Judged:
 def _compared(judged: Judged, album: Album) -> list[Card]:
     cards = []
     for row, scores in judged:
-        texts = [Text("label", _clip(row["label"]))]
+        texts = [Text("label", clip(row["label"]))]
         for side, given in scores.items():
-            texts.append(Text(side, _clip(row.get(side)), "right" if given.exact_match else "wrong"))
+            texts.append(Text(side, clip(row.get(side)), "right" if given.exact_match else "wrong"))
         last = list(scores.values())[-1]
         group = "exact" if last.exact_match else "partly right" if last.field_accuracy else "wrong"
         picture = album.picture(row.get("image"), [row.get(list(scores)[-1])])
@@ -214,6 +213,7 @@ BLOCKS: dict[str, Callable[[Summary, Album], Blocks]] = {
     "generate": _generate,
     "convert": _convert,
     "finetune": _finetune,
+    "label": lambda summary, album: labels.blocks(summary["counts"], _first(summary, ".jsonl"), album),
     "evaluate": _evaluate,
     "export": lambda summary, album: [_files(summary)],
     "render": lambda summary, album: [_files(summary)],
@@ -243,8 +243,3 @@ def _fact(name: str, value: float) -> str:
 def money(dollars: float) -> str:
     """An amount in dollars; one below a cent in hundredths of a cent."""
     return f"${dollars:.2f}" if dollars >= closing.CENT or not dollars else f"${dollars:.4f}"
-
-
-def _clip(value: object) -> str:
-    text = value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
