@@ -10,7 +10,19 @@ from typing import Any
 from vd100k.config.model_defaults import NO_MODEL, UNCHOSEN
 from vd100k.config.run import LOOPBACK, Run
 from vd100k.config.server_checks import check_server
-from vd100k.config.stages import Chat, Compare, Convert, Evaluate, Finetune, Generate, Label, Pipeline, Serve, WebPage
+from vd100k.config.stages import (
+    Chat,
+    Compare,
+    Convert,
+    Evaluate,
+    Finetune,
+    Generate,
+    Label,
+    Parity,
+    Pipeline,
+    Serve,
+    WebPage,
+)
 from vd100k.io.json_schema import check_schema
 
 ASKS_FOR_QUESTION = re.compile(r"\{\{-?\s*question\b")
@@ -19,7 +31,7 @@ WITHOUT_DATASET = ("render", "serve", "chat", "report", "compare", "pipeline")  
 NAME = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*")
 LONGEST_NAME = 180  # bytes; most file systems allow 255, and endings such as .failures.jsonl are added
 NEEDS_WEIGHTS = ("finetune", "export", "serve")
-NEEDS_MODEL = (*NEEDS_WEIGHTS, "generate", "chat", "evaluate")
+NEEDS_MODEL = (*NEEDS_WEIGHTS, "parity", "generate", "chat", "evaluate")
 
 Problems = Iterator[str]
 
@@ -107,6 +119,11 @@ def _check_finetune(run: Run, stage: Finetune, teacher: set[str]) -> Problems:
         yield f"rejected={run.rejected} makes preference pairs: set {run.key}.method=dpo to train on them"
 
 
+def _check_parity(run: Run, stage: Parity, teacher: set[str]) -> Problems:
+    if run.hardware.urls is None and run.weights == "base":  # of other weights, it has been checked
+        yield from _check_weights(run)
+
+
 def _check_serve(run: Run, stage: Serve, teacher: set[str]) -> Problems:
     if stage.action == "start":
         yield from check_server(run)
@@ -165,6 +182,7 @@ STAGES: dict[str, Callable[[Run, Any, set[str]], Problems]] = {
     "generate": _check_generate,
     "convert": _check_convert,
     "finetune": _check_finetune,
+    "parity": _check_parity,
     "serve": _check_serve,
     "chat": _check_chat,
     "label": _check_label,

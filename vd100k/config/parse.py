@@ -22,6 +22,7 @@ from vd100k.io.tables import SUFFIXES
 
 PARTS = ("stage", "task", "model", "hardware", "teacher", "sweep", "paths", "served_names", "format", "tracking")
 WEIGHTS = {"before": "base", "after": "merged"}  # asked by each side of an evaluation
+CHECKED = {"parity": "base", "parity_merged": "merged"}  # the weights whose server each check of a pipeline is about
 ELSEWHERE = {"teacher", "families"}  # nodes that are not parts of a run
 LONGEST = 200  # characters of a value in a message
 
@@ -66,7 +67,7 @@ class _Builder:
             if OmegaConf.select(cfg, "stage.name") == "generate" and teacher:
                 cfg = _with(cfg, teacher)
             for name in _steps(cfg):
-                parts[name] = self.build(_with(cfg, {"stage": cfg.stage[name]}), f"{key}.{name}")
+                parts[name] = self.build(_with(cfg, _step(cfg, name)), f"{key}.{name}")
             for name in _sides(cfg):
                 parts[name] = self._build_side(cfg, name, f"{key}.ask")
         except OmegaConfBaseException as error:
@@ -140,7 +141,16 @@ def _steps(cfg: DictConfig) -> list[str]:
     steps = cfg.stage.steps if cfg.stage.get("name") == "pipeline" else None
     if not isinstance(steps, ListConfig):
         return []
-    return [step for step in steps if isinstance(cfg.stage.get(step), DictConfig)]
+    off = CHECKED if cfg.stage.get("parity") is False else ()
+    return [step for step in steps if isinstance(cfg.stage.get(step), DictConfig) and step not in off]
+
+
+def _step(cfg: DictConfig, name: str) -> dict[str, Any]:
+    """The nodes of a step; a check for parity is about the training of its pipeline and the weights that are served."""
+    changes = {"stage": cfg.stage[name]}
+    if name in CHECKED:
+        changes |= {"stage.train": cfg.stage.finetune, "weights": CHECKED[name]}
+    return changes
 
 
 def _sides(cfg: DictConfig) -> list[str]:

@@ -26,6 +26,7 @@ class Engine(Part):
     serves: str | None
     serves_folder_name: bool
     rebinds_port: bool
+    renderer: str | None
     key_env: str | None
     gpus_option: str | None
     host_option: str | None

@@ -108,6 +108,14 @@ class Finetune(Part):
     args: Options
 
 
+class Parity(Part):
+    name: Literal["parity"]
+    rows: PositiveInt
+    if_different: Literal["refuse", "warn"]
+    file: Path
+    train: Finetune | None
+
+
 class Export(Part):
     name: Literal["export"]
     adapter: Path
@@ -166,7 +174,7 @@ class Compare(Part):
     name: Literal["compare"]
 
 
-Step = Literal["render", "generate", "convert", "finetune", "export", "evaluate"]
+Step = Literal["render", "generate", "convert", "parity", "finetune", "export", "parity_merged", "evaluate"]
 
 
 class Pipeline(Part):
@@ -176,11 +184,25 @@ class Pipeline(Part):
     render: Render
     generate: Generate
     convert: Convert
+    parity: Parity | Literal[False]
     finetune: Finetune
     export: Export
+    parity_merged: Parity
     evaluate: Evaluate
 
 
 AnyStage = (
-    Render | Generate | Convert | Finetune | Export | Serve | Chat | Label | Evaluate | Pipeline | Report | Compare
+    Render
+    | Generate
+    | Convert
+    | Parity
+    | Finetune
+    | Export
+    | Serve
+    | Chat
+    | Label
+    | Evaluate
+    | Pipeline
+    | Report
+    | Compare
 )

@@ -19,6 +19,7 @@ from vd100k.images import boxes, transform
 from vd100k.images.decode import opened
 from vd100k.images.encode import ImageError
 from vd100k.images.find import outside_detail, within
+from vd100k.images.resizing import SizeRule
 from vd100k.io.jsonl import Row
 from vd100k.labelling.labels import Label, answer_text
 from vd100k.labelling.session import Session
@@ -34,13 +35,13 @@ CHOICES = ("choiceA", "choiceB", "choiceC", "choiceD")
 class View:
     """Makes the HTML of a session's rows.
 
-    Images outside ``folder`` are not read. ``max_pixels`` is the size to which the model saw them reduced, which
+    Images outside ``folder`` are not read. ``rule`` is how the model saw them resized, which
     decides where boxes in its answers are.
     """
 
     session: Session
     folder: Path
-    max_pixels: int
+    rule: SizeRule
     _displays: Iterator[int] = field(default_factory=itertools.count, init=False)
     _reader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1), init=False)
 
@@ -101,7 +102,7 @@ class View:
             raise ImageError(outside_detail(self.folder))
         with opened(path) as image:
             upright = transform.rgb(image)
-        found = boxes.find(answer, upright.size, self.max_pixels)
+        found = boxes.find(answer, upright.size, self.rule)
         drawn = grounding.draw(upright, found) if found else upright
         drawn.thumbnail((SIDE, SIDE))
         return data_url("image/webp", webp(drawn, 85, 0))

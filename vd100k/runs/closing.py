@@ -34,8 +34,8 @@ def lines(run: Run, summary: Summary, folder: Path, argv: list[str]) -> list[str
 
 def figure(summary: dict[str, Any]) -> str | None:
     """The one figure of a stage in words; of a pipeline, that of its last step that has one."""
-    # The size of an exported model says less than the figure of any other step.
-    exports = [step for step in summary["steps"] if step["stage"] == "export"]
+    # The size of an exported model, and a check that has passed, say less than the figure of any other step.
+    exports = [step for step in summary["steps"] if step["stage"] in ("export", "parity", "parity_merged")]
     for step in reversed([*exports, *(step for step in summary["steps"] if step not in exports)]):
         if found := figure(step):
             return found
@@ -76,6 +76,8 @@ def next_command(run: Run, argv: list[str]) -> str | None:
                 kept = [*_without(kept, OF_MODEL), f"answers={run.answers}", *TRAINABLE]
             method = ["stage.method=dpo"] if run.rejected else []
             return command(["stage=finetune", *kept, *method], argv[0])
+        case "parity" if run.weights == "base":
+            return command(["stage=finetune", *kept], argv[0])
         case "finetune":
             return command(["stage=export", *kept], argv[0])
         case "export" if run.hardware.engine:
@@ -151,10 +153,20 @@ def _evaluate(step: dict[str, Any]) -> str | None:
     return f"{' → '.join(exact)} exact{images}{f', {brief(change)}' if change else ''}" if exact else None
 
 
+def _parity(step: dict[str, Any]) -> str:
+    counts = step["counts"]
+    equal, different = counts.get("equal", 0), counts.get("different", 0)
+    if different:
+        return f"{different:,} of {_count(equal + different, 'row')} not trained on as served"
+    return f"{_count(equal, 'row')} trained on as served"
+
+
 FIGURES: dict[str, Callable[[dict[str, Any]], str | None]] = {
     "render": _render,
     "generate": _generate,
     "convert": _convert,
+    "parity": _parity,
+    "parity_merged": _parity,
     "finetune": _finetune,
     "export": _export,
     "label": _label,

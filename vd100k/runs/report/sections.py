@@ -14,6 +14,7 @@ from vd100k.pages import pace
 from vd100k.pages.blocks import Bars, Block, Card, Curve, Gallery, Pairs, Section, Table, Text
 from vd100k.pages.html import duration, number
 from vd100k.pages.pictures import LARGE_BYTES, UNKNOWN, Album
+from vd100k.parity import page as parity
 from vd100k.runs import closing
 from vd100k.runs.report import labels
 from vd100k.runs.report.samples import by_reason, clip, histogram, sample, spread
@@ -209,9 +210,16 @@ def _files(summary: Summary) -> Table:
     return Table("Files written", ["file", "rows"], made)
 
 
+def _parity(summary: Summary, album: Album) -> Blocks:
+    path = _first(summary, "parity.json")
+    return parity.blocks(path) if path else []
+
+
 BLOCKS: dict[str, Callable[[Summary, Album], Blocks]] = {
     "generate": _generate,
     "convert": _convert,
+    "parity": _parity,
+    "parity_merged": _parity,
     "finetune": _finetune,
     "label": lambda summary, album: labels.blocks(summary["counts"], _first(summary, ".jsonl"), album),
     "evaluate": _evaluate,
@@ -233,7 +241,7 @@ def _album(summary: Summary, large: int) -> Album:
 def _first(summary: Summary, suffix: str = "") -> Path | None:
     """The first output file with this suffix that still exists."""
     paths = (Path(fact["path"]) for fact in summary["outputs"])
-    return next((path for path in paths if path.suffix.endswith(suffix) and path.exists()), None)
+    return next((path for path in paths if path.name.endswith(suffix) and path.exists()), None)
 
 
 def _fact(name: str, value: float) -> str:

@@ -1,0 +1,87 @@
+"""A training row of ms-swift -> the chat requests of our clients, one for each answer of the assistant."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from vd100k.images.encode import encode
+from vd100k.images.resizing import SizeRule
+from vd100k.io.jsonl import Row
+
+TAG = "<image>"
+PLACEHOLDER = re.compile(r"<ref-object>|<bbox>")  # ms-swift replaces them when it trains
+OTHER_MEDIA = ("videos", "audios", "tools")
+Message = dict[str, Any]
+
+
+class NotARequest(ValueError):
+    """A row that no request of our clients corresponds to; the message says why."""
+
+
+@dataclass(frozen=True)
+class Chat:
+    """The messages of a row as a server gets them, without the assistant's last answer in ``prompts``.
+
+    ``prompts`` has the messages before each answer. ``whole`` has all messages; it is None if ms-swift writes a part
+    of an answer itself.
+    """
+
+    prompts: list[list[Message]]
+    whole: list[Message] | None
+
+
+def chat(row: Row, system: str | None, rule: SizeRule) -> Chat:
+    """The chat of a row. ``system`` is the system prompt that clients send, which need not be that of the row.
+
+    Images are sent as ``generate`` sends them (upright, reduced by ``rule``), in the places of their tags.
+
+    Raises:
+        NotARequest: the row has media, placeholders or roles that requests of our clients do not have.
+        ImageError: an image cannot be read.
+    """
+    if other := [name for name in OTHER_MEDIA if row.get(name)]:
+        raise NotARequest(f"the row has {other[0]}")
+    turns = [dict(one) for one in row["messages"] if one["role"] != "system"]
+    for turn in turns:
+        if turn["role"] not in ("user", "assistant") or not isinstance(turn["content"], str):
+            raise NotARequest(f"a message has the role {turn['role']}, or its content is not a text")
+    if any(PLACEHOLDER.search(turn["content"]) for turn in turns if turn["role"] == "user"):
+        raise NotARequest("ms-swift replaces <ref-object> or <bbox> in a question")
+    images = [_url(path, rule) for path in row.get("images") or []]
+    messages = _with_images(turns, images)
+    if system:
+        messages.insert(0, {"role": "system", "content": system})
+    prompts = [messages[:k] for k, one in enumerate(messages) if one["role"] == "assistant"]
+    written = any(PLACEHOLDER.search(turn["content"]) for turn in turns)
+    return Chat(prompts, None if written else messages[: len(prompts[-1]) + 1] if prompts else None)
+
+
+def _url(path: object, rule: SizeRule) -> str:
+    if not isinstance(path, str):
+        raise NotARequest("an image is not named by its path")
+    return encode(path, rule).url.decode()
+
+
+def _with_images(turns: list[Message], urls: list[str]) -> list[Message]:
+    """The turns with an image in the place of each tag; images without a tag come first, as in ms-swift."""
+    tags = sum(turn["content"].count(TAG) for turn in turns)
+    if tags > len(urls):
+        raise NotARequest(f"the row has {tags} tags {TAG}, but {len(urls)} images")
+    if turns:
+        turns[0]["content"] = TAG * (len(urls) - tags) + turns[0]["content"]
+    left = iter(urls)
+    return [{"role": turn["role"], "content": _content(turn["content"], left)} for turn in turns]
+
+
+def _content(text: str, urls: Any) -> str | list[Message]:
+    if TAG not in text:
+        return text
+    parts: list[Message] = []
+    for k, piece in enumerate(text.split(TAG)):
+        if k:
+            parts.append({"type": "image_url", "image_url": {"url": next(urls)}})
+        if piece:
+            parts.append({"type": "text", "text": piece})
+    return parts

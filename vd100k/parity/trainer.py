@@ -1,0 +1,116 @@
+"""What ms-swift trains on: a program that encodes rows with the template of a training command, without training.
+
+    python -m vd100k.parity.trainer JOB.json
+
+The job names the ``argv`` of ``swift sft`` or ``swift rlhf``, the JSONL file of the ``rows``, the folder ``out`` for
+the results, and the folder or name of the ``served`` model, whose stop tokens are looked up. Environment variables are
+those of the command. The options are parsed by ms-swift's own classes, and rows pass through its own preprocessor.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vd100k.parity import pixels
+
+RESULT = "trained.json"
+COLOURS = 3
+
+
+class Encoder:
+    """ms-swift's template for a training command."""
+
+    def __init__(self, argv: list[str]) -> None:
+        from swift.arguments import RLHFArguments, SftArguments
+        from swift.utils import parse_args
+
+        self.args, unknown = parse_args(SftArguments if argv[0] == "sft" else RLHFArguments, argv[1:])
+        if unknown:
+            raise ValueError(f"ms-swift does not know these options: {' '.join(unknown)}")
+        _, self.processor = self.args.get_model_processor(load_model=False)
+        self.template = self.args.get_template(self.processor)
+        self.template.set_mode("train")
+
+    def encode(self, row: dict[str, Any], images: Path) -> dict[str, Any]:
+        """A row's token ids, labels and image grids; its images are written to ``images`` (.npz)."""
+        try:
+            encoded = self.template.encode(self._preprocessed(row))
+        except Exception as error:  # whatever makes ms-swift drop the row, or end the training
+            return {"error": f"{type(error).__name__}: {error}"}
+        grids = _grids(encoded.get("image_grid_thw"))
+        shown = self._images(encoded.get("pixel_values"), grids)
+        if shown:
+            np.savez(images, *shown)
+        return {"ids": encoded["input_ids"], "labels": encoded["labels"], "grids": grids, "images": len(shown)}
+
+    def facts(self) -> dict[str, Any]:
+        """The sizes of patches and the id of an image token; nothing for a model whose patches have no fixed size."""
+        processor = getattr(self.processor, "image_processor", None)
+        names = {"patch": "patch_size", "merge": "merge_size", "frames": "temporal_patch_size"}
+        found = {key: getattr(processor, name, None) for key, name in names.items()}
+        if not all(isinstance(value, int) for value in found.values()):
+            return {}
+        return {**found, "pad": getattr(self.template, "image_token_id", None)}
+
+    def _preprocessed(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The row as ms-swift's loader of data sets changes it."""
+        from datasets import Dataset
+        from swift.dataset.preprocessor import AutoPreprocessor, RowPreprocessor
+
+        kept = RowPreprocessor.safe_rename_columns(Dataset.from_list([row]), self.args.columns)
+        loaded = AutoPreprocessor()(kept, num_proc=1, load_from_cache_file=False, strict=True)
+        found: dict[str, Any] = RowPreprocessor.remove_useless_columns(loaded)[0]
+        return found
+
+    def _images(self, values: Any, grids: list[pixels.Grid]) -> list[pixels.Pixels]:
+        """The images out of normalised patches; none if the model has no patches of one size."""
+        facts = self.facts()
+        if values is None or not facts or not grids:
+            return []
+        del facts["pad"]
+        processor = self.processor.image_processor
+        shape = (1, COLOURS, 1)
+        mean, std = (np.reshape(one, shape) for one in (processor.image_mean, processor.image_std))
+        patches = values.float().numpy().reshape(len(values), COLOURS, -1) * std + mean
+        flat: NDArray[np.uint8] = np.clip(np.rint(patches * 255), 0, 255).astype(np.uint8)
+        parts = np.split(flat, np.cumsum([rows * columns * frames for frames, rows, columns in grids])[:-1])
+        return [pixels.from_patches(part, grid, **facts) for part, grid in zip(parts, grids, strict=True)]
+
+
+def stops(model: str) -> list[int]:
+    """The tokens at which a server of this model ends an answer: that of the tokenizer, and the configured ones."""
+    from transformers import AutoTokenizer, GenerationConfig
+
+    found = {AutoTokenizer.from_pretrained(model).eos_token_id}
+    try:
+        configured = GenerationConfig.from_pretrained(model).eos_token_id
+    except OSError:  # the model has no generation_config.json
+        configured = None
+    found |= set(configured if isinstance(configured, list) else [configured])
+    return sorted(token for token in found if token is not None)
+
+
+def _grids(tensor: Any) -> list[pixels.Grid]:
+    return [] if tensor is None else [(frames, rows, columns) for frames, rows, columns in tensor.tolist()]
+
+
+def main(path: Path) -> None:
+    from vd100k.io.jsonl import read_rows
+
+    job = json.loads(path.read_text(encoding="utf-8"))
+    out = Path(job["out"])
+    encoder = Encoder(job["argv"])
+    rows = [encoder.encode(row, out / f"{k}.npz") for k, row in enumerate(read_rows(Path(job["rows"])))]
+    served = encoder.args.model_dir if job["served"] == job["base"] else job["served"]
+    result = {"rows": rows, "stops": stops(served), **encoder.facts()}
+    (out / RESULT).write_text(json.dumps(result), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
