@@ -27,6 +27,7 @@ def test_the_demo_improves_the_student_and_a_second_run_reuses_everything(
     first.process.wait(1000)
     output = "".join(first.lines)
     assert first.process.returncode == 0, output
+    assert output.count("24 rows are trained on as they are served.") == 2
     metrics = summary(tmp_path)["metrics"]
     assert metrics["before"]["exact_match"] <= 0.1
     assert metrics["after"]["exact_match"] >= 0.8
@@ -44,7 +45,7 @@ def test_the_demo_improves_the_student_and_a_second_run_reuses_everything(
     again.process.wait(120)
     output = "".join(again.lines)
     assert summary(tmp_path)["counts"]["requests"] == 0, output
-    assert output.count("reusing") == 3
+    assert output.count("reusing") == 5
     assert summary(tmp_path)["metrics"] == metrics
 
     # vLLM serves the base model and the adapter under two names, and their answers differ.
@@ -86,7 +87,7 @@ def check_page(folder: Path) -> None:
             asked: list[str] = []
             page.on("request", lambda request, asked=asked: asked.append(request.url))  # type: ignore[misc]
             page.goto(address)
-            stages = ["render", "generate", "convert", "finetune", "export", "evaluate"]
+            stages = ["render", "generate", "convert", "parity", "finetune", "export", "parity_merged", "evaluate"]
             assert page.locator("section h2").all_inner_texts() == stages
             expect(page.locator("h1")).to_contain_text("exact on 200 held-out images")
             assert page.locator("header article img").count() == 4
