@@ -80,8 +80,10 @@ def _set_sizes(model: DictConfig, stated: ImageSizes | None, family: dict[str, A
         model.max_pixels = min(family["max_pixels"], most or family["max_pixels"])
     chosen = model.get("min_pixels") or (stated and stated.min_pixels)
     cap = model.max_pixels
-    model.min_pixels = chosen or (min(family["min_pixels"], cap) if isinstance(cap, int) else family["min_pixels"])
-    if not isinstance(cap, int) or not isinstance(model.min_pixels, int):
+    model.min_pixels = chosen or (
+        min(family["min_pixels"], cap) if isinstance(cap, int) and cap > 0 else family["min_pixels"]
+    )
+    if not isinstance(cap, int) or cap < 1 or not isinstance(model.min_pixels, int):
         return []  # the schema says what is wrong
     if cap < model.min_pixels:
         where = f"{stated.file} enlarges" if stated and stated.min_pixels == model.min_pixels else "the model enlarges"
