@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "labelling": {"errors", "console", "io", "images", "config", "evaluation", "pages", "chat"},
     "web": {"errors", "config", "engines"},
     "parity": {"errors", "console", "io", "images", "config", "llm", "engines", "pages"},
-    "runs": {"errors", "console", "io", "images", "config", "evaluation", "pages", "parity"},
+    "runs": {"errors", "console", "io", "images", "config", "evaluation", "pages", "labelling", "parity"},
     "chat": {"errors", "console", "io", "images", "config"},
     "tiny": set(),
     "help": set(),

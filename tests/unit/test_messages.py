@@ -125,7 +125,17 @@ def test_documents_name_keys_that_exist(known: set[str], document: str) -> None:
 
 # Modules whose stage is always the whole run, or that compose and look up configurations. All others may belong to a
 # step of a pipeline, where the keys begin with stage.STEP.
-ALONE = {"help.py", "chat.py", "page.py", "serve.py", "registry.py", "checks.py", "reference.py"}
+ALONE = {
+    "help.py",
+    "chat.py",
+    "label.py",
+    "address.py",
+    "page.py",
+    "serve.py",
+    "registry.py",
+    "checks.py",
+    "reference.py",
+}
 ALONE |= {"sweep_job.py", "parse.py", "launch.py", "closing.py"}
 
 

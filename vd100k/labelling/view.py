@@ -1,18 +1,19 @@
 """A row as HTML: its images with the boxes of the answer, question, answer, and how far the labelling has come.
 
-Everything that comes from a row is escaped, so that HTML in an answer is shown as text.
+The template escapes everything that comes from a row, so that HTML in an answer is shown as text.
 """
 
 from __future__ import annotations
 
 import functools
-import html
 import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import jinja2
 
 from vd100k.chat import grounding
 from vd100k.images import boxes, transform
@@ -29,6 +30,16 @@ SIDE = 1600  # pixels, the longest side of an image on the page: small print sta
 AHEAD = 2  # rows whose images are read while a person looks at the one before
 KEPT = 16  # rows whose images are kept, for going back
 CHOICES = ("choiceA", "choiceB", "choiceC", "choiceD")
+TEMPLATE = jinja2.Environment(
+    loader=jinja2.PackageLoader("vd100k.labelling", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True
+).get_template("row.html.j2")
+
+
+class Picture(NamedTuple):
+    """An image as a ``data:`` URL, or why it cannot be shown."""
+
+    url: str = ""
+    fault: str = ""
 
 
 @dataclass
@@ -46,55 +57,36 @@ class View:
     _reader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1), init=False)
 
     def __post_init__(self) -> None:
-        self.images = functools.lru_cache(KEPT)(self._images)
+        self.pictures = functools.lru_cache(KEPT)(self._pictures)
 
     def page(self, number: int | None, notice: str = "") -> str:
         """The row with this number, or if it is None a sentence that all rows are labelled."""
-        for ahead in range(1, AHEAD + 1):
-            if number is not None and number + ahead < len(self.session.sample):
-                self._reader.submit(self.images, number + ahead)
-        shown = "" if number is None else f"{number}.{next(self._displays)}"  # no two displays of a row are alike
-        body = self._finished() if number is None else self._row(number)
-        told = f'<p class="notice">{html.escape(notice)}</p>' if notice else ""
-        return f'<article data-shown="{shown}">{self._progress()}{told}{body}</article>'
+        session = self.session
+        values = {
+            "notice": notice,
+            "tally": session.tally,
+            "stratified": any(drawn.stratum for drawn in session.sample),
+            "labels": session.ledger.path,
+        }
+        if number is not None:
+            # No two displays of a row have the same value of ``shown``: a label is about what was on the page.
+            values |= {"shown": f"{number}.{next(self._displays)}", "pictures": self.pictures(number)}
+            values |= _texts(session.sample[number].row, session.ledger.of(session.sample[number]))
+            for ahead in range(number + 1, min(number + 1 + AHEAD, len(session.sample))):
+                self._reader.submit(self.pictures, ahead)
+        return TEMPLATE.render(values)
 
-    def _progress(self) -> str:
-        tally = self.session.tally
-        stratified = any(drawn.stratum for drawn in self.session.sample)
-        about = "of this sample, which has more of the rare scores" if stratified else "of all rows"
-        estimate = f"{tally.estimate} {about}" if tally.right + tally.wrong else tally.estimate
-        skipped = f" · {tally.skipped:,} skipped" if tally.skipped else ""
-        return (
-            f'<p class="progress"><b>{tally.labelled:,} of {tally.rows:,}</b> labelled · {estimate}{skipped}</p>'
-            f'<progress value="{tally.labelled}" max="{tally.rows}"></progress>'
-        )
-
-    def _finished(self) -> str:
-        path = html.escape(str(self.session.ledger.path))
-        return f'<p class="finished">All rows of the sample are labelled. You can close this page: {path}</p>'
-
-    def _row(self, number: int) -> str:
-        drawn = self.session.sample[number]
-        row, before = drawn.row, self.session.ledger.of(drawn)
-        pictures = "".join(self.images(number))
-        return (
-            f'<div class="pictures">{pictures}</div>'
-            f'<div class="texts"><p class="id">{html.escape(row["id"])}{_before(before)}</p>'
-            f'<h2>Question</h2><div class="text question">{html.escape(_question(row))}</div>'
-            f'<h2>Answer</h2><div class="text answer">{html.escape(answer_text(row["answer"]))}</div></div>'
-        )
-
-    def _images(self, number: int) -> list[str]:
+    def _pictures(self, number: int) -> list[Picture]:
         row = self.session.sample[number].row
-        paths = row.get("images") or [row.get("image")]
-        return [self._image(path, answer_text(row["answer"]) if len(paths) == 1 else "") for path in paths]
+        names = row.get("images") or [row.get("image")]
+        # Boxes are about one image; nothing says which one of several.
+        return [self._picture(name, answer_text(row["answer"]) if len(names) == 1 else "") for name in names]
 
-    def _image(self, name: Any, answer: str) -> str:
-        """An image with the boxes of the answer, or a sentence about why it cannot be shown."""
+    def _picture(self, name: Any, answer: str) -> Picture:
         try:
-            return f'<img src="{self._url(name, answer)}" alt="">'
+            return Picture(self._url(name, answer))
         except Exception as error:  # Pillow's decoders raise errors of many types
-            return f'<p class="notice">{html.escape(f"{name}: the image cannot be shown: {error}")}</p>'
+            return Picture(fault=f"{name}: the image cannot be shown: {error}")
 
     def _url(self, name: Any, answer: str) -> str:
         path = within(self.folder, str(name))
@@ -108,15 +100,10 @@ class View:
         return data_url("image/webp", webp(drawn, 85, 0))
 
 
-def _question(row: Row) -> str:
+def _texts(row: Row, label: Label | None) -> dict[str, Any]:
+    """The texts of a row for the template; ``before`` is what this person said about it before."""
     choices = [f"{name[-1]}. {row[name]}" for name in CHOICES if name in row]
-    return "\n".join([row["question"], *choices])
-
-
-def _before(label: Label | None) -> str:
-    """What this person said about the row before."""
-    if label is None:
-        return ""
-    word = {True: "right", False: "wrong", None: "skipped"}[label.right]
-    corrected = f", corrected to: {label.corrected}" if label.corrected else ""
-    return f' · <span class="before">labelled {html.escape(word + corrected)}</span>'
+    question, answer = "\n".join([row["question"], *choices]), answer_text(row["answer"])
+    word = {True: "right", False: "wrong", None: "skipped"}[label.right] if label else ""
+    corrected = f", corrected to: {label.corrected}" if label and label.corrected else ""
+    return {"row": row, "question": question, "answer": answer, "before": word + corrected}

@@ -22,8 +22,8 @@ from tests.chat_server import chat_server
 from tests.conftest import draw_pictures
 from vd100k.errors import DataError
 from vd100k.io.redaction import redact_argument
-from vd100k.pages import pictures
-from vd100k.runs.report import page, samples
+from vd100k.pages import pictures, samples
+from vd100k.runs.report import page
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 NASTY = "<script>alert(1)</script><img src=http://192.0.2.1/x onerror=alert(1)>{{ 7*7 }}"

@@ -10,14 +10,14 @@ from vd100k.evaluation.certainty import told, verdict
 from vd100k.evaluation.metrics import Score, score
 from vd100k.images.resizing import SizeRule
 from vd100k.io.redaction import redact
+from vd100k.labelling import report as labelling
 from vd100k.pages import pace
 from vd100k.pages.blocks import Bars, Block, Card, Curve, Gallery, Pairs, Section, Table, Text
 from vd100k.pages.html import duration, number
 from vd100k.pages.pictures import LARGE_BYTES, UNKNOWN, Album
+from vd100k.pages.samples import by_reason, clip, histogram, sample, spread
 from vd100k.parity import page as parity
 from vd100k.runs import closing
-from vd100k.runs.report import labels
-from vd100k.runs.report.samples import by_reason, clip, histogram, sample, spread
 from vd100k.runs.summary import figures
 
 Summary = dict[str, Any]
@@ -221,7 +221,7 @@ BLOCKS: dict[str, Callable[[Summary, Album], Blocks]] = {
     "parity": _parity,
     "parity_merged": _parity,
     "finetune": _finetune,
-    "label": lambda summary, album: labels.blocks(summary["counts"], _first(summary, ".jsonl"), album),
+    "label": lambda summary, album: labelling.blocks(summary["counts"], _first(summary, ".jsonl"), album),
     "evaluate": _evaluate,
     "export": lambda summary, album: [_files(summary)],
     "render": lambda summary, album: [_files(summary)],

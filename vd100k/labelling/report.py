@@ -1,4 +1,4 @@
-"""The section of stage=label: how many answers are wrong, and the labelled answers beside their images."""
+"""The section of stage=label in the report: how many answers are wrong, and the answers beside their images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from vd100k.evaluation.intervals import of_mean
 from vd100k.pages.blocks import Block, Card, Gallery, Table, Text
 from vd100k.pages.pictures import Album
-from vd100k.runs.report.samples import clip, sample
+from vd100k.pages.samples import clip, sample
 
 WORDS = {False: "wrong", None: "skipped", True: "right"}  # of a label, in the order of the gallery
 SHOWN = 24  # cards of each kind
