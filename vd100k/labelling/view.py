@@ -46,8 +46,8 @@ class Picture(NamedTuple):
 class View:
     """Makes the HTML of a session's rows.
 
-    Images outside ``folder`` are not read. ``rule`` is how the model saw them resized, which
-    decides where boxes in its answers are.
+    Images outside ``folder`` are not read. ``rule`` is how the model saw them resized, which decides where boxes in
+    its answers are.
     """
 
     session: Session

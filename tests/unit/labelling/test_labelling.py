@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vd100k.errors import DataError
+from vd100k.images.resizing import SizeRule
 from vd100k.labelling.labels import identity, read
 from vd100k.labelling.ledger import Ledger, last_labels
 from vd100k.labelling.sample import Drawn, Rows, by_score, uniform
@@ -133,7 +134,7 @@ def test_html_in_a_row_is_text_and_images_elsewhere_are_not_read(tmp_path: Path)
     ]
     given.append({"id": "two", "question": "Which?", "answer": "<box>(1,1),(9,9)</box>", "images": names[:1] * 2})
     with Ledger(tmp_path / "l.jsonl", NASTY) as ledger:
-        view = View(Session([Drawn(row) for row in given], ledger), folder, 1 << 20)
+        view = View(Session([Drawn(row) for row in given], ledger), folder, SizeRule(28, 3136, 1 << 20))
         pages = [view.page(k, NASTY) for k in range(len(given))]
         view.session.label(0, False, NASTY)
         pages.append(view.page(0))
