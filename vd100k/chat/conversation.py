@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vd100k.boxes.notations import Frame
 from vd100k.chat import grounding
 from vd100k.images import encode, transform
-from vd100k.images.boxes import find as boxes_in
 from vd100k.images.decode import opened
 from vd100k.images.resizing import SizeRule
 
@@ -90,14 +90,14 @@ def stream(client: OpenAI, request: dict[str, Any]) -> Iterator[str]:
         raise openai.OpenAIError(f"the answer of the server cannot be read: {error}") from error
 
 
-def drawn(answer: str, turns: Iterable[Message], rule: SizeRule) -> Image.Image | None:
+def drawn(answer: str, turns: Iterable[Message], frame: Frame) -> Image.Image | None:
     """The last image of the conversation with the boxes in the answer; None if there is no image or no box."""
     paths = [path for turn in answered_turns(turns) if turn["role"] == "user" for path in _files(turn)]
     if not paths:
         return None
     with opened(paths[-1]) as image:
         last = transform.rgb(image)
-    boxes = boxes_in(answer, last.size, rule)
+    boxes = frame.find(answer, last.size)
     return grounding.draw(last, boxes) if boxes else None
 
 

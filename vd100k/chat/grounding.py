@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from vd100k.images.boxes import Box
+from vd100k.boxes.box import Box
 
 COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080")
 # Fonts with Chinese characters on Linux, macOS and Windows.

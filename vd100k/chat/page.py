@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 from openai import OpenAI, OpenAIError
 
+from vd100k.boxes import frames
 from vd100k.chat import conversation
 from vd100k.config.run import Run
 from vd100k.images.encode import ImageError
@@ -18,6 +19,7 @@ def build(run: Run, client: OpenAI, models: list[str]) -> gr.Blocks:
     """The page for a server with these ``models``. The task of the run sets the defaults."""
     sampling, rule = dict(run.task.sampling), SizeRule.of(run.model)
     # A null option is one that the model does not accept.
+    frame = frames.of(run.model)
     sliders = {name: slider for name, slider in _sliders(sampling).items() if sampling.get(name, 0) is not None}
     fixed = {name: value for name, value in sampling.items() if name not in sliders and value is not None}
 
@@ -32,7 +34,7 @@ def build(run: Run, client: OpenAI, models: list[str]) -> gr.Blocks:
             options = fixed | dict(zip(sliders, chosen, strict=True))
             for text in conversation.stream(client, {"model": model, "messages": sent, "extra_body": options}):
                 yield [conversation.as_shown(text)]
-            drawn = conversation.drawn(text, turns, rule)
+            drawn = conversation.drawn(text, turns, frame)
         except (ImageError, OpenAIError) as error:
             yield [conversation.as_shown(text), _failed(error)]
         else:

@@ -31,6 +31,7 @@ WITHOUT_DATASET = ("render", "serve", "chat", "report", "compare", "pipeline")  
 NAME = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*")
 LONGEST_NAME = 180  # bytes; most file systems allow 255, and endings such as .failures.jsonl are added
 NEEDS_WEIGHTS = ("finetune", "export", "serve")
+WITH_BOXES = ("generate", "convert", "evaluate")
 NEEDS_MODEL = (*NEEDS_WEIGHTS, "parity", "generate", "chat", "evaluate")
 
 Problems = Iterator[str]
@@ -46,6 +47,11 @@ def check(run: Run, teacher: set[str]) -> Problems:
         yield from check_schema(run.task.json_schema, run.task.reader)
     if _needs_model(run) and run.model.name == UNCHOSEN:
         yield NO_MODEL
+    if run.task.reader == "boxes" and run.stage.name in WITH_BOXES and run.model.box_notation is None:
+        yield (
+            f"task={run.task.name} asks for boxes, and it is not known how model={run.model.name} writes them: set "
+            "model.box_notation=thousandths-json, or another notation that docs/datasets.md names"
+        )
     needs_dataset = run.stage.name not in WITHOUT_DATASET or (run.weights != "base" and run.stage.name != "pipeline")
     if needs_dataset and not run.dataset:
         yield "no data set is chosen: set images=FOLDER (or dataset=NAME for an existing one)"

@@ -17,6 +17,7 @@ FACTS = (
     "template",
     "default_system",
     "thinking",
+    "box_notation",
 )  # of a family; its sizes may be overruled by the checkpoint
 NO_MODEL = """\
 no model is chosen: set one of these (python run.py --help lists more)

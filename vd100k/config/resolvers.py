@@ -6,7 +6,7 @@ import math
 import os
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 
 def or_else(value: Any, default: Any) -> Any:
@@ -22,6 +22,11 @@ def when(condition: Any, value: Any) -> Any:
 def joined(*names: object) -> str:
     """Those of the names that are set, with dashes between them."""
     return "-".join(str(name) for name in names if name is not None)
+
+
+def listed(names: ListConfig, separator: str, otherwise: str) -> str:
+    """The names with a separator between them; ``otherwise`` if there are none."""
+    return separator.join(map(str, names)) or otherwise
 
 
 def pick(key: str, mapping: DictConfig) -> Any:
@@ -45,5 +50,5 @@ def language(texts: DictConfig) -> str:
 
 def register() -> None:
     """Make all of them known to OmegaConf."""
-    for resolver in (or_else, when, joined, pick, product, language):
+    for resolver in (or_else, when, joined, listed, pick, product, language):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)

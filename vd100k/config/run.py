@@ -95,6 +95,7 @@ class Model(Part):
     images_per_prompt: PositiveInt
     default_system: str | None
     thinking: bool | None
+    box_notation: Literal["thousandths-tags", "thousandths-tokens", "resized-pixels-json", "thousandths-json"] | None
     token_side: PositiveInt
     min_pixels: PositiveInt
     max_pixels: PositiveInt
@@ -119,7 +120,8 @@ class Task(Part):
     prompt: Annotated[str, Field(min_length=1)]
     question: str | None
     questions: Path | None
-    reader: Literal["text", "json", "question", "choice"]
+    labels: list[str]
+    reader: Literal["text", "json", "question", "choice", "boxes"]
     sampling: Options
     json_schema: Options | None = Field(default=None, alias="schema")
 

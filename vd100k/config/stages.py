@@ -42,6 +42,7 @@ class Rules(Part):
     image_changed: bool
     image_small: bool
     image_tags: bool
+    bad_box: bool
     empty: bool
     truncated: bool
     repetition: bool

@@ -106,7 +106,7 @@ def complete_fields(row: Row) -> None:
     """Check that the row has the required fields, and turn number ids and structured answers into text, in place.
 
     Required are ``image``, ``id`` and ``question``, and for a multiple-choice question all options, each as
-    text that is not empty; and an answer.
+    text that is not empty; and an answer, or boxes.
 
     Raises:
         RejectedRow: a field is missing, or its type cannot be used.
@@ -119,7 +119,9 @@ def complete_fields(row: Row) -> None:
             found = columns_found(name for name, content in row.items() if content is not None)
             raise RejectedRow("incomplete", f'"{key}" is missing, empty or not text; {found}')
     if row.get("answer") is None:
-        raise RejectedRow("empty", "no answer")
+        if row.get("boxes") is None:
+            raise RejectedRow("empty", "no answer")
+        row["answer"] = ""  # it is written from the boxes
     if row.get("rejected", "") is None:
         del row["rejected"]
     for key in ("answer", "rejected"):

@@ -26,14 +26,19 @@ def question(row: Row, separator: str = "") -> str:
 
 
 def swift(row: Row, system: str | None) -> Row:
-    """ms-swift: chat messages and images; the rejected answer of a pair is ``rejected_response``."""
+    """ms-swift: chat messages and images; the rejected answer of a pair is ``rejected_response``.
+
+    ``objects`` are the labels and boxes that stand in an answer with ``placeholders``.
+    """
     messages = [
         {"role": "user", "content": question(row)},
-        {"role": "assistant", "content": row["answer"]},
+        {"role": "assistant", "content": row.get("placeholders", row["answer"])},
     ]
     if system:
         messages.insert(0, {"role": "system", "content": system})
     record: Row = {"messages": messages, "images": [row["image"]]}
+    if "objects" in row:
+        record["objects"] = row["objects"]
     if "rejected" in row:
         record["rejected_response"] = row["rejected"]
     return record

@@ -104,7 +104,8 @@ def _pair(row: Row, other: Row | None, rejected: Path) -> Row | Fault:
         return Fault("rejected_empty", f"the answer in {rejected} is empty", _raw(row))
     # If only the other row records its image, the image is compared with that.
     facts = {key: other[key] for key in FACTS if key in other} if row.get(FACTS[0]) is None else {}
-    return row | facts | {"rejected": other["answer"]}
+    boxes = {"rejected_boxes": other["boxes"]} if "boxes" in other else {}
+    return row | facts | boxes | {"rejected": other["answer"]}
 
 
 def _differ(one: object, other: object) -> bool:

@@ -19,6 +19,7 @@ from vd100k import console
 from vd100k.config.run import Run
 from vd100k.config.stages import Convert
 from vd100k.conversion import dedup, filters
+from vd100k.conversion.boxes import BoxWriter
 from vd100k.conversion.filters import ImageChecker, RejectedRow, RowFilter
 from vd100k.conversion.formats import Layout
 from vd100k.conversion.sources import SPLITS
@@ -125,6 +126,7 @@ class _Pass:
         reads = run.format.name == "parquet"
         copies = stage.folder / "plain"
         self._image_checker = ImageChecker(job.image_folders, copies, stage.rules, SizeRule.of(run.model), reads)
+        self._boxes = BoxWriter(run, stage.rules.bad_box)
         self._outcome = Outcome()
 
     def run(self) -> Outcome:
@@ -167,6 +169,7 @@ class _Pass:
         filters.complete_fields(row)
         image = self._image_checker.check(row["image"])
         self._image_checker.check_unchanged(row, image)
+        self._boxes.write(row, image)
         self._row_filter.check(row, image.size)
         # With a hash of its content, an image is recognized under another name too.
         content = row.get("image_sha256")

@@ -26,6 +26,7 @@ ROBOFLOW_ANSWER = "suffix"  # its name of the answer
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 FIRST_ROWS, COLUMNS = 50, 20  # rows examined before a conversion, and columns named in a message
 KEYS = ("id", "image", "question", "answer")
+BOXES = "boxes"  # a column that may take the place of the answers
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Source:
         elif not rows:
             yield f"{self.path}: none of the first {len(first)} lines is a row. The first one: {first[0].detail}."  # type: ignore[union-attr]
         for key in ("image", "answer") if rows else ():
-            if all(row.get(key) is None for row in rows):
+            if all(row.get(key) is None and (key == "image" or row.get(BOXES) is None) for row in rows):
                 filled = {"id": rows[0].get("image"), "question": self.question}  # by ``_complete``
                 found = [name for name, value in rows[0].items() if name not in filled or value != filled[name]]
                 yield (
@@ -117,7 +118,7 @@ class Source:
     def _table(self, path: Path) -> Iterator[Entry]:
         renamed = any(self.columns[key] != key for key in KEYS)
         answer = self.columns["answer"]
-        needed = [[self.columns["image"]], [answer, ROBOFLOW_ANSWER] if answer == "answer" else [answer]]
+        needed = [[self.columns["image"]], [answer, ROBOFLOW_ANSWER, BOXES] if answer == "answer" else [answer, BOXES]]
         if not self.question:
             needed.append([self.columns["question"]])
         remedy = f"Set {self.stage_key}.columns.image=NAME (or answer, question) to the column that has it."

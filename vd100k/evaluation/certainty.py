@@ -47,7 +47,8 @@ def verdict(change: Mapping[str, Any]) -> str:
 
 
 def _columns(rows: Sequence[Score]) -> dict[str, list[float]]:
-    return {name: [float(getattr(row, name)) for row in rows] for name in Score._fields}
+    columns = {name: [getattr(row, name) for row in rows] for name in Score._fields}
+    return {name: list(map(float, values)) for name, values in columns.items() if None not in values}
 
 
 def _change(before: Sequence[float], after: Sequence[float]) -> dict[str, Any]:

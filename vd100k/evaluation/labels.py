@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from vd100k.boxes.box import BoxError, from_row
 from vd100k.config.run import Run
 from vd100k.console import say
 from vd100k.errors import DataError
@@ -17,6 +18,7 @@ from vd100k.io import tables
 from vd100k.io.jsonl import Fault, Row
 
 FORM = 'Each line needs the form {"id": image, "answer": correct answer}.'
+BOXES_FORM = 'Each line needs the form {"id": image, "boxes": [{"label": text, "box": [x1, y1, x2, y2]}, …]}.'
 FIRST_ROWS = 50  # that are examined before an evaluation
 
 
@@ -28,15 +30,17 @@ def read_labels(run: Run, path: Path, images: str) -> dict[str, Any]:
         if isinstance(row, Fault):
             say(f"{path}, line {number} is skipped: {row.detail}")
             continue
-        if (found := _label(row)) and found[0] in asked:
+        if (found := _label(row, run.task.reader)) and found[0] in asked:
             labels[found[0]] = _structured(found[1], run.task.reader)
     return labels
 
 
 def label_faults(run: Run, path: Path, images: str) -> Iterator[str]:
     """What keeps all labels from being used, with the remedy: found without reading more than it takes."""
+    reader = run.task.reader
+    form = BOXES_FORM if reader == "boxes" else FORM
     if not path.exists():
-        yield f"{run.key}.labels={path}: no such file. {FORM}"
+        yield f"{run.key}.labels={path}: no such file. {form}"
         return
     try:
         first = [row for _, row in islice(tables.read(path), FIRST_ROWS)]
@@ -44,13 +48,13 @@ def label_faults(run: Run, path: Path, images: str) -> Iterator[str]:
         yield str(error)
         return
     rows = [row for row in first if not isinstance(row, Fault)]
-    if not any(map(_label, rows)):
+    if not any(_label(row, reader) for row in rows):
         columns = f" The first row has {', '.join(map(str, list(rows[0])[:20]))}." if rows else ""
-        yield f"{run.key}.labels={path}: none of its first {len(first)} lines is a label.{columns} {FORM}"
+        yield f"{run.key}.labels={path}: none of its first {len(first)} lines is a label.{columns} {form}"
         return
     with contextlib.suppress(DataError):  # without images, that is the problem to report
         asked = _asked(run, images)
-        labels = (_label(row) for _, row in tables.read(path) if not isinstance(row, Fault))
+        labels = (_label(row, reader) for _, row in tables.read(path) if not isinstance(row, Fault))
         if not any(label and label[0] in asked for label in labels):
             example = next(iter(asked))
             yield f"{run.key}.labels={path}: no image of {images} has a label; the first image has the id {example}."
@@ -61,10 +65,22 @@ def _asked(run: Run, images: str) -> dict[str, None]:
     return dict.fromkeys(image.id for image in find_images(images, Selection(run.limit), run.image_folder))
 
 
-def _label(row: Row) -> tuple[str, Any] | None:
-    """The image and its correct answer, which Roboflow calls image and suffix; None if one of them is missing."""
+def _label(row: Row, reader: str) -> tuple[str, Any] | None:
+    """The image and its correct answer, which Roboflow calls image and suffix; None if one of them is missing.
+
+    For a task that asks for boxes, the correct answer is the ``boxes`` of the row.
+    """
     id, label = row.get("id", row.get("image")), row.get("answer", row.get("suffix"))
+    if reader == "boxes":
+        label = _boxes(row.get("boxes"))
     return (id, label) if isinstance(id, str) and label is not None else None
+
+
+def _boxes(value: object) -> list[Row] | None:
+    try:
+        return [box.as_row() for box in from_row(value)]
+    except BoxError:
+        return None
 
 
 def _structured(label: Any, reader: str) -> Any:

@@ -16,11 +16,21 @@ class Score(NamedTuple):
     ``exact_match``: equal as JSON if the label is structured, equal as stripped text if it is text;
     ``valid_json``: the answer parses; ``field_accuracy``: the share of the label's fields, including
     nested ones, that have the correct value.
+
+    For labels that are boxes, ``mean_iou`` and ``iou_over_half`` are those of ``boxes.matching.Agreement``; they are
+    None for other labels. A field is a box then, which is correct if it is found with an intersection over union (IoU)
+    of at least 0.5, and an answer is valid if its boxes can be read.
     """
 
     exact_match: float
     valid_json: float
     field_accuracy: float
+    mean_iou: float | None = None
+    iou_over_half: float | None = None
+
+    def figures(self) -> dict[str, float]:
+        """The figures that this kind of label has, by name."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
 
 
 def score(answer: str | None, label: Any) -> Score:
@@ -40,7 +50,12 @@ def mean(scores: Sequence[Score]) -> Score:
     """The average score; zero if there are no scores."""
     if not scores:
         return Score(0, 0, 0)
-    return Score(*(round(sum(column) / len(scores), 4) for column in zip(*scores, strict=True)))
+    return Score._make(_mean(column) for column in zip(*scores, strict=True))
+
+
+def _mean(column: Sequence[float | None]) -> float | None:
+    values = [value for value in column if value is not None]
+    return round(sum(values) / len(values), 4) if values else None
 
 
 def _equal(one: Any, other: Any) -> bool:

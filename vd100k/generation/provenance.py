@@ -38,6 +38,7 @@ def answer_settings(run: Run, loaded_from: str | None = None) -> Row:
         "schema": task.json_schema,
         "adapter": _of_adapter(run) if ours and run.weights == "adapter" else None,
         "loaded_from": loaded_from,
+        "box_notation": run.model.box_notation if task.reader == "boxes" else None,
         "engine": {key: options[key] for key in DECIDING if options.get(key) is not None} or None,
     }
     settings = {

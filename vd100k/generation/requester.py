@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from vd100k.boxes import frames
 from vd100k.config.run import Run
 from vd100k.errors import ServerError
 from vd100k.generation.ledger import Ledger
 from vd100k.generation.progress import Progress
 from vd100k.generation.work_items import WorkItem, base_folder
 from vd100k.generation.workers import Workers
-from vd100k.images.encode import Encoded, ImageError, encode
+from vd100k.images.encode import Encoded, ImageError, encode, upright_size
 from vd100k.images.find import links_outside, outside_detail
 from vd100k.images.resizing import SizeRule
 from vd100k.io.jsonl import Row
@@ -48,6 +49,7 @@ class Requester:
         self._client, self._workers = client, workers
         self._size_rule = SizeRule.of(run.model)
         self._folder = str((run.image_folder or base_folder(run)).absolute())
+        self._frame = frames.of(run.model) if run.task.reader == "boxes" else None
         self._tiny_body = prompts.tiny_body(run.task, run.served_name)
         self._judging = asyncio.Lock()
         self._judged: dict[str, tuple[float, bool]] = {}  # by URL: when, and whether the key was allowed
@@ -59,7 +61,10 @@ class Requester:
         if links_outside(self._folder, path):
             return Prepared(item, None, "image_outside", outside_detail(Path(self._folder)))
         try:
-            return Prepared(item, encode(path, self._size_rule))
+            encoded = encode(path, self._size_rule)
+            if self._frame:
+                encoded.facts["image_size"] = upright_size(path)
+            return Prepared(item, encoded)
         except ImageError as error:
             return Prepared(item, None, "image_unreadable", str(error))
 
@@ -131,7 +136,8 @@ class Requester:
         try:
             reply = await self._client.ask(lease.url, body)
             complete = reply.finish_reason != "length"
-            fields = readers.read(task.reader, reply.text, complete, task.json_schema)
+            locate = partial(self._frame.read, size=facts["image_size"]) if self._frame else None
+            fields = readers.read(task.reader, reply.text, complete, task.json_schema, locate)
         except readers.ParseError as error:
             lease.record("answered", time.monotonic() - began)
             return RequestError("not_as_asked", f"{error}: {reply.text[:200]}", retryable=True)

@@ -125,6 +125,19 @@ def plain(path: Path, folder: Path) -> tuple[Path, tuple[int, int]]:
     return copy, upright.size
 
 
+def upright_size(path: str) -> tuple[int, int]:
+    """The width and height of an image that is turned upright by its EXIF tag; only its header is read.
+
+    Raises:
+        ImageError: the file is missing, broken, or not an image.
+    """
+    from vd100k.images import transform
+    from vd100k.images.decode import opened
+
+    with _as_image_error(path), _regular(Path(path)) as file, opened(file) as image:
+        return image.size[::-1] if image.getexif().get(transform.ORIENTATION, 1) in transform.SIDEWAYS else image.size
+
+
 @contextlib.contextmanager
 def _regular(path: Path) -> Iterator[IO[bytes]]:
     """The open file; a pipe or a device, which may never end, is an error."""

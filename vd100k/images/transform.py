@@ -20,6 +20,7 @@ WIDE = {"I", "F"}  # a grey value of 32 bits: integer, float
 # Formats of photos that few servers and trainers read: a JPEG is sent, and trained on, instead.
 RARE_PHOTOS = {"HEIF", "AVIF"}
 ORIENTATION = 0x0112  # EXIF
+SIDEWAYS = {5, 6, 7, 8}  # orientations that exchange width and height
 QUALITY = 95  # of a JPEG
 BYTES_PER_PIXEL = 7  # the decoded image (up to 4), and its RGB copy
 _DECODED = MemoryBudget(1 << 30)

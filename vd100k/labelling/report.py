@@ -45,4 +45,4 @@ def _card(row: dict[str, Any], word: str, rank: int, album: Album) -> Card:
     if row.get("corrected"):
         texts.append(Text("corrected", clip(row["corrected"]), "right"))
     images = row.get("images") or [row.get("image")]
-    return Card(str(row.get("id")), album.picture(images[0], [row.get("answer")]), texts, word, rank)
+    return Card(str(row.get("id")), album.picture(images[0], [row]), texts, word, rank)

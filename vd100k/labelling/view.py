@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 import jinja2
 
+from vd100k.boxes.notations import Frame
 from vd100k.chat import grounding
-from vd100k.images import boxes, transform
+from vd100k.images import transform
 from vd100k.images.decode import opened
 from vd100k.images.encode import ImageError
 from vd100k.images.find import outside_detail, within
-from vd100k.images.resizing import SizeRule
 from vd100k.io.jsonl import Row
 from vd100k.labelling.labels import Label, answer_text
 from vd100k.labelling.session import Session
@@ -46,13 +46,13 @@ class Picture(NamedTuple):
 class View:
     """Makes the HTML of a session's rows.
 
-    Images outside ``folder`` are not read. ``rule`` is how the model saw them resized, which decides where boxes in
-    its answers are.
+    Images outside ``folder`` are not read. ``frame`` is how the model writes boxes, which decides where those in its
+    answers are.
     """
 
     session: Session
     folder: Path
-    rule: SizeRule
+    frame: Frame
     _displays: Iterator[int] = field(default_factory=itertools.count, init=False)
     _reader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1), init=False)
 
@@ -94,7 +94,7 @@ class View:
             raise ImageError(outside_detail(self.folder))
         with opened(path) as image:
             upright = transform.rgb(image)
-        found = boxes.find(answer, upright.size, self.rule)
+        found = self.frame.find(answer, upright.size)
         drawn = grounding.draw(upright, found) if found else upright
         drawn.thumbnail((SIDE, SIDE))
         return data_url("image/webp", webp(drawn, 85, 0))

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from vd100k.boxes.box import Box, BoxError
+
 LETTERS = "ABCD"
 # B, b., (B), choiceB, option B: …, and after other words: "The answer is B", 答案：B.
 LETTER = re.compile(
@@ -53,8 +55,20 @@ class Choice(BaseModel):
         return self
 
 
-def read(reader: str, reply: str, complete: bool = True, schema: dict[str, Any] | None = None) -> dict[str, Any]:
+# A function of an answer that returns its boxes in pixels of the image; it raises BoxError.
+Locate = Callable[[str], list[Box]]
+
+
+def read(
+    reader: str,
+    reply: str,
+    complete: bool = True,
+    schema: dict[str, Any] | None = None,
+    locate: Locate | None = None,
+) -> dict[str, Any]:
     """The row's fields, parsed from a reply by the task's ``reader``; JSON is validated against ``schema``.
+
+    ``locate`` reads the boxes of an answer, for the reader that is called boxes.
 
     A reply that is not ``complete`` (cut off at max_tokens) is never repaired, because closing its
     brackets would make half an answer look complete.
@@ -62,6 +76,8 @@ def read(reader: str, reply: str, complete: bool = True, schema: dict[str, Any] 
     Raises:
         ParseError: the reply is not what was asked for.
     """
+    if locate is not None:
+        return _boxes(reply, complete, locate)
     fields = READERS[reader](reply, complete)
     if schema is not None:
         _validate(fields["answer"], schema)
@@ -117,6 +133,15 @@ def _choice(reply: str, complete: bool) -> dict[str, Any]:
     except ValidationError as error:
         fault = error.errors()[0]
         raise ParseError(f"{'.'.join(map(str, fault['loc'])) or 'choice'}: {fault['msg']}") from error
+
+
+def _boxes(reply: str, complete: bool, locate: Locate) -> dict[str, Any]:
+    if not complete:
+        raise ParseError("cut off at max_tokens")
+    try:
+        return {"answer": reply, "boxes": [box.as_row() for box in locate(reply)]}
+    except BoxError as error:
+        raise ParseError(str(error)) from None
 
 
 def _structure(reply: str, complete: bool) -> dict[str, Any] | list[Any]:

@@ -7,9 +7,11 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vd100k.images.boxes import Box, find
+from vd100k.boxes import frames
+from vd100k.boxes.box import Box, BoxError, Size, from_row
+from vd100k.boxes.notations import Frame
 from vd100k.images.find import within
 from vd100k.images.resizing import SizeRule
 
@@ -22,6 +24,7 @@ LARGE_BYTES = 1_200_000  # of all larger pictures of a page together, as base64
 # A thumbnail with more bytes, such as one of noise, is made smaller, so that a page of a hundred stays under 3 MB.
 THUMBNAIL_BYTES = 14_000
 UNKNOWN = SizeRule(28, 1, 1 << 20)  # what a model saw, if the run does not say it
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -37,15 +40,18 @@ class Picture:
 class Album:
     """Makes the pictures of one page from image files in the declared ``folders``.
 
-    The first pictures get a larger version, until ``large`` bytes are spent.
+    ``frame`` is how the model of the answers writes boxes. The first pictures get a larger version, until ``large``
+    bytes are spent.
     """
 
-    def __init__(self, folders: list[str], rule: SizeRule = UNKNOWN, large: int = LARGE_BYTES) -> None:
-        self.folders, self.rule, self.budget = folders, rule, large
+    def __init__(self, folders: list[str], frame: Frame | None = None, large: int = LARGE_BYTES) -> None:
+        self.folders, self.frame, self.budget = folders, frame or frames.named(None, UNKNOWN), large
         self.made: dict[str, Picture | None] = {}
 
-    def picture(self, path: object, answers: Iterable[object] = ()) -> Picture | None:
-        """The picture of an image file with the boxes that the answers name; None if it cannot be read.
+    def picture(self, path: object, rows: Iterable[Row] = ()) -> Picture | None:
+        """The picture of an image file with the boxes of rows about it; None if it cannot be read.
+
+        These are a row's ``boxes``, or those that its ``answer`` names.
 
         A row may name any file, and a page is made to be sent on. So nothing outside the declared folders is read,
         whether it is named by its path or through a link. A relative name is one in the first folder that has it.
@@ -58,11 +64,17 @@ class Album:
         plain = self.made[str(file)]
         if plain is None:
             return None
-        texts = [answer for answer in answers if isinstance(answer, str)]
-        boxes = [box for text in texts for box in find(text, plain.size, self.rule)]
+        boxes = [box for row in rows for box in self._boxes(row, plain.size)]
         # The larger version is on the page once, with the first card.
         self.made[str(file)] = Picture(plain.url, plain.size)
         return Picture(plain.url, plain.size, plain.large, boxes)
+
+    def _boxes(self, row: Row, size: Size) -> list[Box]:
+        answer = row.get("answer")
+        try:
+            return from_row(row["boxes"])
+        except (KeyError, BoxError):  # a row of another task, or one that was rejected for its boxes
+            return self.frame.find(answer, size) if isinstance(answer, str) else []
 
     def _inside(self, path: object) -> Path | None:
         inside = (within(Path(folder), path) for folder in self.folders) if isinstance(path, str) and path else ()

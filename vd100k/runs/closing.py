@@ -147,9 +147,12 @@ def _label(step: dict[str, Any]) -> str | None:
 
 
 def _evaluate(step: dict[str, Any]) -> str | None:
+    overlaps = [f"{side['mean_iou']:.3f}" for side in step["metrics"].values() if "mean_iou" in side]
     exact = [f"{100 * side['exact_match']:.3g} %" for side in step["metrics"].values()]
     images = next((f" on {_count(file['rows'], 'held-out image')}" for file in step["inputs"] if file["rows"]), "")
-    change = step.get("certainty", {}).get("changes", {}).get("exact_match")
+    change = step.get("certainty", {}).get("changes", {}).get("mean_iou" if overlaps else "exact_match")
+    if overlaps:
+        return f"mean IoU {' → '.join(overlaps)}{images}{f', {brief(change)}' if change else ''}"
     return f"{' → '.join(exact)} exact{images}{f', {brief(change)}' if change else ''}" if exact else None
 
 

@@ -12,11 +12,13 @@ from typing import Any
 
 from rich.table import Table
 
+from vd100k.boxes.box import Box
 from vd100k.config.run import Run
 from vd100k.config.stages import Evaluate
 from vd100k.console import say, show
 from vd100k.engines import commands
 from vd100k.engines.serving import availability
+from vd100k.evaluation.boxes import locate, score_boxes
 from vd100k.evaluation.certainty import Certainty, certainty, told, verdict
 from vd100k.evaluation.labels import label_faults, read_labels
 from vd100k.evaluation.metrics import Score, mean, score
@@ -32,7 +34,13 @@ from vd100k.runs.needs import Need, missing, raised
 from vd100k.runs.summary import Summary, file_facts, folder_facts
 from vd100k.runs.tracker import Tracker
 
-TITLES = {"exact_match": "exact match", "valid_json": "valid JSON", "field_accuracy": "correct fields"}
+TITLES = {
+    "exact_match": "exact match",
+    "valid_json": "valid JSON",
+    "field_accuracy": "correct fields",
+    "mean_iou": "mean IoU",
+    "iou_over_half": "IoU over 0.5",
+}
 TABLE_ROWS = 100  # images in the table for W&B
 CHART_IMAGES = 8  # images in the comparison chart
 
@@ -44,6 +52,7 @@ class Comparison:
     images: dict[str, str]  # paths
     labels: dict[str, Any]
     answers: dict[str, dict[str, str]]  # by side
+    boxes: dict[str, dict[str, list[Box]]]  # in the answers, by side; empty if the task does not ask for boxes
     scores: dict[str, dict[str, Score]]  # by side
 
 
@@ -80,9 +89,6 @@ def run(run: Run, stage: Evaluate, folder: Path, summary: Summary, tracker: Trac
     assert stage.labels is not None
     labels = read_labels(run, stage.labels, stage.images)
     answers = _ask(run, stage, folder, labels, summary)
-    scores = {
-        name: {id: score(given.get(id), label) for id, label in labels.items()} for name, given in answers.items()
-    }
     ignored = Ignored()
     images = {
         image.id: image.path for image in find_images(stage.images, image_folder=run.image_folder, ignored=ignored)
@@ -90,11 +96,13 @@ def run(run: Run, stage: Evaluate, folder: Path, summary: Summary, tracker: Trac
     if ignored:
         say(str(ignored))
         summary.counts["ignored"] = ignored.total()
-    compared = Comparison(images, labels, answers, scores)
+    boxes = locate(run, images, answers)
+    scores = {name: _scores(labels, given, boxes.get(name)) for name, given in answers.items()}
+    compared = Comparison(images, labels, answers, boxes, scores)
     rows, chart = stage.folder / f"{run.full_name}.compared.jsonl", stage.folder / f"{run.full_name}.compared.png"
     jsonl.write(rows, _rows(compared))
     charts.comparison(_chart_rows(compared), f"{run.model.name} on held-out images", chart)
-    summary.metrics = {name: mean(list(given.values()))._asdict() for name, given in scores.items()}
+    summary.metrics = {name: mean(list(given.values())).figures() for name, given in scores.items()}
     summary.certainty = certainty({name: list(given.values()) for name, given in scores.items()})
     _show(summary.metrics, summary.certainty, len(labels))
     say(f"every answer: {rows}, some of them with images: {chart}")
@@ -124,10 +132,18 @@ def _ask(
     return answers
 
 
+def _scores(labels: dict[str, Any], answers: dict[str, str], boxes: dict[str, list[Box]] | None) -> dict[str, Score]:
+    if boxes is not None:
+        return {id: score_boxes(boxes.get(id), label) for id, label in labels.items()}
+    return {id: score(answers.get(id), label) for id, label in labels.items()}
+
+
 def _rows(compared: Comparison) -> Iterator[jsonl.Row]:
     for id, label in compared.labels.items():
         given = {name: answers.get(id) for name, answers in compared.answers.items()}
-        yield {"id": id, "image": compared.images[id], "label": label, **given}
+        found = {name: boxes.get(id) for name, boxes in compared.boxes.items()}
+        read = {name: None if some is None else [box.as_row() for box in some] for name, some in found.items()}
+        yield {"id": id, "image": compared.images[id], "label": label, **given, **({"boxes": read} if read else {})}
 
 
 def _worst_first(compared: Comparison) -> Iterator[list[Any]]:
@@ -161,6 +177,8 @@ def _show(metrics: dict[str, dict[str, float]], sure: Certainty, images: int) ->
     for name in [*metrics, "change"] if sure["changes"] else metrics:
         table.add_column(name, justify="right")
     for key, title in TITLES.items():
+        if any(key not in figures for figures in metrics.values()):
+            continue  # of another kind of label
         bounds = {side: sure["intervals"][side][key] for side in metrics}
         cells = [
             f"{100 * metrics[side][key]:.1f} % ({100 * low:.0f} to {100 * high:.0f})"

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from vd100k.boxes import frames
 from vd100k.config.run import Run
 from vd100k.config.stages import Label
 from vd100k.console import say, waiting
 from vd100k.conversion.products import generated_from
 from vd100k.errors import DataError
-from vd100k.images.resizing import SizeRule
 from vd100k.io import jsonl
 from vd100k.labelling import ledger
 from vd100k.labelling.labels import identity
@@ -75,7 +75,7 @@ def _serve(run: Run, stage: Label, session: Session) -> None:
             from vd100k.labelling import page, view  # takes seconds
             from vd100k.web import server
 
-            built = page.build(view.View(session, _image_folder(run, stage), SizeRule.of(run.model)))
+            built = page.build(view.View(session, _image_folder(run, stage), frames.of(run.model)))
         with server.opened(stage, built, page.CSS, page.HEAD):
             say(f"\n  page    {address.address(stage)}\n  labels  {stage.labels}, by {session.ledger.by}\n")
             say("Ctrl-C stops it; every label is saved at once.")

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from vd100k.boxes import frames
 from vd100k.chat import conversation
 from vd100k.images import encode
 from vd100k.images.encode import ImageError
@@ -60,8 +61,9 @@ def test_boxes_are_drawn_on_the_last_image(tmp_path: Path) -> None:
     for name, size in (("first.png", (80, 80)), ("last.png", (200, 100))):
         Image.new("RGB", size, "white").save(tmp_path / name)
     turns = [turn("user", "", tmp_path / "first.png"), turn("user", "", tmp_path / "last.png")]
-    drawn = conversation.drawn("<ref>x</ref><box>(250,250),(750,750)</box>", turns, RULE)
+    frame = frames.named("thousandths-tags", RULE)
+    drawn = conversation.drawn("<ref>x</ref><box>(250,250),(750,750)</box>", turns, frame)
     assert drawn is not None
     assert drawn.size == (200, 100)
-    assert conversation.drawn("nothing there", turns, RULE) is None
-    assert conversation.drawn("<box>(1,1),(2,2)</box>", [], RULE) is None
+    assert conversation.drawn("nothing there", turns, frame) is None
+    assert conversation.drawn("<box>(1,1),(2,2)</box>", [], frame) is None

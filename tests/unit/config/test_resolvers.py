@@ -30,6 +30,8 @@ def resolve(expression: str, **values: Any) -> Any:
         ("${when:${zero},v}", "v"),
         ("${joined:a,${null},2}", "a-2"),
         ("${joined:${null}}", ""),
+        ("${listed:${names},', ','all'}", "a, b c"),
+        ("${listed:[],', ','all'}", "all"),
         ("${pick:one,${mapping}}", 1),
         ("${pick:two,${mapping}}", None),
         ("${product:2,3}", 6),
@@ -38,7 +40,7 @@ def resolve(expression: str, **values: Any) -> Any:
     ],
 )
 def test_each_resolver_gives_the_documented_value(expression: str, result: Any) -> None:
-    assert resolve(expression, null=None, zero=0, mapping={"one": 1}) == result
+    assert resolve(expression, null=None, zero=0, mapping={"one": 1}, names=["a", "b c"]) == result
 
 
 @given(st.lists(st.integers(1, 1000) | st.floats(0, 1), max_size=4))

@@ -14,13 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from vd100k.boxes import frames
 from vd100k.errors import DataError
-from vd100k.images.resizing import SizeRule
 from vd100k.labelling.labels import identity, read
 from vd100k.labelling.ledger import Ledger, last_labels
 from vd100k.labelling.sample import Drawn, Rows, by_score, uniform
 from vd100k.labelling.session import Session, Tally
 from vd100k.labelling.view import View
+from vd100k.pages.pictures import UNKNOWN
 
 NASTY = "<script>alert(1)</script><img src=http://192.0.2.1/x onerror=alert(1)>${1}{{2}}"
 
@@ -134,7 +135,7 @@ def test_html_in_a_row_is_text_and_images_elsewhere_are_not_read(tmp_path: Path)
     ]
     given.append({"id": "two", "question": "Which?", "answer": "<box>(1,1),(9,9)</box>", "images": names[:1] * 2})
     with Ledger(tmp_path / "l.jsonl", NASTY) as ledger:
-        view = View(Session([Drawn(row) for row in given], ledger), folder, SizeRule(28, 3136, 1 << 20))
+        view = View(Session([Drawn(row) for row in given], ledger), folder, frames.named(None, UNKNOWN))
         pages = [view.page(k, NASTY) for k in range(len(given))]
         view.session.label(0, False, NASTY)
         pages.append(view.page(0))

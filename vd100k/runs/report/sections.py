@@ -6,8 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vd100k.boxes import frames
+from vd100k.boxes.notations import NOTATIONS
+from vd100k.evaluation.boxes import scored
 from vd100k.evaluation.certainty import told, verdict
-from vd100k.evaluation.metrics import Score, score
+from vd100k.evaluation.metrics import Score
 from vd100k.images.resizing import SizeRule
 from vd100k.io.redaction import redact
 from vd100k.labelling import report as labelling
@@ -28,7 +31,13 @@ WORST = 24  # answers of an evaluation, the worst first
 OTHERS = 12  # and some of the rest
 PER_REASON = 3
 HEADLINE = 4  # pictures below the result
-MEASURES = {"exact_match": "exact match", "valid_json": "valid JSON", "field_accuracy": "correct fields"}
+MEASURES = {
+    "exact_match": "exact match",
+    "valid_json": "valid JSON",
+    "field_accuracy": "correct fields",
+    "mean_iou": "mean IoU",
+    "iou_over_half": "IoU over 0.5",
+}
 
 
 def section(summary: Summary, link: str | None = None, large: int = LARGE_BYTES) -> Section:
@@ -73,7 +82,7 @@ def _generate(summary: Summary, album: Album) -> Blocks:
     for row in shown:
         texts = [] if shared else [Text("prompt", clip(row.get("question")))]
         texts.append(Text("answer", clip(row.get("answer"))))
-        picture = album.picture(row.get("image"), [row.get("answer")])
+        picture = album.picture(row.get("image"), [row])
         cards.append(Card(str(row["id"]), picture, texts, "answered" if failed else ""))
     total = parsed.total + sum(count for count, _ in failed.values())
     lengths = [len(str(row.get("answer"))) for row in answered]
@@ -113,7 +122,7 @@ def _convert(summary: Summary, album: Album) -> Blocks:
                 whole = row.get("row")
                 kept = whole if isinstance(whole, dict) else {"answer": whole}
                 texts = [Text(reason, clip(row.get("detail")), "wrong"), Text("answer", clip(kept.get("answer")))]
-                picture = album.picture(kept.get("image"), [kept.get("answer")])
+                picture = album.picture(kept.get("image"), [kept])
                 cards.append(Card(str(row.get("id")), picture, texts, reason))
         blocks.append(Gallery("Examples of rejected rows", cards, total, str(path.parent / "rejected.jsonl")))
     blocks.append(_files(summary))
@@ -179,7 +188,7 @@ Judged = list[tuple[Summary, dict[str, Score]]]
 
 def _judged(rows: list[Summary], sides: dict[str, Any]) -> Judged:
     """The labelled rows, each with the score of each side."""
-    return [(row, {side: score(row.get(side), row["label"]) for side in sides}) for row in rows if "label" in row]
+    return [(row, {side: scored(row, side) for side in sides}) for row in rows if "label" in row]
 
 
 def _compared(judged: Judged, album: Album) -> list[Card]:
@@ -190,9 +199,15 @@ def _compared(judged: Judged, album: Album) -> list[Card]:
             texts.append(Text(side, clip(row.get(side)), "right" if given.exact_match else "wrong"))
         last = list(scores.values())[-1]
         group = "exact" if last.exact_match else "partly right" if last.field_accuracy else "wrong"
-        picture = album.picture(row.get("image"), [row.get(list(scores)[-1])])
+        picture = album.picture(row.get("image"), [_answered(row, list(scores)[-1])])
         cards.append(Card(str(row["id"]), picture, texts, group, last.field_accuracy))
     return cards
+
+
+def _answered(row: Summary, side: str) -> Summary:
+    """The answer of a side, and its boxes if the evaluation has read them."""
+    found = row.get("boxes")
+    return {"answer": row.get(side)} | ({"boxes": found.get(side)} if isinstance(found, dict) else {})
 
 
 def _share(share: float, bounds: list[float] | None) -> str:
@@ -235,7 +250,9 @@ def _album(summary: Summary, large: int) -> Album:
     sizes = [model.get(key) for key in ("token_side", "min_pixels", "max_pixels")] if isinstance(model, dict) else []
     known = [size for size in sizes if isinstance(size, int) and size > 0]
     inside = [folder for folder in folders if isinstance(folder, str)]
-    return Album(inside, SizeRule(*known) if len(known) == 3 else UNKNOWN, large)
+    notation = model.get("box_notation") if isinstance(model, dict) else None
+    rule = SizeRule(*known) if len(known) == 3 else UNKNOWN
+    return Album(inside, frames.named(notation if notation in NOTATIONS else None, rule), large)
 
 
 def _first(summary: Summary, suffix: str = "") -> Path | None:

@@ -1,0 +1,59 @@
+"""The boxes in the answers of an evaluation, and how close they are to the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vd100k.boxes import frames
+from vd100k.boxes.box import Box, BoxError, from_row
+from vd100k.boxes.matching import agreement
+from vd100k.boxes.notations import Frame
+from vd100k.config.run import Run
+from vd100k.evaluation.metrics import Score, score
+from vd100k.images.encode import upright_size
+
+Answers = Mapping[str, str]  # by image id
+Found = dict[str, list[Box]]  # by image id; an answer that cannot be read is left out
+
+
+def locate(run: Run, images: Mapping[str, str], sides: Mapping[str, Answers]) -> dict[str, Found]:
+    """The boxes in the answers of each side; no side if the task does not ask for boxes. ``images`` are paths by id."""
+    if run.task.reader != "boxes":
+        return {}
+    frame = frames.of(run.model)
+    return {name: _located(frame, images, answers) for name, answers in sides.items()}
+
+
+def _located(frame: Frame, images: Mapping[str, str], answers: Answers) -> Found:
+    found: Found = {}
+    for id, answer in answers.items():
+        size = upright_size(images[id])
+        if boxes := frame.find(answer, size):
+            found[id] = boxes
+        elif _says_none(frame, answer, size):
+            found[id] = []
+    return found
+
+
+def _says_none(frame: Frame, answer: str, size: tuple[int, int]) -> bool:
+    try:
+        return not frame.read(answer, size)
+    except BoxError:
+        return False
+
+
+def score_boxes(found: list[Box] | None, label: Any) -> Score:
+    """The boxes of one answer compared with a label, which is the ``boxes`` of a row; None has no boxes to read."""
+    mean_iou, over_half = agreement(found or [], from_row(label))
+    if found is None:
+        mean_iou = over_half = 0.0
+    return Score(over_half == 1, found is not None, over_half, mean_iou, over_half)
+
+
+def scored(row: Mapping[str, Any], side: str) -> Score:
+    """The score of one side of a compared row, which has ``boxes`` by side if the task asks for boxes."""
+    found = row.get("boxes")
+    if not isinstance(found, dict):
+        return score(row.get(side), row["label"])
+    return score_boxes(None if found.get(side) is None else from_row(found[side]), row["label"])
