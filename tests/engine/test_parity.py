@@ -27,7 +27,7 @@ from vd100k.tiny import random_checkpoint
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
-FAMILIES = ["qwen2_vl", "qwen2_5_vl"]
+FAMILIES = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"]
 CAP = 200_704  # a whole number of visual tokens of every family
 SYSTEM = "You describe pictures in a few words."
 OTHER_SYSTEM = "You distort pictures in a few words.."

@@ -40,7 +40,8 @@ def causes(case: Case) -> list[Cause]:
 
 
 def _found(case: Case) -> Iterator[Cause]:
-    for finds in (ABOUT_IMAGES, ABOUT_TEXT, (_stop_token,)):
+    about_text = () if case.is_text_alike else ABOUT_TEXT
+    for finds in (ABOUT_IMAGES, about_text, (_stop_token,)):
         cause = next((found for find in finds if (found := find(case))), None)
         if cause:
             yield cause
@@ -212,8 +213,6 @@ def _frame(case: Case, text: str) -> str:
 
 def _first_tokens(case: Case) -> Cause | None:
     """Whatever else differs: the first token that does."""
-    if case.is_text_alike:
-        return None
     trained, served = case.texts
     if trained == served:
         return _boundary(case)
@@ -252,9 +251,9 @@ def _stop_token(case: Case) -> Cause | None:
     if not answers or not case.stops:
         return None
     begin, end = answers[-1]
-    if set(case.trained.ids[begin:end]) & case.stops.keys():
+    if set(case.trained.ids[begin:end]).intersection(case.stops):
         return None
-    stops = " or ".join(f"“{text}”" for text in case.stops.values())
+    stops = " or ".join(f"“{case.text([token])}”" for token in case.stops)
     return Cause(
         "stop token",
         f"stop token: the trained answer ends with “{_clip(case.end, last=True)}”, the server stops at {stops}",

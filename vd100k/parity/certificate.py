@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import shutil
 import sys
 from collections import Counter
@@ -34,8 +33,6 @@ from vd100k.parity.sample import Chosen
 from vd100k.parity.views import Case, Served, Trained
 
 POLL_S = 0.1
-END = 8  # trained tokens shown of the end of an answer
-REPEATED = re.compile(r"(<\|?[\w-]+\|?>)\1+")  # an image is one token for each of its parts
 
 
 @dataclass(frozen=True)
@@ -225,16 +222,6 @@ def _served(run: Run, row: Row, renders: Renderer, facts: dict[str, Any]) -> Ser
 
 
 def _case(row: Row, trained: Trained, served: Served, renders: Renderer, facts: dict[str, Any]) -> Case:
-    def text(ids: list[int]) -> str:
-        return REPEATED.sub(r"\1", renders.text(ids))
-
-    texts, end = ("", ""), ""
-    if not trained.error and not served.error:
-        answers = trained.answers()
-        until = answers[-1][0] if answers and served.whole is None else len(trained.ids)
-        texts = text(trained.ids[:until]), text(served.whole or served.prompts[-1])
-        end = text(trained.ids[answers[-1][0] : answers[-1][1]][-END:]) if answers else ""
-    stops = {token: renders.text([token]) for token in facts["stops"]}
     files = [sample.image_facts(path) for path in row.get("images") or []]
     patch, merge = facts.get("patch", 1), facts.get("merge", 1)
-    return Case(row, trained, served, texts, end, stops, files, patch, patch * merge, facts.get("pad"))
+    return Case(row, trained, served, renders.text, facts["stops"], files, patch, patch * merge, facts.get("pad"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -10,6 +13,8 @@ from vd100k.parity.pixels import Grid, Pixels
 from vd100k.parity.sample import ImageFacts
 
 IGNORED = -100  # the label of a token that is not trained
+END = 8  # tokens shown of the end of an answer
+REPEATED = re.compile(r"(<\|?[\w-]+\|?>)\1+")  # an image is one token for each of its parts
 
 
 @dataclass(frozen=True)
@@ -50,21 +55,35 @@ class Served:
 class Case:
     """A row with both views of it.
 
-    ``texts`` are the trained and the served tokens as text, each run of image tokens written as one. ``stops`` are the
-    tokens at which the server ends an answer, with their texts. ``files`` are the facts of the row's image files;
-    ``patch`` is the side of a patch in pixels and ``token`` that of an image token, whose id is ``pad``.
+    ``text`` decodes token ids. ``stops`` are the tokens at which the server ends an answer. ``files`` are the facts of
+    the row's image files; ``patch`` is the side of a patch in pixels and ``token`` that of an image token, whose id is
+    ``pad``.
     """
 
     row: Row
     trained: Trained
     served: Served
-    texts: tuple[str, str]
-    end: str  # the last trained tokens as text
-    stops: dict[int, str]
+    text: Callable[[list[int]], str]
+    stops: list[int]
     files: list[ImageFacts | None]
     patch: int
     token: int
     pad: int | None = None
+
+    @functools.cached_property
+    def texts(self) -> tuple[str, str]:
+        """The trained and the served tokens as text, each run of image tokens written as one."""
+        whole, answers = self.served.whole, self.trained.answers()
+        until = answers[-1][0] if answers and whole is None else len(self.trained.ids)
+        ids = self.trained.ids[:until], self.served.prompts[-1] if whole is None else whole
+        trained, served = (REPEATED.sub(r"\1", self.text(one)) for one in ids)
+        return trained, served
+
+    @property
+    def end(self) -> str:
+        """The last trained tokens as text."""
+        begin, end = self.trained.answers()[-1]
+        return self.text(self.trained.ids[begin:end][-END:])
 
     @property
     def is_text_alike(self) -> bool:

@@ -156,12 +156,12 @@ def _evaluate(step: dict[str, Any]) -> str | None:
     return f"{' → '.join(exact)} exact{images}{f', {brief(change)}' if change else ''}" if exact else None
 
 
-def _parity(step: dict[str, Any]) -> str:
+def _parity(step: dict[str, Any]) -> str | None:
     counts = step["counts"]
     equal, different = counts.get("equal", 0), counts.get("different", 0)
     if different:
         return f"{different:,} of {_count(equal + different, 'row')} not trained on as served"
-    return f"{_count(equal, 'row')} trained on as served"
+    return f"{_count(equal, 'row')} trained on as served" if equal else None
 
 
 FIGURES: dict[str, Callable[[dict[str, Any]], str | None]] = {

@@ -58,10 +58,10 @@ def plan(run: Run, stage: Parity) -> list[str]:
 
 def run(run: Run, stage: Parity, folder: Path, summary: Summary, tracker: Tracker) -> None:
     tracker.disable()  # there are no figures to follow
-    if why := _why_not(run):
+    files = _files(_train(stage))
+    if why := _why_not(run) or ("" if files else "the training reads no local .jsonl file"):
         say(f"Whether rows are trained on as they are served was not compared: {why}.")
         return
-    files = _files(_train(stage))
     summary.inputs = [file_facts(file) for file in files]
     model_folder.ensure(_base(run), trains=True)
     model_folder.ensure(run)

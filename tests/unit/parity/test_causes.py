@@ -27,7 +27,7 @@ def case(**changes: object) -> Case:
     labels = [*[IGNORED] * 7, 4, 5, STOP]
     trained = Trained(ids, labels, [(1, 4, 4)], [image()])
     served = Served([ids[:7]], ids, [(1, 4, 4)], [image()])
-    whole = Case(ROW, trained, served, (CHAT, CHAT), "A cat.<|im_end|>", {STOP: "<|im_end|>"}, [], PATCH, TOKEN, PAD)
+    whole = Case(ROW, trained, served, lambda ids: CHAT, [STOP], [], PATCH, TOKEN, PAD)
     return replace(whole, files=[ImageFacts(56, 56)], **changes)  # type: ignore[arg-type]
 
 
@@ -49,7 +49,7 @@ def with_image(trained: np.ndarray, served: np.ndarray, **facts: int) -> Case:
 
 def with_text(trained: str, served: str) -> Case:
     """The row with these texts; one token stands for what differs."""
-    one = case(texts=(trained, served))
+    one = case(text=lambda ids: served if ids[0] == 0 else trained)
     ids = [0, *one.trained.ids[1:]]
     return replace(one, served=replace(one.served, whole=ids, prompts=[ids[:7]]))
 
@@ -122,7 +122,8 @@ def test_an_answer_that_begins_elsewhere_is_a_cause() -> None:
 
 
 def test_an_answer_without_a_stop_token_is_a_cause() -> None:
-    [found] = causes(case(stops={8: "<|endoftext|>"}))
+    texts = {(4, 5, STOP): "A cat.<|im_end|>", (8,): "<|endoftext|>"}
+    [found] = causes(case(stops=[8], text=lambda ids: texts[tuple(ids)]))
     assert found.name == "stop token"
     assert "ends with “A cat.<|im_end|>”, the server stops at “<|endoftext|>”" in found.text
 
