@@ -12,6 +12,7 @@ from typing import Any
 from vd100k.config.run import Run
 from vd100k.config.stages import Finetune
 from vd100k.console import in_terminal, progress_bar, say
+from vd100k.conversion import rejections
 from vd100k.engines import commands, swift_log
 from vd100k.engines.process import Child
 from vd100k.errors import TrainingError
@@ -121,12 +122,11 @@ def _local_files(stage: Finetune, option: str) -> list[Path]:
 def _faults(file: Path) -> Iterator[str]:
     """What is wrong with a training file: swift fails on an empty one without saying why."""
     if not file.exists():
-        yield MISSING.format(file)
+        why = rejections.told(file)
+        yield f"{file}: the training file does not exist. {why}" if why else MISSING.format(file)
     elif file.is_file() and file.stat().st_size < BLANK and file.read_bytes().strip() in (b"", b"[]"):
-        yield (
-            f"{file}: the training file has no rows. Make it again: python run.py stage=convert …, "
-            "which says why it rejects rows."
-        )
+        why = rejections.told(file) or "Make it again: python run.py stage=convert …, which says why it rejects rows."
+        yield f"{file}: the training file has no rows. {why}"
 
 
 def _without_empty(stage: Finetune) -> Finetune:

@@ -151,7 +151,19 @@ def test_an_empty_training_file_is_refused_before_training(vd100k: Call, tmp_pat
     (tmp_path / "train.jsonl").touch()
     done = vd100k("stage=finetune", "dataset=d", "stage.args.dataset=train.jsonl", "stage.args.val_dataset=null")
     assert done.returncode == 1
-    assert "train.jsonl: the training file has no rows" in done.stderr
+    assert "train.jsonl: the training file has no rows. Make it again" in done.stderr
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_training_names_the_rules_that_rejected_all_rows(vd100k: Call, tmp_path: Path, empty: bool) -> None:
+    if empty:
+        (tmp_path / "train.jsonl").touch()
+    rejected = [{"line": k, "reason": "refusal" if k else "image_small"} for k in range(3)]
+    jsonl.write(tmp_path / "rejected.jsonl", rejected)
+    done = vd100k("stage=finetune", "dataset=d", "stage.args.dataset=train.jsonl", "stage.args.val_dataset=null")
+    assert done.returncode == 1
+    assert f"train.jsonl: the training file {'has no rows' if empty else 'does not exist'}. 3 rows" in done.stderr
+    assert "were rejected: 2 refusal, 1 image_small. Look at them in rejected.jsonl." in done.stderr
 
 
 def test_a_failed_pipeline_names_the_step_and_the_command_that_continues(vd100k: Call, pictures: Path) -> None:
