@@ -18,7 +18,7 @@ from vd100k.generation.ledger import Ledger
 from vd100k.generation.progress import Progress
 from vd100k.generation.work_items import WorkItem, base_folder
 from vd100k.generation.workers import Workers
-from vd100k.images.encode import Encoded, ImageError, encode, upright_size
+from vd100k.images.encode import Encoded, ImageError, encode
 from vd100k.images.find import links_outside, outside_detail
 from vd100k.images.resizing import SizeRule
 from vd100k.io.jsonl import Row
@@ -61,10 +61,7 @@ class Requester:
         if links_outside(self._folder, path):
             return Prepared(item, None, "image_outside", outside_detail(Path(self._folder)))
         try:
-            encoded = encode(path, self._size_rule)
-            if self._frame:
-                encoded.facts["image_size"] = upright_size(path)
-            return Prepared(item, encoded)
+            return Prepared(item, encode(path, self._size_rule, measure=self._frame is not None))
         except ImageError as error:
             return Prepared(item, None, "image_unreadable", str(error))
 

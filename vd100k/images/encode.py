@@ -48,12 +48,13 @@ class Encoded:
         return self.head + self.base64
 
 
-def encode(path: str, rule: SizeRule) -> Encoded:
+def encode(path: str, rule: SizeRule, measure: bool = False) -> Encoded:
     """The image in base64, no larger than the model sees it by its ``rule``; the file is read once.
 
     A plain PNG or JPEG under the cap is sent unchanged, without decoding it. Any other image is
     rotated upright, converted to RGB and reduced to the size that the model would reduce it to; a
-    JPEG stays a JPEG, HEIC and AVIF become JPEG, and everything else becomes PNG.
+    JPEG stays a JPEG, HEIC and AVIF become JPEG, and everything else becomes PNG. ``measure`` adds the upright size to
+    the facts.
 
     Raises:
         ImageError: the file is missing, broken, or not an image.
@@ -68,7 +69,10 @@ def encode(path: str, rule: SizeRule) -> Encoded:
             content = _read(file, facts.st_size)
         finally:
             os.close(file)
-        recorded = {"image_mtime_ns": facts.st_mtime_ns, "image_sha256": hashlib.sha256(content).hexdigest()}
+        recorded: dict[str, Any] = {"image_mtime_ns": facts.st_mtime_ns}
+        recorded["image_sha256"] = hashlib.sha256(content).hexdigest()
+        if measure:
+            recorded["image_size"] = upright_size(path)
         found = sniff.plain(content)
         if found and found[1] * found[2] <= rule.max_pixels:
             return _encoded(found[0], content, recorded)
