@@ -34,7 +34,7 @@ Answers = dict[str, str]  # by the hash of an image file
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True)
-    answers = _draw_photos(folder / "photos")
+    answers = draw_photos(folder / "photos", PHOTOS)
 
     def reply(number: int, body: dict[str, Any]) -> Any:
         time.sleep(LATENCY_S)
@@ -91,11 +91,14 @@ def runs(asks: list[str]) -> list[list[str]]:
     ]
 
 
-def _draw_photos(folder: Path) -> Answers:
-    """Draw pictures of one to three boxes; some answers say where the boxes are, and others describe them."""
+def draw_photos(folder: Path, count: int) -> Answers:
+    """Draw pictures of one to three boxes; some answers say where the boxes are, and others describe them.
+
+    The answers are by ``hash_of`` the files.
+    """
     folder.mkdir()
     draw, answers = random.Random(3), {}
-    for k in range(PHOTOS):
+    for k in range(count):
         image = Image.linear_gradient("L").resize(SIZE).convert("RGB")
         image = Image.blend(image, Image.new("RGB", SIZE, draw.choice(list(COLOURS.values()))), 0.45)
         pen, boxes = ImageDraw.Draw(image), []
@@ -108,7 +111,7 @@ def _draw_photos(folder: Path) -> Answers:
         image.save(path, quality=85)
         names = " and ".join(f"a {box['label']}" for box in boxes)
         described = f"The picture shows {names}. {' '.join(draw.sample(DETAILS, draw.randint(0, 4)))}"
-        answers[_hash(path)] = json.dumps(boxes) if k % 3 == 0 else described
+        answers[hash_of(path)] = json.dumps(boxes) if k % 3 == 0 else described
     return answers
 
 
@@ -119,11 +122,11 @@ def _labels(scenes: Path) -> Answers:
         for k, line in enumerate((scenes / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()):
             row = json.loads(line)
             label = row["answer"] | ({"count": 9} if k % 4 == 0 else {})
-            found[_hash(scenes / name / row["id"])] = json.dumps(label)
+            found[hash_of(scenes / name / row["id"])] = json.dumps(label)
     return found
 
 
-def _hash(path: Path) -> str:
+def hash_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

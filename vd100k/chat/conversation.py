@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from vd100k.boxes.notations import Frame
 from vd100k.chat import grounding
 from vd100k.images import encode, transform
-from vd100k.images.decode import opened
 from vd100k.images.resizing import SizeRule
 
 if TYPE_CHECKING:
@@ -95,8 +94,7 @@ def drawn(answer: str, turns: Iterable[Message], frame: Frame) -> Image.Image | 
     paths = [path for turn in answered_turns(turns) if turn["role"] == "user" for path in _files(turn)]
     if not paths:
         return None
-    with opened(paths[-1]) as image:
-        last = transform.rgb(image)
+    last = transform.upright(paths[-1])
     boxes = frame.find(answer, last.size)
     return grounding.draw(last, boxes) if boxes else None
 

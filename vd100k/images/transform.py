@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
+from pathlib import Path
 
 from PIL import Image, ImageOps
 
@@ -92,3 +93,15 @@ def rgb(image: Image.Image) -> Image.Image:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def upright(path: Path | str) -> Image.Image:
+    """``rgb`` of an image file, decoded while the file is open; Pillow otherwise reads the pixels when they are needed.
+
+    Raises:
+        OSError: the file cannot be read. Pillow's decoders raise many other types.
+    """
+    with opened(path) as image:
+        turned = rgb(image)
+        turned.load()
+        return turned

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import jinja2
 
+from vd100k.boxes import frames
 from vd100k.boxes.notations import Frame
 from vd100k.chat import grounding
 from vd100k.images import transform
-from vd100k.images.decode import opened
 from vd100k.images.encode import ImageError
 from vd100k.images.find import outside_detail, within
 from vd100k.io.jsonl import Row
@@ -80,21 +80,20 @@ class View:
         row = self.session.sample[number].row
         names = row.get("images") or [row.get("image")]
         # Boxes are about one image; nothing says which one of several.
-        return [self._picture(name, answer_text(row["answer"]) if len(names) == 1 else "") for name in names]
+        return [self._picture(name, row, alone=len(names) == 1) for name in names]
 
-    def _picture(self, name: Any, answer: str) -> Picture:
+    def _picture(self, name: Any, row: Row, alone: bool) -> Picture:
         try:
-            return Picture(self._url(name, answer))
+            return Picture(self._url(name, row, alone))
         except Exception as error:  # Pillow's decoders raise errors of many types
-            return Picture(fault=f"{name}: the image cannot be shown: {error}")
+            return Picture(fault=f"{name}: the image cannot be shown: {str(error) or repr(error)}")
 
-    def _url(self, name: Any, answer: str) -> str:
+    def _url(self, name: Any, row: Row, alone: bool) -> str:
         path = within(self.folder, str(name))
         if path is None:
             raise ImageError(outside_detail(self.folder))
-        with opened(path) as image:
-            upright = transform.rgb(image)
-        found = self.frame.find(answer, upright.size)
+        upright = transform.upright(path)
+        found = frames.of_row(row, self.frame, upright.size) if alone else []
         drawn = grounding.draw(upright, found) if found else upright
         drawn.thumbnail((SIDE, SIDE))
         return data_url("image/webp", webp(drawn, 85, 0))

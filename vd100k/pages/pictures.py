@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vd100k.boxes import frames
-from vd100k.boxes.box import Box, BoxError, Size, from_row
+from vd100k.boxes.box import Box
 from vd100k.boxes.notations import Frame
 from vd100k.images.find import within
 from vd100k.images.resizing import SizeRule
@@ -64,17 +64,10 @@ class Album:
         plain = self.made[str(file)]
         if plain is None:
             return None
-        boxes = [box for row in rows for box in self._boxes(row, plain.size)]
+        boxes = [box for row in rows for box in frames.of_row(row, self.frame, plain.size)]
         # The larger version is on the page once, with the first card.
         self.made[str(file)] = Picture(plain.url, plain.size)
         return Picture(plain.url, plain.size, plain.large, boxes)
-
-    def _boxes(self, row: Row, size: Size) -> list[Box]:
-        answer = row.get("answer")
-        try:
-            return from_row(row["boxes"])
-        except (KeyError, BoxError):  # a row of another task, or one that was rejected for its boxes
-            return self.frame.find(answer, size) if isinstance(answer, str) else []
 
     def _inside(self, path: object) -> Path | None:
         inside = (within(Path(folder), path) for folder in self.folders) if isinstance(path, str) and path else ()

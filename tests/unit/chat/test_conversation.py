@@ -57,10 +57,11 @@ def test_a_shown_answer_is_sent_back_unchanged(answer: str) -> None:
     assert conversation.messages([shown], "", RULE) == [{"role": "assistant", "content": answer}]
 
 
-def test_boxes_are_drawn_on_the_last_image(tmp_path: Path) -> None:
-    for name, size in (("first.png", (80, 80)), ("last.png", (200, 100))):
+@pytest.mark.parametrize("last", ["last.png", "last.jpg"])
+def test_boxes_are_drawn_on_the_last_image(tmp_path: Path, last: str) -> None:
+    for name, size in (("first.png", (80, 80)), (last, (200, 100))):
         Image.new("RGB", size, "white").save(tmp_path / name)
-    turns = [turn("user", "", tmp_path / "first.png"), turn("user", "", tmp_path / "last.png")]
+    turns = [turn("user", "", tmp_path / "first.png"), turn("user", "", tmp_path / last)]
     frame = frames.named("thousandths-tags", RULE)
     drawn = conversation.drawn("<ref>x</ref><box>(250,250),(750,750)</box>", turns, frame)
     assert drawn is not None

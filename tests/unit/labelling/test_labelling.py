@@ -23,6 +23,7 @@ from vd100k.labelling.session import Session, Tally
 from vd100k.labelling.view import View
 from vd100k.pages.pictures import UNKNOWN
 
+BOX = "<ref>x</ref><box>(100,100),(900,900)</box>"
 NASTY = "<script>alert(1)</script><img src=http://192.0.2.1/x onerror=alert(1)>${1}{{2}}"
 
 
@@ -126,14 +127,16 @@ class Tags(HTMLParser):
 def test_html_in_a_row_is_text_and_images_elsewhere_are_not_read(tmp_path: Path) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
-    Image.new("RGB", (40, 30), "red").save(folder / "in.png")
+    for name in ("in.png", "photo.jpg"):
+        Image.new("RGB", (40, 30), "red").save(folder / name)
     Image.new("RGB", (40, 30), "red").save(tmp_path / "out.png")
     names = [str(folder / "in.png"), "../out.png", NASTY, None]
     given = [
         {"id": NASTY, "question": f"{NASTY}{k}", "answer": {"text": NASTY}, "image": name, "choiceA": NASTY}
         for k, name in enumerate(names)
     ]
-    given.append({"id": "two", "question": "Which?", "answer": "<box>(1,1),(9,9)</box>", "images": names[:1] * 2})
+    given.append({"id": "two", "question": "Which?", "answer": BOX, "images": names[:1] * 2})
+    given.append({"id": "box", "question": "Where?", "answer": BOX, "image": "photo.jpg"})
     with Ledger(tmp_path / "l.jsonl", NASTY) as ledger:
         view = View(Session([Drawn(row) for row in given], ledger), folder, frames.named(None, UNKNOWN))
         pages = [view.page(k, NASTY) for k in range(len(given))]
@@ -143,7 +146,7 @@ def test_html_in_a_row_is_text_and_images_elsewhere_are_not_read(tmp_path: Path)
     for page in pages:
         assert set(Tags(page).tags) <= allowed
         assert "onerror=alert(1)>" not in page
-    assert [Tags(page).tags.count("img") for page in pages] == [1, 0, 0, 0, 2, 1]
+    assert [Tags(page).tags.count("img") for page in pages] == [1, 0, 0, 0, 2, 1, 1]
     assert "not in" in pages[1]
     assert json.dumps({"text": NASTY}) in html.unescape(pages[0])
     assert len({page.split('data-shown="')[1].split('"')[0] for page in pages}) == len(pages)
