@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from vd100k.boxes.box import Box, BoxError, Size, from_row
 from vd100k.boxes.notations import NOTATIONS, Frame
 from vd100k.config.run import Model
 from vd100k.images.resizing import SizeRule
-from vd100k.io.jsonl import Row
 
 USUAL = "resized-pixels-json"  # of the boxes in JSON of a model whose notation is not known
 
@@ -21,7 +23,7 @@ def named(notation: str | None, rule: SizeRule) -> Frame:
     return Frame(NOTATIONS[notation or USUAL], rule.resized)
 
 
-def of_row(row: Row, frame: Frame, size: Size) -> list[Box]:
+def of_row(row: Mapping[str, Any], frame: Frame, size: Size) -> list[Box]:
     """The boxes to draw on the image of a row, of ``size``: its ``boxes``, or those that its answer names."""
     answer = row.get("answer")
     try:
