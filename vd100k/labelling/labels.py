@@ -75,7 +75,10 @@ def identity(row: Row) -> Identity:
 
 def answer_text(answer: object) -> str:
     """An answer as text; one that is not text already as JSON with sorted keys."""
-    return answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False, sort_keys=True)
+    try:
+        return answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False, sort_keys=True)
+    except RecursionError:  # a conversion rejects such a row
+        return "(nested too deeply)"
 
 
 def read(path: Path) -> Labels:
@@ -100,16 +103,15 @@ def _label(row: Row) -> Label | Fault:
         return _fault("it has no id of an image")
     if not any(name in row for name in (*VERDICTS, "corrected")):
         return _fault(f"it has none of {', '.join(VERDICTS)} and corrected")
-    word = str(verdict).strip().lower()
+    word = answer_text(verdict).strip().lower()
     if word not in MEANING:
-        return _fault(f"{str(verdict)[:40]!r} is neither true nor false")
-    corrected = row.get("corrected")
+        return _fault(f"{word[:40]!r} is neither true nor false")
     return Label(
         str(id),
         _text(row.get("question")),
         _text(row.get("answer_sha256")),
         MEANING[word],
-        None if corrected in (None, "") else answer_text(corrected),
+        _text(row.get("corrected")),
         _text(row.get("by")) or "",
         _text(row.get("when")) or "",
         _text(row.get("stratum")),
@@ -122,7 +124,7 @@ def _first(row: Row, names: tuple[str, ...]) -> Any:
 
 
 def _text(value: object) -> str | None:
-    return str(value) if value not in (None, "") else None
+    return None if value in (None, "") else answer_text(value)
 
 
 def _fault(detail: str) -> Fault:

@@ -62,7 +62,7 @@ def build(view: View) -> gr.Blocks:
                 gr.Button("Skip (s)", elem_id="key-skip"): label(None),
                 gr.Button("Back (u, ←)", elem_id="key-back"): back,
             }
-        edited = gr.Textbox(label=EDIT, lines=2, max_lines=12, elem_id="corrected")
+        edited = gr.Textbox(label=EDIT, lines=2, max_lines=6, elem_id="corrected")
         seen = gr.Textbox(visible=False)
         for button, act in buttons.items():
             button.click(

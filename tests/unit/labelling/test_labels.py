@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fuzz.inputs import damaged, lines, with_odd_values
 from vd100k.errors import DataError
 from vd100k.io import jsonl
 from vd100k.labelling.judgements import Judgement, of_rows
@@ -143,11 +145,32 @@ def test_any_labels_are_read_back_from_jsonl_and_csv(
     assert read(folder / "labels.csv") == Labels(tuple(given), ())
 
 
-@given(st.binary(max_size=200), st.sampled_from([".jsonl", ".csv"]))
-def test_any_bytes_are_labels_or_faults(tmp_path_factory: pytest.TempPathFactory, content: bytes, suffix: str) -> None:
-    path = tmp_path_factory.mktemp("labels") / f"labels{suffix}"
-    path.write_bytes(b'id,right\n"' * (suffix == ".csv") + content)
-    read(path)
+EXAMPLE = {"id": "a.png", "question": "What?", "right": False, "corrected": "a dog", "by": "ann"}
+TABLE = b'id,question,right,corrected\r\na.png,What?,wrong,"a ""big"" dog"\r\nb.png,What?,1,\r\n'
+
+
+@given(damaged(lines([EXAMPLE])) | st.lists(with_odd_values(EXAMPLE), max_size=3).map(lines))
+def test_damaged_lines_are_labels_or_faults(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.mktemp("labels") / "labels.jsonl"
+    path.write_bytes(content)
+    of_rows(read(path), [ROW])
+
+
+@given(damaged(TABLE))
+def test_damaged_tables_are_labels_faults_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.mktemp("labels") / "labels.csv"
+    path.write_bytes(content)
+    with contextlib.suppress(DataError):
+        of_rows(read(path), [ROW])
+
+
+def test_values_that_are_nested_deeply_are_no_error(tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    nested = "[" * 1000 + "]" * 1000
+    path.write_text("".join(f'{{"id": "a.png", "{name}": {nested}}}\n' for name in ("corrected", "right", "id")))
+    found = read(path)
+    assert len(found.given) + len(found.faults) == 3
+    of_rows(found, [ROW])
 
 
 @given(st.lists(LABELS, max_size=8), st.lists(st.fixed_dictionaries({"id": TEXTS, "question": TEXTS, "answer": TEXTS})))
