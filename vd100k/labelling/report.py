@@ -44,5 +44,5 @@ def _card(row: dict[str, Any], word: str, rank: int, album: Album) -> Card:
     texts = [Text(f"answer, {word}", clip(row.get("answer")), colour)]
     if row.get("corrected"):
         texts.append(Text("corrected", clip(row["corrected"]), "right"))
-    images = row.get("images") or [row.get("image")]
-    return Card(str(row.get("id")), album.picture(images[0], [row]), texts, word, rank)
+    image = (row.get("images") or [row.get("image")])[0]
+    return Card(str(row.get("id")), album.picture(image, [row]), texts, word, rank)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 import itertools
 from collections import defaultdict
@@ -19,10 +20,15 @@ STRATA = 5  # of the same width between the scores 0 and 1
 
 @dataclass(frozen=True)
 class Drawn:
-    """A row of the sample. ``stratum`` names the scores among which it was drawn; None if it was among all rows."""
+    """A row of the sample.
+
+    ``stratum`` names the scores among which it was drawn; None if it was among all rows. ``earlier`` has the rows of
+    the turns before it, if it is a turn of a conversation.
+    """
 
     row: Row
     stratum: str | None = None
+    earlier: tuple[Row, ...] = ()
 
 
 @dataclass
@@ -69,6 +75,26 @@ def by_score(rows: Iterable[Row], count: int, seed: int, score: Callable[[Row], 
     ]
     mixed = (drawn for turn in itertools.zip_longest(*turns) for drawn in turn if drawn)
     return list(itertools.islice(mixed, count))
+
+
+def with_earlier_turns(sample: list[Drawn], rows: Iterable[Row]) -> list[Drawn]:
+    """The sample with the earlier turns of its rows; without conversations, ``rows`` are not read."""
+    wanted = {drawn.row["id"] for drawn in sample if _turn(drawn.row) > 1}
+    turns: dict[str, list[Row]] = defaultdict(list)
+    for row in rows if wanted else ():
+        if row["id"] in wanted:
+            turns[row["id"]].append(row)
+    return [
+        dataclasses.replace(drawn, earlier=tuple(sorted((one for one in before if _turn(one) < turn), key=_turn)))
+        for drawn in sample
+        for turn, before in [(_turn(drawn.row), turns[drawn.row["id"]])]
+    ]
+
+
+def _turn(row: Row) -> int:
+    """The number of a row's turn in its conversation; 1 for a question alone."""
+    turn = row.get("turn", 1)
+    return turn if isinstance(turn, int) else 1
 
 
 def _draw(row: Row, seed: int) -> int:

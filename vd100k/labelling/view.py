@@ -23,6 +23,7 @@ from vd100k.images.encode import ImageError
 from vd100k.images.find import outside_detail, within
 from vd100k.io.jsonl import Row
 from vd100k.labelling.labels import Label, answer_text
+from vd100k.labelling.sample import Drawn
 from vd100k.labelling.session import Session
 from vd100k.pages.pictures import data_url, webp
 
@@ -71,14 +72,14 @@ class View:
         if number is not None:
             # No two displays of a row have the same value of ``shown``: a label is about what was on the page.
             values |= {"shown": f"{number}.{next(self._displays)}", "pictures": self.pictures(number)}
-            values |= _texts(session.sample[number].row, session.ledger.of(session.sample[number]))
+            values |= _texts(session.sample[number], session.ledger.of(session.sample[number]))
             for ahead in range(number + 1, min(number + 1 + AHEAD, len(session.sample))):
                 self._reader.submit(self.pictures, ahead)
         return TEMPLATE.render(values)
 
     def _pictures(self, number: int) -> list[Picture]:
         row = self.session.sample[number].row
-        names = row.get("images") or [row.get("image")]
+        names = row.get("images") or list(filter(None, [row.get("image")]))  # a question about nothing but text
         # Boxes are about one image; nothing says which one of several.
         return [self._picture(name, row, alone=len(names) == 1) for name in names]
 
@@ -99,10 +100,12 @@ class View:
         return data_url("image/webp", webp(drawn, 85, 0))
 
 
-def _texts(row: Row, label: Label | None) -> dict[str, Any]:
+def _texts(drawn: Drawn, label: Label | None) -> dict[str, Any]:
     """The texts of a row for the template; ``before`` is what this person said about it before."""
+    row = drawn.row
     choices = [f"{name[-1]}. {row[name]}" for name in CHOICES if name in row]
     question, answer = "\n".join([row["question"], *choices]), answer_text(row["answer"])
     word = {True: "right", False: "wrong", None: "skipped"}[label.right] if label else ""
     corrected = f", corrected to: {label.corrected}" if label and label.corrected else ""
-    return {"row": row, "question": question, "answer": answer, "before": word + corrected}
+    earlier = [(turn["question"], answer_text(turn["answer"])) for turn in drawn.earlier]
+    return {"row": row, "earlier": earlier, "question": question, "answer": answer, "before": word + corrected}

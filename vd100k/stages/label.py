@@ -17,7 +17,7 @@ from vd100k.errors import DataError
 from vd100k.io import jsonl
 from vd100k.labelling import ledger
 from vd100k.labelling.labels import identity
-from vd100k.labelling.sample import Drawn, Rows, by_score, uniform
+from vd100k.labelling.sample import Drawn, Rows, by_score, uniform, with_earlier_turns
 from vd100k.labelling.session import Session
 from vd100k.runs import rows_elsewhere
 from vd100k.runs.needs import Need
@@ -124,7 +124,7 @@ def _drawn(run: Run, stage: Label) -> tuple[list[Drawn], list[str]]:
         notes.append(
             f"{stage.source} has only {len(sample):,} rows to show; {run.key}.rows={stage.rows:,} asks for more."
         )
-    return sample, notes
+    return with_earlier_turns(sample, rows), notes
 
 
 def _scores(run: Run, stage: Label) -> Callable[[jsonl.Row], float | None]:

@@ -18,7 +18,7 @@ from vd100k.boxes import frames
 from vd100k.errors import DataError
 from vd100k.labelling.labels import identity, read
 from vd100k.labelling.ledger import Ledger, last_labels
-from vd100k.labelling.sample import Drawn, Rows, by_score, uniform
+from vd100k.labelling.sample import Drawn, Rows, by_score, uniform, with_earlier_turns
 from vd100k.labelling.session import Session, Tally
 from vd100k.labelling.view import View
 from vd100k.pages.pictures import UNKNOWN
@@ -62,6 +62,19 @@ def test_strata_take_turns_and_are_named() -> None:
     assert "99.png" not in ids(drawn)
     assert ids(by_score(given, 6, 1, lambda row: scores[row["id"]])) == ids(drawn[:6])
     assert by_score(given, 5, 1, lambda row: 1.0)[0].stratum == "0.8 to 1"
+
+
+def test_a_turn_is_shown_with_the_turns_before_it(tmp_path: Path) -> None:
+    turns = [{"id": "a.png", "question": f"q{k}", "answer": f"a{k}", "turn": k} for k in (3, 1, 2)]
+    sample = with_earlier_turns([Drawn(turns[0]), Drawn(turns[1])], [*turns, *rows(3)])
+    assert [[one["turn"] for one in drawn.earlier] for drawn in sample] == [[1, 2], []]
+    with Ledger(tmp_path / "l.jsonl", "ann") as ledger:
+        page = View(Session(sample, ledger), tmp_path, frames.named(None, UNKNOWN)).page(0)
+    assert [page.index(text) for text in ("q1", "a1", "q2", "a2", "q3", "a3")] == sorted(
+        page.index(text) for text in ("q1", "a1", "q2", "a2", "q3", "a3")
+    )
+    assert "<img" not in page  # a question about text alone
+    assert "cannot be shown" not in page
 
 
 def test_lines_that_cannot_be_shown_are_counted(tmp_path: Path) -> None:
