@@ -210,6 +210,11 @@ class Run(Part):
         return self.model_copy(update={"tracking": grouped, "parts": parts})
 
     @property
+    def looks(self) -> Path:
+        """The folder in which the looks of images are kept (``similarity.cache``)."""
+        return self.output_dir.expanduser() / "cache" / "images"
+
+    @property
     def full_name(self) -> str:
         """The model's name, followed by the variant if there is one."""
         return "-".join(filter(None, [self.model.name, self.variant]))

@@ -51,6 +51,7 @@ class Rules(Part):
     not_json: bool
     duplicate: bool
     near_duplicate: bool
+    leaked: bool
     too_long: bool
 
 
@@ -82,6 +83,7 @@ class Convert(Part):
     folder: Path
     columns: dict[str, str]
     split_dataset_ratio: Share
+    split_by: Literal["copies", "image"]
     data_seed: int
     max_length: PositiveInt
     license: str | None
@@ -164,6 +166,7 @@ class Evaluate(Part):
     ask: Generate
     images: str | None
     labels: Path | None
+    if_leaked: Literal["refuse", "drop", "warn"]
     folder: Path
 
 

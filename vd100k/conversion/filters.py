@@ -20,6 +20,7 @@ from vd100k.images.resizing import SizeRule
 from vd100k.io import fingerprint
 from vd100k.io.jsonl import Row
 from vd100k.io.tables import columns_found
+from vd100k.similarity.cache import LookCache
 
 REQUIRED = ("image", "id", "question")
 # The answer ends with the same text eight times. Repeated digits are allowed: they are often a number.
@@ -139,25 +140,37 @@ def _as_text(answer: Any) -> str:
 class TrainingImage(NamedTuple):
     """An image as rows use it: the path to train on, its name in the image folder, its size in pixels if known.
 
-    ``file`` is the image itself, of which ``path`` may be a plain copy.
+    ``file`` is the image itself, of which ``path`` may be a plain copy. ``look`` is the number of its look, if it was
+    taken.
     """
 
     path: str
     name: str
     size: tuple[int, int] | None
     file: str
+    look: int | None = None
 
 
 class ImageChecker:
     """Checks the images that rows name, and makes plain copies of those that programs decode differently.
 
     No image outside ``folders`` is used. Copies go to the folder ``copies``. Results are cached, because several
-    rows often share an image. ``reads`` says whether the writer will read the images.
+    rows often share an image. ``reads`` says whether the writer will read the images. Images that are decoded leave
+    their look in ``looks``, and a plain one that has a look there is not decoded again.
     """
 
-    def __init__(self, folders: tuple[Path, ...], copies: Path, rules: Rules, size_rule: SizeRule, reads: bool) -> None:
+    def __init__(
+        self,
+        folders: tuple[Path, ...],
+        copies: Path,
+        rules: Rules,
+        size_rule: SizeRule,
+        reads: bool,
+        looks: LookCache | None = None,
+    ) -> None:
         self._folders = [Path(os.path.normpath(folder.absolute())) for folder in folders]
         self._copies, self._rules, self._size_rule, self._reads = copies, rules, size_rule, reads
+        self._looks = looks
         self._opens = rules.image_unreadable or rules.image_small
         self.accesses_files = self._opens or rules.image_missing or rules.image_changed or reads
         self.check = functools.lru_cache(maxsize=CACHED)(self._check)
@@ -198,14 +211,31 @@ class ImageChecker:
         if not self._opens:
             return TrainingImage(path, short, None, path)
         try:
-            used, size = plain(Path(path), self._copies)
+            used, size, look = self._plain(path)
         except ImageError as error:
             if self._rules.image_unreadable:
                 raise RejectedRow("image_unreadable", str(error)) from None
             return TrainingImage(path, short, None, path)
         if self._rules.image_small:
             self._check_size(*size)
-        return TrainingImage(str(used), short, size, path)
+        return TrainingImage(str(used), short, size, path, look)
+
+    def _plain(self, path: str) -> tuple[Path, tuple[int, int], int | None]:
+        """The path, the size and the look of an image or of its plain copy.
+
+        Raises:
+            ImageError: the file is broken, or not an image.
+        """
+        looks = self._looks
+        if looks is None:
+            return *plain(Path(path), self._copies), None
+        known = looks.find(path)
+        if known is not None and (look := looks.look(known))["plain"]:
+            return Path(path), (int(look["size"][0]), int(look["size"][1])), known
+        made: list[int] = []
+        see = (lambda image, is_plain: made.append(looks.add(path, image, is_plain))) if known is None else None
+        used, size = plain(Path(path), self._copies, see)
+        return used, size, made[0] if made else known
 
     def _locate(self, name: str) -> tuple[str, Path]:
         """The path of the image, and the folder that contains it."""

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import orjson
-import xxhash
 from rich.table import Table
 
 from vd100k import console
@@ -22,11 +21,12 @@ from vd100k.conversion import dedup, filters
 from vd100k.conversion.boxes import BoxWriter
 from vd100k.conversion.filters import ImageChecker, RejectedRow, RowFilter
 from vd100k.conversion.formats import Layout
-from vd100k.conversion.sources import SPLITS
+from vd100k.conversion.splits import Copies, Splits
 from vd100k.conversion.token_lengths import TokenLengths
 from vd100k.conversion.writers import JsonWriter, Writer
 from vd100k.images.resizing import SizeRule
 from vd100k.io.jsonl import Entry, Fault, Row
+from vd100k.similarity.cache import LookCache
 
 BLOCK = 1024  # rows whose images are checked in parallel
 DUPLICATE_REASONS = {dedup.EXACT: "duplicate", dedup.NEAR: "near_duplicate"}
@@ -55,6 +55,7 @@ class Outcome:
     models: set[str] = field(default_factory=set)  # the models that answered
     example: Row | None = None  # the first record written
     files: list[dict[str, Any]] = field(default_factory=list)  # path, rows and sha256 of each
+    copies: Copies | None = None  # the images that show the same; None if they were not looked for
 
     @property
     def written(self) -> int:
@@ -81,34 +82,42 @@ def show(outcomes: dict[str, Outcome]) -> None:
 def convert(run: Run, stage: Convert, job: Job, token_lengths: TokenLengths) -> Outcome:
     """Convert all rows of a job by the rules and the split of ``stage``; the files appear when all are complete.
 
-    Most sources have no duplicates, so the first pass writes every row and collects the keys of the rows on the
-    way. Only if the keys show that rows repeat earlier ones are its files discarded, and a second pass reads the
-    rows again and rejects the duplicates.
+    Most sources have no duplicates, and no copies of an image on both sides. So the first pass writes every row and
+    collects the keys of the rows and the looks of the images on the way. Only if these show that rows repeat earlier
+    ones, or that copies are on different sides, are its files discarded, and a second pass reads the rows again.
     """
     with contextlib.ExitStack() as stack:
         finds_duplicates = stage.rules.duplicate or stage.rules.near_duplicate
         duplicates = stack.enter_context(dedup.DuplicateFinder()) if finds_duplicates else None
+        finds_copies = stage.split_by == "copies" and len(job.writers) > 1
+        looks = stack.enter_context(LookCache(run.looks)) if finds_copies else None
         uncounted = token_lengths.uncounted
         try:
-            return _Pass(run, stage, job, token_lengths, duplicates).run()
-        except _DuplicatesFound as found:
-            kinds = found.kinds
+            return _Pass(run, stage, job, token_lengths, looks, duplicates).run()
+        except _Again as found:
+            kinds, copies = found.kinds, found.copies
         token_lengths.uncounted = uncounted  # the second pass counts the same rows again
-        return _Pass(run, stage, job, token_lengths, None, kinds).run()
+        if looks is not None:
+            looks.index()
+        return _Pass(run, stage, job, token_lengths, looks, None, kinds, copies).run()
 
 
-class _DuplicatesFound(Exception):
-    """The first pass wrote duplicates; ``kinds`` has one byte per row that was not rejected (see ``dedup``)."""
+class _Again(Exception):
+    """The first pass wrote rows that do not belong there.
 
-    def __init__(self, kinds: IO[bytes]) -> None:
+    ``kinds`` has one byte per row that was not rejected (see ``dedup``); it is None if no row repeats another.
+    """
+
+    def __init__(self, kinds: IO[bytes] | None, copies: Copies | None) -> None:
         super().__init__()
-        self.kinds = kinds
+        self.kinds, self.copies = kinds, copies
 
 
 class _Pass:
     """Reads all rows once, and writes or rejects each of them.
 
-    The first pass collects keys in ``duplicates``; the second one gets what they showed as ``kinds``.
+    The first pass collects keys in ``duplicates``, and looks of images; the second one gets what they showed as
+    ``kinds`` and ``copies``.
     """
 
     def __init__(
@@ -117,23 +126,26 @@ class _Pass:
         stage: Convert,
         job: Job,
         token_lengths: TokenLengths,
+        looks: LookCache | None,
         duplicates: dedup.DuplicateFinder | None,
         kinds: IO[bytes] | None = None,
+        copies: Copies | None = None,
     ) -> None:
         self._stage, self._job, self._system_prompt = stage, job, run.task.system_prompt
         self._duplicates, self._kinds = duplicates, kinds
         self._row_filter = RowFilter(stage.rules, run.task.reader, run.task.prompt, token_lengths)
         reads = run.format.name == "parquet"
-        copies = stage.folder / "plain"
-        self._image_checker = ImageChecker(job.image_folders, copies, stage.rules, SizeRule.of(run.model), reads)
+        plain, size_rule = stage.folder / "plain", SizeRule.of(run.model)
+        self._image_checker = ImageChecker(job.image_folders, plain, stage.rules, size_rule, reads, looks)
         self._boxes = BoxWriter(run, stage.rules.bad_box)
-        self._outcome = Outcome()
+        self._splits = Splits(stage, job.writers, looks, copies)
+        self._outcome = Outcome(copies=copies)
 
     def run(self) -> Outcome:
         """Convert all rows.
 
         Raises:
-            _DuplicatesFound: this is the first pass, and rows repeat earlier ones.
+            _Again: this is the first pass, and rows repeat earlier ones, or copies are on different sides.
         """
         job, outcome = self._job, self._outcome
         with contextlib.ExitStack() as stack:
@@ -151,15 +163,23 @@ class _Pass:
                         outcome.first = outcome.first or f"line {number}: {_as_text(str(error)) or error.reason}"
                         rejected.write(_rejection(number, row, error))
                 bar.update(task, completed=outcome.rows)
-            if self._duplicates is not None:
-                kinds = self._duplicates.find(self._stage.rules.duplicate, self._stage.rules.near_duplicate)
-                if kinds is not None:
-                    raise _DuplicatesFound(kinds)
+            self._require_no_second_pass()
             outcome.sides = {side: writer.records for side, writer in writers.items()}
             if not outcome.sides.get("test"):
                 outcome.sides.pop("test", None)
         outcome.files = [facts for writer in writers.values() for facts in writer.files()]
+        outcome.lowest_draw = self._splits.lowest_draw
         return outcome
+
+    def _require_no_second_pass(self) -> None:
+        """Raise _Again if this is the first pass, and it showed that some rows do not belong where they are."""
+        kinds = None
+        if self._duplicates is not None:
+            kinds = self._duplicates.find(self._stage.rules.duplicate, self._stage.rules.near_duplicate)
+        if (copies := self._splits.copies()) is not None:
+            self._outcome.copies = copies
+        if kinds is not None or (copies is not None and (copies.sides or (copies.leaked and self._stage.rules.leaked))):
+            raise _Again(kinds, copies)
 
     def _convert(self, row: Row | Fault, writers: dict[str, Writer]) -> None:
         """Write a row, or raise RejectedRow."""
@@ -178,28 +198,15 @@ class _Pass:
             self._duplicates.add(identity, row["question"])
         elif self._kinds is not None and (kind := self._kinds.read(1)[0]):
             raise RejectedRow(DUPLICATE_REASONS[kind], "an earlier row has the same image and question")
+        side = self._splits.side(row, identity, image)
         outcome = self._outcome
         row["image"], row["name"] = image.path, image.name
         record = job.layout(row, self._system_prompt)
-        writers[self._side(row, identity)].write(record)
+        writers[side].write(record)
         if outcome.example is None:
             outcome.example = record
         if (model := row.get("model")).__class__ is str:
             outcome.models.add(model)
-
-    def _side(self, row: Row, identity: str) -> str:
-        """The side of the row: from the source if it has splits, otherwise from a seeded hash of the image."""
-        job = self._job
-        split = row.get("split")
-        if split.__class__ is str and (named := SPLITS.get(split)):
-            return named if named in job.writers else next(iter(job.writers))
-        held_out = self._stage.split_dataset_ratio
-        if not held_out or "val" not in job.writers:
-            return "train"
-        draw = xxhash.xxh3_64_intdigest(identity.encode(), self._stage.data_seed % 2**64) / 2**64
-        if self._outcome.lowest_draw is None or draw < self._outcome.lowest_draw:
-            self._outcome.lowest_draw = draw
-        return "val" if draw < held_out else "train"
 
     def _blocks(self, stack: contextlib.ExitStack) -> Iterator[list[Entry]]:
         """The rows in blocks; the images of a block are checked in parallel, if they are read at all."""

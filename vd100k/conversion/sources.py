@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from vd100k.conversion.splits import SPLITS
 from vd100k.errors import DataError
 from vd100k.images.find import SUFFIXES
 from vd100k.io import tables
@@ -22,8 +23,6 @@ from vd100k.io.jsonl import Entry, Fault, Row
 ANNOTATIONS = "annotations.jsonl"
 ROBOFLOW = ("train", "valid", "test")
 ROBOFLOW_ANSWER = "suffix"  # its name of the answer
-# The usual names of splits, and the side of the converted data set that each becomes.
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 FIRST_ROWS, COLUMNS = 50, 20  # rows examined before a conversion, and columns named in a message
 KEYS = ("id", "image", "question", "answer")
 BOXES = "boxes"  # a column that may take the place of the answers

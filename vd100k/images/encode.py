@@ -7,16 +7,22 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pybase64
 
 from vd100k.images import sniff
 from vd100k.images.resizing import SizeRule
 from vd100k.io import fingerprint
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+See = Callable[["Image.Image", bool], None]  # called with an image, and whether every program decodes its file alike
 
 
 class ImageError(ValueError):
@@ -99,12 +105,12 @@ def _as_image_error(path: Path | str) -> Iterator[None]:
         raise ImageError(f"{path}: {reason}") from error
 
 
-def plain(path: Path, folder: Path) -> tuple[Path, tuple[int, int]]:
+def plain(path: Path, folder: Path, see: See | None = None) -> tuple[Path, tuple[int, int]]:
     """The path and the size (width, height) of an image that every program decodes alike.
 
     If the image itself is not plain, this is a plain copy of it in ``folder``. Servers rotate a photo
     by its EXIF tag and ms-swift's loader does not, so training would see another image than the
-    model that answered.
+    model that answered. ``see`` is called with the upright image, and whether the file itself is plain.
 
     Raises:
         ImageError: the file is missing, broken, or not an image.
@@ -114,9 +120,12 @@ def plain(path: Path, folder: Path) -> tuple[Path, tuple[int, int]]:
 
     with _as_image_error(path), _regular(path) as file, opened(file) as image, transform.memory_for(image):
         image.load()  # verify() accepts a truncated file
-        if transform.is_plain(image):
+        is_plain = transform.is_plain(image)
+        upright = image if is_plain else transform.rgb(image)
+        if see is not None:
+            see(upright, is_plain)
+        if is_plain:
             return path, image.size
-        upright = transform.rgb(image)
         # A rotated JPEG keeps its pixels in a PNG; the formats of phones would take ten times their size in one.
         suffix, format = (".jpg", "JPEG") if image.format in transform.RARE_PHOTOS else (".png", "PNG")
     copy = (folder / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}{suffix}").absolute()

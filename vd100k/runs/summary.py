@@ -21,6 +21,7 @@ class Summary:
     """The outcome of a stage; ``steps`` holds the summaries of a pipeline's steps.
 
     ``certainty`` says how far the metrics of an evaluation can be trusted (``evaluation.certainty``).
+    ``copies`` are pictures of images that show the same, side by side: ``picture`` (a path), ``first``, ``second``.
     ``image_folders`` are the declared folders of its images: a report shows no picture from anywhere else.
     """
 
@@ -31,6 +32,7 @@ class Summary:
     outputs: list[dict[str, Any]] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
     certainty: dict[str, Any] = field(default_factory=dict)
+    copies: list[dict[str, str]] = field(default_factory=list)
     seconds: float = 0.0
     error: str | None = None
     image_folders: list[str] = field(default_factory=list)
@@ -41,6 +43,11 @@ class Summary:
     def figures(self) -> dict[str, float]:
         """All single numbers in ``counts`` and ``metrics``, such as ``after/exact_match``; of a curve, the last."""
         return figures(asdict(self))
+
+    def add_copies(self, copies: list[dict[str, str]]) -> None:
+        """Let the report show pairs of images side by side, in pictures that were made for it."""
+        self.copies += copies
+        self.image_folders += dict.fromkeys(str(Path(one["picture"]).parent) for one in copies)
 
     def write(self, folder: Path, command: list[str]) -> None:
         """Write it, with the command, the versions and the commit that it was made with."""

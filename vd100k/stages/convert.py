@@ -19,15 +19,18 @@ from vd100k.console import say
 from vd100k.conversion import formats, joins, products
 from vd100k.conversion.run import Job, Outcome, convert, show
 from vd100k.conversion.sources import Source
+from vd100k.conversion.splits import Copies
 from vd100k.conversion.token_lengths import TokenLengths
 from vd100k.conversion.writers import JsonWriter, ParquetWriter, Writer
 from vd100k.errors import DataError
 from vd100k.images.resizing import SizeRule
+from vd100k.io import jsonl
 from vd100k.io.atomic import replace, write_json
 from vd100k.runs import rows_elsewhere
 from vd100k.runs.needs import Need, missing
 from vd100k.runs.summary import Summary, file_facts
 from vd100k.runs.tracker import Tracker
+from vd100k.similarity.pictures import side_by_side
 
 SIDES = ("train", "val", "test")
 SUFFIXES = {"swift": ".jsonl", "sharegpt": ".json", "vd100k": ".json"}
@@ -59,7 +62,7 @@ def run(run: Run, stage: Convert, folder: Path, summary: Summary, tracker: Track
     system = run.task.system_prompt or run.system
     model, rule = run.model, SizeRule.of(run.model)
     token_lengths = TokenLengths(model.path, system, rule, stage.max_length, model.thinking)
-    (_products if stage.products else _rows)(run, stage, token_lengths, summary)
+    (_products if stage.products else _rows)(run, stage, token_lengths, folder, summary)
     if token_lengths.uncounted:
         say(
             f"{token_lengths.uncounted} rows may be longer than max_length={stage.max_length}: their tokens cannot be "
@@ -68,7 +71,7 @@ def run(run: Run, stage: Convert, folder: Path, summary: Summary, tracker: Track
         )
 
 
-def _rows(run: Run, stage: Convert, token_lengths: TokenLengths, summary: Summary) -> None:
+def _rows(run: Run, stage: Convert, token_lengths: TokenLengths, folder: Path, summary: Summary) -> None:
     """Convert the rows of the run into the format of the run."""
     source = _source(run, stage)
     stage.folder.mkdir(parents=True, exist_ok=True)
@@ -86,12 +89,23 @@ def _rows(run: Run, stage: Convert, token_lengths: TokenLengths, summary: Summar
         example = f" The first one rejected: {outcome.first}." if outcome.first else ""
         raise DataError(f"{stage.source}: no row is left to train on. {_remedy(run, outcome, rejected)}{example}")
     _describe(run, stage, outcome)
+    if outcome.copies and outcome.copies.groups:
+        _show_copies(outcome.copies, stage.folder / "copies.jsonl", folder, summary)
     sides = ", ".join(f"{count} {side}" for side, count in outcome.sides.items())
     say(f"{sides}, {outcome.reasons.total()} rejected: {stage.folder}")
     if stage.split_dataset_ratio and not outcome.sides.get("val"):
         say(_why_none_is_held_out(run, stage, outcome))
     summary.inputs = [file_facts(path) for path in (stage.source, stage.rejected) if path and path.is_file()]
     summary.outputs = outcome.files
+
+
+def _show_copies(copies: Copies, path: Path, folder: Path, summary: Summary) -> None:
+    """Write down which images show the same, and let the report show some of them side by side."""
+    groups = [[member.path for member in group] for group in copies.groups]
+    jsonl.write(path, ({"images": group} for group in groups))
+    summary.counts["copies"] = sum(map(len, groups)) - len(groups)
+    summary.add_copies(side_by_side(((group[0], group[1]) for group in groups), folder / "copies"))
+    say(f"{summary.counts['copies']} images show the same as another one and are on the same side as it: {path}")
 
 
 def _remedy(run: Run, outcome: Outcome, rejected: Path) -> str:
@@ -137,7 +151,7 @@ def _why_none_is_held_out(run: Run, stage: Convert, outcome: Outcome) -> str:
     return f"{none}: there are too few rows for {run.key}.split_dataset_ratio={stage.split_dataset_ratio:g}.{set_it}"
 
 
-def _products(run: Run, stage: Convert, token_lengths: TokenLengths, summary: Summary) -> None:
+def _products(run: Run, stage: Convert, token_lengths: TokenLengths, folder: Path, summary: Summary) -> None:
     """Make every product whose inputs exist, and print the commands that make the missing inputs."""
     stage.folder.mkdir(parents=True, exist_ok=True)
     made = products.make(run, stage, token_lengths)

@@ -18,6 +18,7 @@ from vd100k.config.stages import Evaluate
 from vd100k.console import say, show
 from vd100k.engines import commands
 from vd100k.engines.serving import availability
+from vd100k.errors import DataError
 from vd100k.evaluation.boxes import locate, score_boxes
 from vd100k.evaluation.certainty import Certainty, certainty, told, verdict
 from vd100k.evaluation.labels import label_faults, read_labels
@@ -30,9 +31,11 @@ from vd100k.images.find import find_images
 from vd100k.images.ignored import Ignored
 from vd100k.io import jsonl
 from vd100k.runs import charts
+from vd100k.runs.leaked import record
 from vd100k.runs.needs import Need, missing, raised
 from vd100k.runs.summary import Summary, file_facts, folder_facts
 from vd100k.runs.tracker import Tracker
+from vd100k.similarity import leaks
 
 TITLES = {
     "exact_match": "exact match",
@@ -87,7 +90,7 @@ def plan(run: Run, stage: Evaluate) -> list[str]:
 def run(run: Run, stage: Evaluate, folder: Path, summary: Summary, tracker: Tracker) -> None:
     assert stage.images is not None
     assert stage.labels is not None
-    labels = read_labels(run, stage.labels, stage.images)
+    labels = _not_leaked(run, stage, read_labels(run, stage.labels, stage.images), folder, summary)
     answers = _ask(run, stage, folder, labels, summary)
     ignored = Ignored()
     images = {
@@ -112,6 +115,32 @@ def run(run: Run, stage: Evaluate, folder: Path, summary: Summary, tracker: Trac
     ]
     summary.outputs = [file_facts(rows, len(labels)), file_facts(chart)]
     tracker.table("answers", ["id", "image", "label", *answers], _worst_first(compared))
+
+
+def _not_leaked(run: Run, stage: Evaluate, labels: dict[str, Any], folder: Path, summary: Summary) -> dict[str, Any]:
+    """The labels of those images that the model was not trained on, as ``if_leaked`` says.
+
+    Raises:
+        DataError: images have leaked and this is refused, or no other image is left.
+    """
+    if "after" not in stage.sides:
+        return labels
+    found = find_images(str(stage.images), image_folder=run.image_folder)
+    held_out = [image for image in found if image.id in labels]
+    leaked = leaks.find(held_out, leaks.trained_on(run.paths.training.expanduser()), run.looks)
+    if not leaked:
+        return labels
+    pairs = record(leaked, folder, summary)
+    gone = {leak.id for leak in leaked} if stage.if_leaked == "drop" else set()
+    text = leaks.message(leaked, len(labels), run.key, str(stage.images), pairs)
+    if stage.if_leaked == "refuse" or len(gone) == len(labels):
+        raise DataError(text)
+    say(
+        f"{len(gone)} held-out images are left out, because they are among the training images: {pairs}"
+        if gone
+        else text
+    )
+    return {id: label for id, label in labels.items() if id not in gone}
 
 
 def _ask(

@@ -8,12 +8,15 @@ from pathlib import Path
 
 from vd100k import stages
 from vd100k.config.run import Run
-from vd100k.config.stages import Pipeline
+from vd100k.config.stages import Evaluate, Pipeline
 from vd100k.console import say
-from vd100k.errors import Vd100kError
+from vd100k.errors import DataError, Vd100kError
+from vd100k.images.find import Selection, find_images
 from vd100k.runs import closing
+from vd100k.runs.leaked import record
 from vd100k.runs.summary import Summary
 from vd100k.runs.tracker import Tracker
+from vd100k.similarity import leaks
 
 STAGES_WITH_METRICS = ("finetune", "evaluate")  # their metrics are also those of the pipeline
 
@@ -27,6 +30,7 @@ def plan(run: Run, stage: Pipeline) -> list[str]:
 
 def run(run: Run, stage: Pipeline, folder: Path, summary: Summary, tracker: Tracker) -> None:
     tracker.disable()  # its steps are tracked instead
+    _refuse_leaks(run, stage.evaluate, folder, summary)
     for number, (name, part) in enumerate(run.parts.items(), start=1):
         say(f"\n[{number}/{len(run.parts)}] {name}")
         done = Summary(name)
@@ -49,3 +53,23 @@ def run(run: Run, stage: Pipeline, folder: Path, summary: Summary, tracker: Trac
         say(f"  {output['path']}")
     if stage.closing:
         say(f"\n{stage.closing.rstrip()}")
+
+
+def _refuse_leaks(run: Run, stage: Evaluate, folder: Path, summary: Summary) -> None:
+    """Refuse before the first request what the evaluation would refuse at the end: held-out images among the others.
+
+    Raises:
+        DataError: some are; the message names them.
+    """
+    evaluation, images, held_out = run.parts.get("evaluate"), str(run.images), str(stage.images)
+    asks = "generate" in run.parts and evaluation is not None and "after" in stage.sides
+    if not asks or stage.if_leaked != "refuse":
+        return
+    if not all(Path(one).expanduser().exists() for one in (images, held_out)):  # an earlier step draws them
+        return
+    among = find_images(images, Selection(run.limit, run.sample, run.seed), run.image_folder)
+    asked = list(find_images(held_out, Selection(run.limit), run.image_folder))
+    leaked = leaks.find(asked, (image.path for image in among), run.looks)
+    if leaked:
+        pairs = record(leaked, folder, summary)
+        raise DataError(leaks.message(leaked, len(asked), f"{run.key}.evaluate", held_out, pairs))

@@ -34,7 +34,7 @@ def convert(parsed: Callable[..., Run], tmp_path: Path) -> Convert:
 
 def test_a_roboflow_folder_keeps_its_splits(convert: Convert, tmp_path: Path) -> None:
     for split, count in (("train", 4), ("valid", 2), ("test", 3)):
-        folder = draw_pictures(tmp_path / "labels" / split, count)
+        folder = draw_pictures(tmp_path / "labels" / split, count, seed=count)
         rows = [
             {"image": f"{k:02d}.png", "prefix": "<JSON>", "suffix": json.dumps({"dock": f"D{k}"})} for k in range(count)
         ]

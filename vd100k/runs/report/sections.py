@@ -43,10 +43,21 @@ MEASURES = {
 def section(summary: Summary, link: str | None = None, large: int = LARGE_BYTES) -> Section:
     """The section of one stage, with ``large`` bytes of larger pictures. Files that were deleted since are left out."""
     facts = [(name.replace("_", " ").replace("/", " "), _fact(name, value)) for name, value in _facts(summary).items()]
-    blocks = BLOCKS[summary["stage"]](summary, _album(summary, large)) if summary["stage"] in BLOCKS else []
+    album = _album(summary, large)
+    blocks = BLOCKS[summary["stage"]](summary, album) if summary["stage"] in BLOCKS else []
+    blocks = [*_copies(summary, album), *blocks]
     took = duration(float(summary["seconds"]))
     status, error = summary["status"], redact(summary.get("error"))
     return Section(summary["stage"], status, error, facts, blocks, link, result(summary), took)
+
+
+def _copies(summary: Summary, album: Album) -> Blocks:
+    """Pairs of images that show the same, as they are seen in an evaluation or a conversion."""
+    cards = [
+        Card(pair["first"], album.picture(pair["picture"]), [Text("the same as", pair["second"])])
+        for pair in summary.get("copies") or []
+    ]
+    return [Gallery("Images that show the same, side by side", cards, len(cards), "")] if cards else []
 
 
 def _facts(summary: Summary) -> dict[str, float]:

@@ -1,0 +1,255 @@
+"""How one image lies in another: the best crop and brightness that turn one thumbnail into the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+# The widths of the blur in pixels, with the number of steps that are taken at each.
+COARSE, FINE = ((1.5, 3), (0.75, 3)), (0.7, 3)
+REFINING = 2.0, 2
+BLOCKS = 8  # in each direction; differences and detail are measured in blocks
+BLACK, WHITE = 4, 250  # beyond these levels a brightened image may be clipped
+GREY = 8  # levels between the channels of an image that has no colours, at most
+ROUGHLY = 0.7  # of the contrast: what differs more at half the size is not looked at more closely
+FAINT = 3  # levels that are added to the contrast, so that noise does not count as a difference
+EDGE = 4  # levels from a pixel to the next, from which there is something to see
+FARTHEST = 0.2  # shift, as a share of the image
+# Weights that keep what the pixels do not decide at "no change": the gain and level, then shifts and scales.
+STIFFNESS = np.array([1, 1, 30, 30, 30, 30], np.float32) * 3e-3
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """What turns the darker images of some pairs into the brighter ones; an array of one number a pair each.
+
+    A pixel at (x, y) of the brighter image, in 0..1, is at (left + width * x, top + height * y) of the darker one, and
+    has ``gain`` times its value plus ``level``. ``difference`` is the largest difference that remains in any block,
+    as a share of the images' contrast, and ``detail`` the number of blocks with something to see, of 64.
+    """
+
+    left: Floats
+    width: Floats
+    top: Floats
+    height: Floats
+    gain: Floats
+    level: Floats
+    difference: Floats
+    detail: Floats
+    swapped: NDArray[np.bool_]  # whether the second image is the darker one
+
+    def boxes(self, pair: int) -> tuple[Box, Box]:
+        """The parts of the first and the second image of a pair that show the same, as shares of their sides."""
+        (left, right), (left_2, right_2) = _common(float(self.left[pair]), float(self.width[pair]))
+        (top, bottom), (top_2, bottom_2) = _common(float(self.top[pair]), float(self.height[pair]))
+        dark, bright = Box(left, top, right, bottom), Box(left_2, top_2, right_2, bottom_2)
+        return (bright, dark) if self.swapped[pair] else (dark, bright)
+
+    def replaced(self, chosen: NDArray[np.bool_], better: Alignment) -> Alignment:
+        """The same with another alignment of the chosen pairs."""
+        for one in fields(self):
+            getattr(self, one.name)[chosen] = getattr(better, one.name)
+        return self
+
+
+class Box(NamedTuple):
+    """A part of an image, as shares of its sides."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def part(self, inner: Box) -> Box:
+        """A part of this part, given in shares of it."""
+        width, height = self.right - self.left, self.bottom - self.top
+        return Box(
+            self.left + width * inner.left,
+            self.top + height * inner.top,
+            self.left + width * inner.right,
+            self.top + height * inner.bottom,
+        )
+
+
+WHOLE = Box(0, 0, 1, 1)
+
+
+def _common(start: float, size: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    """What two images share along one side, if the second begins at ``start`` and is ``size`` of the first."""
+    first, last = max(0.0, -start / size), min(1.0, (1 - start) / size)
+    return (start + size * first, start + size * last), (first, last)
+
+
+def align(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Alignment:
+    """Align pairs of square RGB images of the shape (pairs, side, side, 3), with all that separates crop and colours.
+
+    Least squares for crop, gain and level together (Lucas and Kanade, 1981): first the brightness at half the size,
+    then, for pairs that are similar so far, the colours. Pixels that are clipped in the brighter image have no say. If
+    one of two images has no colours, their brightness is compared.
+    """
+    a, b = _comparable(first.astype(np.float32), second.astype(np.float32))
+    swapped = a.mean((1, 2, 3)) > b.mean((1, 2, 3))
+    a, b = (np.where(swapped[:, None, None, None], *pair) for pair in ((b, a), (a, b)))
+    fit = _Fit(len(a))
+    for blur, steps in COARSE:
+        dark, bright = (_blurred(_halved(images), blur) for images in (a, b))
+        for _ in range(steps):
+            fit.improve(dark, bright)
+    rough = _finished(fit, dark, bright, swapped)
+    near = rough.difference <= ROUGHLY
+    if not near.any():
+        return rough
+    a, b, swapped = a[near], b[near], swapped[near]
+    return rough.replaced(near, _finished(_finely(fit.chosen(near), a, b), *_sharp(a, b), swapped))
+
+
+def refine(first: Floats, second: Floats) -> tuple[Box, Box]:
+    """The common parts of two square grey images, (side, side), that nearly cover each other."""
+    a, b = (image[None, ..., None] for image in (first, second))
+    swapped = a.mean((1, 2, 3)) > b.mean((1, 2, 3))
+    a, b = (b, a) if swapped[0] else (a, b)
+    fit, smooth = _Fit(1), (_blurred(a, REFINING[0]), _blurred(b, REFINING[0]))
+    for _ in range(REFINING[1]):
+        fit.improve(*smooth)
+    return _finished(_finely(fit, a, b), *_sharp(a, b), swapped).boxes(0)
+
+
+def _sharp(dark: Floats, bright: Floats) -> tuple[Floats, Floats]:
+    return _blurred(dark, FINE[0]), _blurred(bright, FINE[0])
+
+
+def _finely(fit: _Fit, dark: Floats, bright: Floats) -> _Fit:
+    """The fit after the last steps, at the full size."""
+    dark, bright = _sharp(dark, bright)
+    for _ in range(FINE[1]):
+        fit.improve(dark, bright)
+    return fit
+
+
+def _finished(fit: _Fit, dark: Floats, bright: Floats, swapped: NDArray[np.bool_]) -> Alignment:
+    """The alignment that a fit has come to, and what remains."""
+    remaining = fit.remaining(dark, bright)
+    grey = (dark + bright).mean(-1) / 2
+    contrast = grey.reshape(len(grey), -1).std(1) + FAINT
+    difference = np.sqrt(_blocks(remaining**2).mean((2, 4)).max((1, 2, 3))) / contrast
+    slope = np.maximum(np.abs(np.gradient(grey, axis=1)), np.abs(np.gradient(grey, axis=2)))
+    detail = (_blocks(slope).max((2, 4)) > EDGE).sum((1, 2)).astype(np.float32)
+    return Alignment(fit.left, fit.width, fit.top, fit.height, fit.gain, fit.level, difference, detail, swapped)
+
+
+def _halved(images: Floats) -> Floats:
+    """The brightness of images at half their size."""
+    pairs, side = images.shape[:2]
+    halved: Floats = (images @ LUMA).reshape(pairs, side // 2, 2, side // 2, 2).mean((2, 4))[..., None]
+    return halved
+
+
+def _comparable(a: Floats, b: Floats) -> tuple[Floats, Floats]:
+    grey = (_colour(a) < GREY) | (_colour(b) < GREY)
+    for images in (a, b):
+        images[grey] = (images[grey] @ LUMA)[..., None]
+    return a, b
+
+
+def _colour(images: Floats) -> Floats:
+    """How far the channels of an image are apart, in levels, except for a hundredth of the pixels."""
+    apart = images.max(-1) - images.min(-1)
+    colour: Floats = np.percentile(apart.reshape(len(images), -1), 99, axis=1)
+    return colour
+
+
+def _blurred(images: Floats, blur: float) -> Floats:
+    side = images.shape[1]
+    distance = np.subtract.outer(np.arange(side), np.arange(side))
+    kernel = np.exp(-0.5 * (distance / blur) ** 2)
+    kernel = (kernel / kernel.sum(1, keepdims=True)).astype(np.float32)
+    return _separable(kernel, images, kernel)
+
+
+def _separable(rows: Floats, images: Floats, columns: Floats) -> Floats:
+    """Each image multiplied by a matrix along its rows, and by one along its columns."""
+    pairs, side = images.shape[:2]
+    tall = np.matmul(rows, images.reshape(pairs, side, -1)).reshape(images.shape)
+    wide = columns[:, None] if columns.ndim == 3 else columns
+    product: Floats = np.matmul(wide, tall)
+    return product
+
+
+def _blocks(values: Floats) -> Floats:
+    pairs, side, _, *rest = values.shape
+    return values.reshape(pairs, BLOCKS, side // BLOCKS, BLOCKS, side // BLOCKS, *rest)
+
+
+class _Fit:
+    """The parameters of an alignment while they are improved."""
+
+    def __init__(self, pairs: int) -> None:
+        self.left, self.top, self.level = (np.zeros(pairs, np.float32) for _ in range(3))
+        self.width, self.height, self.gain = (np.ones(pairs, np.float32) for _ in range(3))
+
+    def chosen(self, pairs: NDArray[np.bool_]) -> _Fit:
+        """The fit of some of the pairs."""
+        fit = _Fit(0)
+        for name, values in vars(self).items():
+            setattr(fit, name, values[pairs])
+        return fit
+
+    def improve(self, dark: Floats, bright: Floats) -> None:
+        """One step of Gauss and Newton."""
+        side = dark.shape[1]
+        at = _centres(side)
+        warped, seen = self._warped(dark)
+        across = np.gradient(warped, 1 / side, axis=2) / self.width[:, None, None, None]
+        down = np.gradient(warped, 1 / side, axis=1) / self.height[:, None, None, None]
+        predicted = self.gain[:, None, None, None] * warped + self.level[:, None, None, None]
+        clipped = ((bright >= WHITE) & (predicted >= WHITE)) | ((bright <= BLACK) & (predicted <= BLACK))
+        x, y = at[None, None, :, None] - 0.5, at[None, :, None, None] - 0.5
+        # Scaled, so that all unknowns are of about the same size.
+        terms = [warped / 100, np.ones_like(warped), across / 10, across * x / 10, down / 10, down * y / 10]
+        columns = np.stack(terms, 1).reshape(len(dark), len(terms), -1)
+        weighted = columns * (seen & ~clipped).reshape(len(dark), 1, -1)
+        stiffness = STIFFNESS * (side * side * dark.shape[3] / 3)
+        matrix = weighted @ columns.transpose(0, 2, 1) + np.diag(stiffness)
+        wanted = weighted @ bright.reshape(len(dark), -1, 1)
+        wanted[:, 0, 0] += 100 * stiffness[0]
+        found = np.linalg.solve(matrix, wanted)[..., 0]
+        self.gain, self.level = np.clip(found[:, 0] / 100, 0.4, 2.5), found[:, 1]
+        moves = np.clip(found[:, 2:] / 10 / self.gain[:, None], -0.05, 0.05)
+        self.width, self.height = (
+            np.clip(size + moves[:, k], 0.8, 1.25).astype(np.float32) for size, k in ((self.width, 1), (self.height, 3))
+        )
+        self.left, self.top = (
+            np.clip(start + moves[:, k] - moves[:, k + 1] / 2, -FARTHEST, FARTHEST).astype(np.float32)
+            for start, k in ((self.left, 0), (self.top, 2))
+        )
+
+    def remaining(self, dark: Floats, bright: Floats) -> Floats:
+        """What differs after the alignment, in levels of the brighter image; zero where only one image has pixels."""
+        warped, seen = self._warped(dark)
+        predicted = self.gain[:, None, None, None] * warped + self.level[:, None, None, None]
+        return (bright - np.clip(predicted, 0, 255)) * seen
+
+    def _warped(self, dark: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+        """The darker images as the brighter ones show them, and where they have pixels, (pairs, side, side, 3)."""
+        columns, across = _interpolation(self.left, self.width, dark.shape[1])
+        rows, down = _interpolation(self.top, self.height, dark.shape[1])
+        seen = (down[:, :, None] & across[:, None, :])[..., None]
+        return _separable(rows, dark, columns), np.broadcast_to(seen, dark.shape)
+
+
+def _interpolation(start: Floats, size: Floats, side: int) -> tuple[Floats, NDArray[np.bool_]]:
+    """A matrix a pair that interpolates linearly, and which of the positions lie in the image."""
+    at = (start[:, None] + size[:, None] * _centres(side)) * side - 0.5
+    inside = (at >= -0.2) & (at <= side - 0.8)
+    near = np.clip(at, 0, side - 1)[:, :, None] - np.arange(side, dtype=np.float32)
+    return np.maximum(0, 1 - np.abs(near)), inside
+
+
+def _centres(side: int) -> Floats:
+    """The centres of pixels, as shares of the side."""
+    return ((np.arange(side) + 0.5) / side).astype(np.float32)
