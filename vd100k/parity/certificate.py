@@ -210,7 +210,7 @@ def _served(run: Run, row: Row, renders: Renderer, facts: dict[str, Any]) -> Ser
         *earlier, last = asked.prompts
         ids, grids, patches = renders.render(last)
         prompts = [*(renders.tokens(prompt) for prompt in earlier), ids]
-        whole = None if asked.whole is None else renders.tokens(asked.whole, asks=False)
+        whole = None if asked.whole is None else renders.whole(asked.whole)
     except Refused as error:
         return Served(error=str(error))
     images: list[pixels.Pixels] = []

@@ -1,4 +1,4 @@
-"""What a server makes of chat requests: vLLM's renderer, which encodes them as its server does, without an engine."""
+"""What a server makes of chat requests: a renderer, which encodes them as its server does, without the weights."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ class Renderer:
         end = time.monotonic() + seconds
         while not self._is_ready():
             if self._child.exit_code() is not None:
-                raise ServerError(self._child.last_words("vLLM's renderer"))
+                raise ServerError(self._child.last_words("the renderer"))
             if time.monotonic() > end:
                 raise ServerError(
-                    f"vLLM's renderer did not answer within hardware.start_timeout_s={seconds:g} seconds. "
+                    f"the renderer did not answer within hardware.start_timeout_s={seconds:g} seconds. "
                     f"The end of its log ({self._child.log}):\n{self._child.tail()}"
                 )
             self._child.wait(POLL_S)
@@ -87,9 +87,17 @@ class Renderer:
         values = [one["pixel_values"] for one in tensors if "pixel_values" in one]
         return reply["token_ids"], grids, [one for one in values if one.dtype == np.uint8]
 
-    def tokens(self, messages: list[Message], asks: bool = True) -> list[int]:
-        """The token ids of messages; without ``asks``, the last message is an answer, and none is asked for."""
-        reply = self._post("/tokenize", {"messages": messages, "add_generation_prompt": asks})
+    def tokens(self, messages: list[Message]) -> list[int]:
+        """The token ids of a prompt."""
+        found: list[int] = self._post("/tokenize", {"messages": messages, "add_generation_prompt": True})["tokens"]
+        return found
+
+    def whole(self, messages: list[Message]) -> list[int] | None:
+        """The token ids of messages that end with an answer; None if the server encodes nothing but prompts."""
+        try:
+            reply = self._post("/tokenize", {"messages": messages, "add_generation_prompt": False})
+        except NotImplementedError:
+            return None
         found: list[int] = reply["tokens"]
         return found
 
@@ -110,7 +118,9 @@ class Renderer:
             status, reply = self._request("POST", path, body)
             read: dict[str, Any] = json.loads(reply)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise ServerError(f"vLLM's renderer: {error}. {self._child.last_words('It')}") from error
+            raise ServerError(f"The renderer: {error}. {self._child.last_words('It')}") from error
+        if status == http.client.NOT_IMPLEMENTED:
+            raise NotImplementedError(path)
         if status != http.client.OK:
             fault = read.get("error", read)
             raise Refused(redact(str(fault.get("message", fault) if isinstance(fault, dict) else fault)))

@@ -43,11 +43,11 @@ class Encoder:
             encoded = self.template.encode(self._preprocessed(row))
         except Exception as error:  # whatever makes ms-swift drop the row, or end the training
             return {"error": f"{type(error).__name__}: {error}"}
-        grids = _grids(encoded.get("image_grid_thw"))
-        shown = self._images(encoded.get("pixel_values"), grids)
+        found = grids(encoded.get("image_grid_thw"))
+        shown = self._images(encoded.get("pixel_values"), found)
         if shown:
             np.savez(images, *shown)
-        return {"ids": encoded["input_ids"], "labels": encoded["labels"], "grids": grids, "images": len(shown)}
+        return {"ids": encoded["input_ids"], "labels": encoded["labels"], "grids": found, "images": len(shown)}
 
     def facts(self) -> dict[str, Any]:
         """The sizes of patches and the id of an image token; nothing for a model whose patches have no fixed size."""
@@ -68,19 +68,30 @@ class Encoder:
         found: dict[str, Any] = RowPreprocessor.remove_useless_columns(loaded)[0]
         return found
 
-    def _images(self, values: Any, grids: list[pixels.Grid]) -> list[pixels.Pixels]:
+    def _images(self, values: Any, found: list[pixels.Grid]) -> list[pixels.Pixels]:
         """The images out of normalised patches; none if the model has no patches of one size."""
         facts = self.facts()
-        if values is None or not facts or not grids:
+        if values is None or not facts or not found:
             return []
         del facts["pad"]
-        processor = self.processor.image_processor
-        shape = (1, COLOURS, 1)
-        mean, std = (np.reshape(one, shape) for one in (processor.image_mean, processor.image_std))
-        patches = values.float().numpy().reshape(len(values), COLOURS, -1) * std + mean
-        flat: NDArray[np.uint8] = np.clip(np.rint(patches * 255), 0, 255).astype(np.uint8)
-        parts = np.split(flat, np.cumsum([rows * columns * frames for frames, rows, columns in grids])[:-1])
-        return [pixels.from_patches(part, grid, **facts) for part, grid in zip(parts, grids, strict=True)]
+        parts = split(as_bytes(values, self.processor), found)
+        return [pixels.from_patches(part, grid, **facts) for part, grid in zip(parts, found, strict=True)]
+
+
+def as_bytes(values: Any, processor: Any) -> NDArray[np.uint8]:
+    """Patches as they were before they were normalised, from 0 to 255; a row for each, its channels first."""
+    shape = (1, COLOURS, 1)
+    mean, std = (
+        np.reshape(one, shape) for one in (processor.image_processor.image_mean, processor.image_processor.image_std)
+    )
+    patches = values.float().numpy().reshape(len(values), COLOURS, -1) * std + mean
+    flat: NDArray[np.uint8] = np.clip(np.rint(patches * 255), 0, 255).astype(np.uint8)
+    return flat.reshape(len(values), -1)
+
+
+def split(flat: NDArray[np.uint8], found: list[pixels.Grid]) -> list[NDArray[np.uint8]]:
+    """The patches of each image."""
+    return np.split(flat, np.cumsum([frames * rows * columns for frames, rows, columns in found])[:-1])
 
 
 def stops(model: str) -> list[int]:
@@ -96,7 +107,8 @@ def stops(model: str) -> list[int]:
     return sorted(token for token in found if token is not None)
 
 
-def _grids(tensor: Any) -> list[pixels.Grid]:
+def grids(tensor: Any) -> list[pixels.Grid]:
+    """The grid of each image; none without images."""
     return [] if tensor is None else [(frames, rows, columns) for frames, rows, columns in tensor.tolist()]
 
 

@@ -121,7 +121,7 @@ def _why_not(run: Run, planned: bool = False) -> str:
     if engine.python is None and not importlib.util.find_spec(engine.package):
         return f"{engine.package}, which serves the model, is not installed here: {engine.install}"
     if not importlib.util.find_spec("msgspec"):
-        return "msgspec, which reads the pixels that vLLM shows, is not installed here: pip install msgspec"
+        return "msgspec, which reads the pixels of requests, is not installed here: pip install msgspec"
     return ""
 
 
