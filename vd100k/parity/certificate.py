@@ -7,8 +7,8 @@ import json
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -107,12 +107,8 @@ def certify(run: Run, stage: Parity, files: list[Path], folder: Path) -> Certifi
         ServerError: the renderer failed.
         TrainingError: ms-swift failed.
     """
-
-    def rows() -> Iterator[Row]:
-        for file in files:
-            yield from jsonl.read_rows(file)
-
-    chosen = sample.choose(rows, stage.rows, run.model.max_pixels, run.seed)
+    rows = chain.from_iterable(map(jsonl.read_rows, files))
+    chosen = sample.choose(rows, sum(map(_lines, files)), stage.rows, run.model.max_pixels, run.seed)
     scratch = folder / "encoded"
     scratch.mkdir(parents=True, exist_ok=True)
     try:
@@ -129,6 +125,11 @@ def certify(run: Run, stage: Parity, files: list[Path], folder: Path) -> Certifi
             return compare(run, chosen, scratch, renders)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _lines(file: Path) -> int:
+    with file.open("rb") as lines:
+        return sum(1 for _ in lines)
 
 
 def write_job(run: Run, stage: Parity, chosen: list[Chosen], scratch: Path) -> Path:

@@ -115,15 +115,14 @@ MEASURES: dict[str, Measure] = {
 DRAWN = "drawn"
 
 
-def choose(rows: Callable[[], Iterable[Row]], count: int, cap: int, seed: int) -> list[Chosen]:
-    """At most ``count`` rows, the extreme ones first; the same for the same rows and seed.
+def choose(rows: Iterable[Row], total: int, count: int, cap: int, seed: int) -> list[Chosen]:
+    """At most ``count`` of about ``total`` rows, the extreme ones first; the same for the same rows and seed.
 
-    ``rows`` is called twice. Every trait contributes its most extreme row, then its second, and so on; one row in
-    each round is drawn at random.
+    Every trait contributes its most extreme row, then its second, and so on; one row in each round is drawn at random.
     """
-    step = max(1, -(-sum(1 for _ in rows()) // MEASURED))
+    step = max(1, -(-total // MEASURED))
     best: dict[str, list[tuple[float, int, Row]]] = {name: [] for name in (*MEASURES, DRAWN)}
-    for number, row in enumerate(rows(), start=1):
+    for number, row in enumerate(rows, start=1):
         found = facts(row, cap, opens=number % step == 1 % step)
         amounts = {name: measure(found) for name, measure in MEASURES.items()}
         amounts[DRAWN] = xxhash.xxh3_64_intdigest(f"{seed}/{number}".encode())

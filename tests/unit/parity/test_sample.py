@@ -46,7 +46,7 @@ def test_the_extreme_rows_come_first(tmp_path: Path) -> None:
         "no image": row(),
     }
     rows = [*usual, *extreme.values()]
-    chosen = choose(lambda: rows, len(extreme) + 1, CAP, seed=1)
+    chosen = choose(rows, len(rows), len(extreme) + 1, CAP, seed=1)
     named = {trait: one.row for one in chosen for trait in one.traits}
     assert named == extreme
     assert len(chosen) == len(extreme) + 1, "one more was drawn"
@@ -69,10 +69,10 @@ def test_a_sample_has_distinct_rows_in_a_stable_choice(
     shapes: list[tuple[int, int, str]], count: int, seed: int
 ) -> None:
     rows = [row(*["missing.png"] * images, turns=turns, text=text) for turns, images, text in shapes]
-    chosen = choose(lambda: rows, count, CAP, seed)
+    chosen = choose(rows, len(rows), count, CAP, seed)
     assert len({one.number for one in chosen}) == len(chosen) == min(count, len(rows))
     assert all(rows[one.number - 1] is one.row for one in chosen)
-    assert chosen == choose(lambda: rows, count, CAP, seed)
+    assert chosen == choose(rows, len(rows), count, CAP, seed)
 
 
 @given(
