@@ -223,6 +223,6 @@ def _served(run: Run, row: Row, renders: Renderer, facts: dict[str, Any]) -> Ser
 
 
 def _case(row: Row, trained: Trained, served: Served, renders: Renderer, facts: dict[str, Any]) -> Case:
-    files = [sample.image_facts(path) for path in row.get("images") or []]
+    files = [sample.image_facts(path) for path in sample.named_images(row)]
     patch, merge = facts.get("patch", 1), facts.get("merge", 1)
     return Case(row, trained, served, renders.text, facts["stops"], files, patch, patch * merge, facts.get("pad"))

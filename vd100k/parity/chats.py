@@ -9,6 +9,7 @@ from typing import Any
 from vd100k.images.encode import encode
 from vd100k.images.resizing import SizeRule
 from vd100k.io.jsonl import Row
+from vd100k.parity.sample import named_images
 
 TAG = "<image>"
 PLACEHOLDER = re.compile(r"<ref-object>|<bbox>")  # ms-swift replaces them when it trains
@@ -43,19 +44,28 @@ def chat(row: Row, system: str | None, rule: SizeRule) -> Chat:
     """
     if other := [name for name in OTHER_MEDIA if row.get(name)]:
         raise NotARequest(f"the row has {other[0]}")
-    turns = [dict(one) for one in row["messages"] if one["role"] != "system"]
-    for turn in turns:
-        if turn["role"] not in ("user", "assistant") or not isinstance(turn["content"], str):
-            raise NotARequest(f"a message has the role {turn['role']}, or its content is not a text")
+    turns = _turns(row)
     if any(PLACEHOLDER.search(turn["content"]) for turn in turns if turn["role"] == "user"):
         raise NotARequest("ms-swift replaces <ref-object> or <bbox> in a question")
-    images = [_url(path, rule) for path in row.get("images") or []]
+    images = [_url(path, rule) for path in named_images(row)]
     messages = _with_images(turns, images)
     if system:
         messages.insert(0, {"role": "system", "content": system})
     prompts = [messages[:k] for k, one in enumerate(messages) if one["role"] == "assistant"]
     written = any(PLACEHOLDER.search(turn["content"]) for turn in turns)
     return Chat(prompts, None if written else messages[: len(prompts[-1]) + 1] if prompts else None)
+
+
+def _turns(row: Row) -> list[Message]:
+    """The messages of a row without its system prompt."""
+    messages = row.get("messages")
+    if not isinstance(messages, list) or not all(isinstance(one, dict) for one in messages):
+        raise NotARequest("the row has no messages")
+    turns = [dict(one) for one in messages if one.get("role") != "system"]
+    for turn in turns:
+        if turn.get("role") not in ("user", "assistant") or not isinstance(turn.get("content"), str):
+            raise NotARequest(f"a message has the role {turn.get('role')}, or its content is not a text")
+    return turns
 
 
 def _url(path: object, rule: SizeRule) -> str:

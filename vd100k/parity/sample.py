@@ -157,7 +157,7 @@ def _in_turn(ranked: dict[str, list[tuple[float, int, Row]]], count: int) -> Ite
 def facts(row: Row, cap: int, opens: bool = True) -> RowFacts:
     """The facts of a row of ms-swift; with ``opens``, its images are opened."""
     messages = [one for one in _list(row.get("messages")) if isinstance(one, dict)]
-    named = _list(row.get("images"))
+    named = named_images(row)
     lengths = [(one.get("role"), len(str(one.get("content")))) for one in messages]
     objects = row.get("objects")
     boxes = len(_list(objects.get("bbox"))) if isinstance(objects, dict) else 0
@@ -165,6 +165,12 @@ def facts(row: Row, cap: int, opens: bool = True) -> RowFacts:
     turns = sum(role == "assistant" for role, _ in lengths)
     system = sum(length for role, length in lengths if role == "system")
     return RowFacts(images, len(named), turns, sum(length for _, length in lengths), system, boxes, cap)
+
+
+def named_images(row: Row) -> list[Any]:
+    """The images of a row of ms-swift, which may also name a single one without a list."""
+    images = row.get("images")
+    return [images] if isinstance(images, str) else _list(images)
 
 
 def image_facts(path: object) -> ImageFacts | None:

@@ -21,6 +21,7 @@ from vd100k.io.jsonl import read_rows
 from vd100k.models import model_folder
 from vd100k.parity import certificate, pictures, renderer
 from vd100k.parity.certificate import Certificate
+from vd100k.parity.sample import named_images
 from vd100k.runs.needs import Need, missing, raised
 from vd100k.runs.summary import Summary, file_facts, versions
 from vd100k.runs.tracker import Tracker
@@ -149,7 +150,7 @@ def _fingerprint(run: Run, stage: Parity, files: list[Path]) -> str:
         image: fingerprint.of_stat(Path(image))
         for file in files
         for row in read_rows(file)
-        for image in row.get("images") or []
+        for image in named_images(row)
         if isinstance(image, str)
     }
     data = [fingerprint.of_file(file) for file in files]

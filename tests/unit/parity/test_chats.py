@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from vd100k.config.run import Run
-from vd100k.images.encode import encode
+from vd100k.images.encode import ImageError, encode
 from vd100k.images.resizing import SizeRule
 from vd100k.llm import prompts
 from vd100k.parity.chats import NotARequest, chat
 
-CAP = SizeRule(28, 3136, 50_000)
+RULE = SizeRule(28, 3136, 50_000)
 
 
 @pytest.fixture
@@ -39,15 +42,15 @@ def test_the_request_of_a_row_is_the_request_of_generate(
         update={"prompt": "{{ question }}", "system_prompt": system}
     )
     before, after = prompts.body(task, "m", "What is it?")
-    sent = json.loads(before + encode(images[0], CAP).url + after)["messages"]
-    found = chat(row(images[:1], ("user", "<image>What is it?"), ("assistant", "A cat.")), system, CAP)
+    sent = json.loads(before + encode(images[0], RULE).url + after)["messages"]
+    found = chat(row(images[:1], ("user", "<image>What is it?"), ("assistant", "A cat.")), system, RULE)
     assert found.prompts == [sent]
     assert found.whole == [*sent, {"role": "assistant", "content": "A cat."}]
 
 
 def test_each_answer_has_the_messages_before_it_as_its_prompt(images: list[str]) -> None:
     turns = [("user", "<image><image>Which?"), ("assistant", "One."), ("user", "Sure?"), ("assistant", "Yes.")]
-    found = chat(row(images, ("system", "its own"), *turns), "ours", CAP)
+    found = chat(row(images, ("system", "its own"), *turns), "ours", RULE)
     assert [len(prompt) for prompt in found.prompts] == [2, 4]
     assert found.prompts[0][0] == {"role": "system", "content": "ours"}, "what clients send counts"
     kinds = [part["type"] for part in found.prompts[0][1]["content"]]
@@ -56,7 +59,7 @@ def test_each_answer_has_the_messages_before_it_as_its_prompt(images: list[str])
 
 
 def test_images_are_where_their_tags_are_and_without_tags_first(images: list[str]) -> None:
-    [prompt] = chat(row(images, ("user", "Is <image> it?"), ("assistant", "No.")), None, CAP).prompts
+    [prompt] = chat(row(images, ("user", "Is <image> it?"), ("assistant", "No.")), None, RULE).prompts
     parts = [part.get("text", "image") for part in prompt[0]["content"]]
     assert parts == ["image", "Is ", "image", " it?"]
 
@@ -74,11 +77,32 @@ def test_a_row_that_no_request_corresponds_to_says_why(
     images: list[str], turns: list[tuple[str, str]], more: dict[str, Any], why: str
 ) -> None:
     with pytest.raises(NotARequest, match=why):
-        chat(row(images, *turns, **more), None, CAP)
+        chat(row(images, *turns, **more), None, RULE)
+
+
+@pytest.mark.parametrize("content", [{}, {"messages": "x"}, {"messages": [1]}, {"query": "q", "response": "a"}])
+def test_a_row_in_another_layout_is_not_compared(content: dict[str, Any]) -> None:
+    with pytest.raises(NotARequest, match="no messages"):
+        chat(content, None, RULE)
+
+
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=4), st.lists, max_leaves=4)
+TURN = st.fixed_dictionaries(
+    {}, optional={"role": st.sampled_from(["system", "user", "assistant"]) | JSON, "content": st.text() | JSON}
+)
+ANY_ROW = st.fixed_dictionaries(
+    {}, optional={"messages": st.lists(TURN | JSON) | JSON, "images": JSON, "videos": JSON, "objects": JSON}
+)
+
+
+@given(ANY_ROW)
+def test_any_row_becomes_a_request_or_says_why_not(content: dict[str, Any]) -> None:
+    with contextlib.suppress(NotARequest, ImageError):
+        chat(content, None, RULE)
 
 
 def test_the_text_of_an_answer_with_boxes_is_written_by_ms_swift(images: list[str]) -> None:
     turns = [("user", "<image>Where?"), ("assistant", "<ref-object><bbox>")]
-    found = chat(row(images[:1], *turns, objects={"ref": ["x"], "bbox": [[1, 2, 3, 4]]}), None, CAP)
+    found = chat(row(images[:1], *turns, objects={"ref": ["x"], "bbox": [[1, 2, 3, 4]]}), None, RULE)
     assert found.whole is None
     assert len(found.prompts) == 1
