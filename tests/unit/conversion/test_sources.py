@@ -203,7 +203,11 @@ def test_stored_images_of_unusual_types_cost_only_their_rows(convert: Convert, t
             "file,caption\n00.png,a\n",
             r"t\.csv, line 1: no column image; columns found: file, caption\.",
         ),
-        ("t.csv", "image,caption\n00.png,a\n", "line 1: no column answer or suffix or boxes; columns found: image, caption"),
+        (
+            "t.csv",
+            "image,caption\n00.png,a\n",
+            "line 1: no column answer or suffix or boxes; columns found: image, caption",
+        ),
         (
             "t.jsonl",
             '{"file": "00.png", "answer": "a"}\n',
