@@ -146,11 +146,15 @@ def tensors(name: str) -> dict[str, np.ndarray]:
 
 def unpack(name: str, folder: Path) -> None:
     """Write the full checkpoint of ``student``, ``teacher`` or ``reader``; its embedding alone is 78 MB."""
+    save(tensors(name), folder)
+
+
+def save(tensors: dict[str, np.ndarray], folder: Path) -> None:
+    """Write a full checkpoint of ``tensors``, which have one embedding row for each of ``ROWS``."""
     folder.mkdir(parents=True, exist_ok=True)
-    full = tensors(name)
-    embedding = np.zeros((VOCAB_SIZE, full[EMBEDDING].shape[1]), np.float32)
-    embedding[list(ROWS)] = full[EMBEDDING]
-    full[EMBEDDING] = embedding
+    embedding = np.zeros((VOCAB_SIZE, tensors[EMBEDDING].shape[1]), np.float32)
+    embedding[list(ROWS)] = tensors[EMBEDDING]
+    full = tensors | {EMBEDDING: embedding}
     save_tokenizer(folder)
     save_file(full, folder / "model.safetensors", metadata={"format": "pt"})
     # Written last, so that a folder with config.json is complete.

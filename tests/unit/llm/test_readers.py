@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vd100k.boxes import frames
+from vd100k.images.resizing import SizeRule
 from vd100k.llm.readers import ParseError, read
 
 CHOICE = {"question": "Which?", "choiceA": "a", "choiceB": "b", "choiceC": "c", "choiceD": "d", "answer": "B"}
@@ -122,3 +125,16 @@ def test_an_answer_that_is_too_deep_for_its_schema_is_a_parse_error() -> None:
 def test_halves_of_a_character_in_repaired_json_become_question_marks() -> None:
     fields = read("json", '{"a": "\\ud83d",}')
     assert fields["answer"] == '{"a": "?"}'
+
+
+def test_boxes_are_read_beside_the_unchanged_reply() -> None:
+    locate = partial(frames.named("thousandths-tags", SizeRule(28, 3136, 1_003_520)).read, size=(2000, 1000))
+    reply = "<ref>dog</ref><box>(0,0),(100,100)</box>"
+    assert read("boxes", reply, locate=locate) == {
+        "answer": reply,
+        "boxes": [{"label": "dog", "box": [0, 0, 200, 100]}],
+    }
+    with pytest.raises(ParseError, match="cut off at max_tokens"):
+        read("boxes", reply, complete=False, locate=locate)
+    with pytest.raises(ParseError, match="it contains no box"):
+        read("boxes", "There is a dog.", locate=locate)

@@ -91,3 +91,29 @@ def test_boxes_in_an_answer_are_drawn_on_its_picture(tmp_path: Path) -> None:
     assert 'viewBox="0 0 900 700"' in html
     assert html.count('<rect class="c0"') == 1
     assert "&lt;b&gt;dog</text>" in html
+
+
+def test_the_boxes_of_a_row_are_drawn_instead_of_those_in_its_text(tmp_path: Path) -> None:
+    (picture,) = noise(tmp_path / "p", 1)
+    boxes = [{"label": "dog", "box": [70, 70, 350.5, 210]}, {"label": "cat", "box": [0, 0, 900, 700]}]
+    row = {"id": "000.jpg", "image": str(picture), "question": "q", "answer": "(1,1),(2,2)", "boxes": boxes}
+    (tmp_path / "m.jsonl").write_text(json.dumps(row) + "\n")
+    outputs = [{"path": str(tmp_path / "m.jsonl"), "rows": 1, "sha256": ""}]
+    more = {"outputs": outputs, "image_folders": [str(tmp_path / "p")]}
+    html = checked_as_safe(page.write(summary(tmp_path / "run", "generate", **more)).read_text(encoding="utf-8"))
+    assert html.count('<rect class="c') == 2
+    assert '<rect class="c0" x="70" y="70" width="280.5" height="140"/>' in html
+
+
+def test_an_evaluation_of_boxes_shows_their_mean_iou(tmp_path: Path) -> None:
+    (picture,) = noise(tmp_path / "p", 1)
+    right = [{"label": "dog", "box": [0, 0, 100, 100]}]
+    found = {"before": None, "after": [{"label": "dog", "box": [0, 0, 100, 80]}]}
+    row = {"id": "000.jpg", "image": str(picture), "label": right, "before": "?", "after": "…", "boxes": found}
+    figures = {"before": SCORES | {"mean_iou": 0.0}, "after": SCORES | {"mean_iou": 0.8}}
+    facts = evaluated(tmp_path, []) | {"metrics": figures}
+    (tmp_path / "m.compared.jsonl").write_text(json.dumps(row) + "\n")
+    facts["inputs"][0]["rows"] = 1
+    html = checked_as_safe(page.write(summary(tmp_path / "run", "evaluate", **facts)).read_text(encoding="utf-8"))
+    assert "<h1>mean IoU 0.000 → 0.800 on 1 held-out image</h1>" in html
+    assert html.count('<rect class="c0" x="0" y="0" width="100" height="80"/>') >= 1
