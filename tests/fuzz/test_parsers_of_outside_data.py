@@ -31,16 +31,16 @@ from vd100k.config.run import Model
 from vd100k.config.stages import Generate
 from vd100k.conversion import filters
 from vd100k.conversion.filters import RejectedRow
-from vd100k.conversion.sources import Source
 from vd100k.engines.serving import registry
 from vd100k.errors import DataError, ServerError
-from vd100k.generation import provenance
 from vd100k.images.find import find_images
 from vd100k.io.jsonl import Fault
+from vd100k.ledger import provenance
 from vd100k.llm import readers
 from vd100k.llm.client import Client, RequestError, Usage
 from vd100k.models import safetensors_header
 from vd100k.runs.report import page
+from vd100k.sources.readers import Source
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "60"))
 EXAMPLES = 100  # between two looks at the clock

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from vd100k.config.model_defaults import NO_MODEL, UNCHOSEN
@@ -23,6 +24,7 @@ from vd100k.config.stages import (
     Serve,
     WebPage,
 )
+from vd100k.io import tables
 from vd100k.io.json_schema import check_schema
 
 ASKS_FOR_QUESTION = re.compile(r"\{\{-?\s*question\b")
@@ -76,8 +78,18 @@ def _needs_model(run: Run) -> bool:
 
 
 def _check_generate(run: Run, stage: Generate, teacher: set[str]) -> Problems:
-    if run.task.questions is None and ASKS_FOR_QUESTION.search(run.task.prompt):
-        yield "no source of questions is set: set asker=MODEL, or task.questions=FILE"
+    is_list = Path(run.images or "").suffix.lower() in tables.SUFFIXES
+    if not (run.task.questions or run.task.turns or is_list) and ASKS_FOR_QUESTION.search(run.task.prompt):
+        yield (
+            "no source of questions is set: set asker=MODEL, or task.questions=FILE, or name a list of images with a "
+            'column "questions"'
+        )
+    if run.task.questions and run.task.turns:
+        yield "task.questions and task.turns are both set: choose one of them"
+    if len(set(run.task.turns)) < len(run.task.turns):
+        yield "task.turns asks the same question twice: ask each once"
+    if run.task.turns and run.task.reader != "text":
+        yield f"task.turns is a conversation, whose answers are text, not {run.task.reader}: set task.reader=text"
     if not run.images:
         yield "no images are set: set images=FOLDER, or a .jsonl or .csv list"
     yield from check_server(run)
@@ -90,6 +102,13 @@ def _check_convert(run: Run, stage: Convert, teacher: set[str]) -> Problems:
         yield (
             f"{run.key}.columns.{key}: columns must have exactly the keys id, image, question and answer: "
             "set each to the name of a column of the source"
+        )
+    if stage.turns == "merge" and (run.rejected or stage.products):
+        yield f"{run.key}.turns=merge makes conversations, and preference pairs and products have one turn: remove it"
+    if (stage.turns == "merge" or stage.text_rows != "reject") and run.format.name == "parquet":
+        yield (
+            "format=parquet has one question and one answer about images in a row: choose format=swift, or remove "
+            f"{run.key}.turns and {run.key}.text_rows"
         )
     if run.answers == UNCHOSEN and stage.source == run.paths.rows and not stage.products:
         yield "no answers are chosen: set answers=MODEL, whose answers are converted"
@@ -212,10 +231,22 @@ def _check_selection(run: Run) -> Problems:
     for key in ("preview", "shard"):
         if getattr(run, key) and run.stage.name != "generate":
             yield f"{key}={getattr(run, key)} is for stage=generate only: remove it, or run that stage first"
+    if run.group and not _is_pattern(run.group):
+        yield (
+            f"group={run.group} is no regular expression with a part in parentheses: write group=folder, or a pattern "
+            "such as group='(.*)_(before|after)'"
+        )
     if run.shard:
         part, parts = map(int, run.shard.split("/"))
         if not 1 <= part <= parts:
             yield f"shard={run.shard}: the first number is the part, from 1 to {parts}"
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        return text == "folder" or re.compile(text).groups > 0
+    except re.error:
+        return False
 
 
 def _check_urls(run: Run) -> Problems:

@@ -120,6 +120,7 @@ class Task(Part):
     prompt: Annotated[str, Field(min_length=1)]
     question: str | None
     questions: Path | None
+    turns: list[str]
     labels: list[str]
     reader: Literal["text", "json", "question", "choice", "boxes"]
     sampling: Options
@@ -175,6 +176,7 @@ class Run(Part):
 
     images: str | None
     image_folder: Annotated[Path, AfterValidator(Path.expanduser)] | None
+    group: str | None
     dataset: str | None
     output_dir: Path
     dry_run: bool

@@ -87,6 +87,8 @@ class Convert(Part):
     data_seed: int
     max_length: PositiveInt
     license: str | None
+    turns: Literal["separate", "merge"]
+    text_rows: Literal["reject", "mixed", "apart"]
     rules: Rules
     models: dict[str, Role]
     product_defaults: Options

@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vd100k.config.stages import Rules
-from vd100k.conversion.formats import OPTIONS, TAG, question
-from vd100k.conversion.token_lengths import TokenLengths
+from vd100k.conversion.formats import OPTIONS, turns
+from vd100k.conversion.token_lengths import TAG, Size, TokenLengths
 from vd100k.images.encode import ImageError, plain
 from vd100k.images.find import is_utf8, outside_detail, within
+from vd100k.images.groups import names
 from vd100k.images.resizing import SizeRule
 from vd100k.io import fingerprint
 from vd100k.io.jsonl import Row
 from vd100k.io.tables import columns_found
 from vd100k.similarity.cache import LookCache
 
-REQUIRED = ("image", "id", "question")
+REQUIRED = ("id", "question")
 # The answer ends with the same text eight times. Repeated digits are allowed: they are often a number.
 REPETITION = re.compile(r"((?!\d).{1,40}?)\1{7,}\Z", re.DOTALL)
 REFUSAL = re.compile(
@@ -55,21 +56,24 @@ class RowFilter:
         self._prompt = prompt if rules.echo and len(prompt) >= SHORTEST_ECHOED_PROMPT else None
         self._token_lengths = token_lengths
 
-    def check(self, row: Row, size: tuple[int, int] | None) -> None:
-        """Check a row with complete fields; ``size`` is the size of its image in pixels, or None if unknown.
+    def check(self, row: Row, sizes: list[Size | None]) -> None:
+        """Check a row with complete fields; ``sizes`` are those of its images in pixels, None where unknown.
 
         Raises:
             RejectedRow: the row breaks a rule; the error names the first one.
         """
-        rules, answer, rejected = self._rules, row["answer"], row.get("rejected", "")
-        asked = row["question"] if OPTIONS[0] not in row else question(row)
-        if rules.image_tags and (TAG in answer or TAG in rejected or asked.count(TAG) > 1):
+        rules, rejected, said = self._rules, row.get("rejected", ""), turns(row)
+        tags = sum(question.count(TAG) for question, _ in said)
+        tagged = TAG in rejected or any(TAG in answer for _, answer in said)
+        if rules.image_tags and (tagged or tags not in (0, len(sizes))):
             raise RejectedRow("image_tags", "the number of <image> tags differs from the number of images")
         if rules.truncated and row.get("finish_reason") == "length":
             raise RejectedRow("truncated", "the answer was cut off at max_tokens")
-        self._check_answer(row["question"], answer)
+        for question, answer in row["turns"] if "turns" in row else [(row["question"], row["answer"])]:
+            self._check_answer(question, answer)
         if rules.too_long:
-            tokens = self._token_lengths.excess(asked, max(answer, rejected, key=len), size)
+            *earlier, (question, answer) = said
+            tokens = self._token_lengths.excess([*earlier, (question, max(answer, rejected, key=len))], sizes)
             if tokens:
                 raise RejectedRow("too_long", f"{tokens} tokens for {self._token_lengths.model}")
 
@@ -103,22 +107,23 @@ def _echoes(answer: str, question: str) -> bool:
     return similar_length and normalize(answer) == normalize(question)
 
 
-def complete_fields(row: Row) -> None:
+def complete_fields(row: Row, text_only: bool = False) -> None:
     """Check that the row has the required fields, and turn number ids and structured answers into text, in place.
 
-    Required are ``image``, ``id`` and ``question``, and for a multiple-choice question all options, each as
-    text that is not empty; and an answer, or boxes.
+    Required are ``image`` or ``images`` (unless rows may be ``text_only``), ``id`` and ``question``, and for a
+    multiple-choice question all options, each as text that is not empty; and an answer, or boxes.
 
     Raises:
         RejectedRow: a field is missing, or its type cannot be used.
     """
     if row.get("id").__class__ is int:
         row["id"] = str(row["id"])
+    if not names(row) and not (text_only and row.get("image") is None and row.get("images") is None):
+        raise _incomplete(row, "image" if row.get("images") is None else "images")
     for key in (*REQUIRED, *OPTIONS) if OPTIONS[0] in row else REQUIRED:
         value = row.get(key)
         if value.__class__ is not str or not value:
-            found = columns_found(name for name, content in row.items() if content is not None)
-            raise RejectedRow("incomplete", f'"{key}" is missing, empty or not text; {found}')
+            raise _incomplete(row, key)
     if row.get("answer") is None:
         if row.get("boxes") is None:
             raise RejectedRow("empty", "no answer")
@@ -128,6 +133,11 @@ def complete_fields(row: Row) -> None:
     for key in ("answer", "rejected"):
         if key in row and row[key].__class__ is not str:
             row[key] = _as_text(row[key])
+
+
+def _incomplete(row: Row, key: str) -> RejectedRow:
+    found = columns_found(name for name, content in row.items() if content is not None)
+    return RejectedRow("incomplete", f'"{key}" is missing, empty or not text; {found}')
 
 
 def _as_text(answer: Any) -> str:
@@ -176,7 +186,25 @@ class ImageChecker:
         self.check = functools.lru_cache(maxsize=CACHED)(self._check)
         self._sha256 = functools.lru_cache(maxsize=CACHED)(fingerprint.of_file)
 
-    def check_unchanged(self, row: Row, image: TrainingImage) -> None:
+    def check_all(self, row: Row) -> list[TrainingImage]:
+        """The image of a row, or the images of its group, which must be those that it was answered about.
+
+        Raises:
+            RejectedRow: one of them is outside the folders, or breaks a rule.
+        """
+        given = names(row)
+        images = [self.check(name) for name in given]
+        if "images" in row:
+            hashes, times = row.get("images_sha256"), row.get("images_mtime_ns")
+            lists = isinstance(hashes, list) and isinstance(times, list)
+            recorded = list(zip(hashes, times, strict=False)) if lists else []  # type: ignore[arg-type]
+        else:
+            recorded = [(row.get("image_sha256"), row.get("image_mtime_ns"))]
+        for image, facts in zip(images, recorded, strict=False):
+            self._check_unchanged(image, *facts)
+        return images
+
+    def _check_unchanged(self, image: TrainingImage, answered: object, mtime_ns: object) -> None:
         """Check that the image is the one that the row was answered about; an untouched file is not read.
 
         The rows of one image may have been answered about different contents, so the result belongs to the row.
@@ -184,12 +212,11 @@ class ImageChecker:
         Raises:
             RejectedRow: the row records the hash of another content.
         """
-        answered = row.get("image_sha256")
         if not self._rules.image_changed or answered.__class__ is not str:
             return
         with contextlib.suppress(OSError):  # another rule reports a missing file
             file = Path(image.file)
-            if file.stat().st_mtime_ns != row.get("image_mtime_ns") and self._sha256(file) != answered:
+            if file.stat().st_mtime_ns != mtime_ns and self._sha256(file) != answered:
                 raise RejectedRow(
                     "image_changed", f"{image.file} has changed since its answer was generated: ask about it again"
                 )

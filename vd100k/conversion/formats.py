@@ -8,21 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from vd100k.conversion.token_lengths import TAG, Turn
+from vd100k.images.groups import names
 from vd100k.io.jsonl import Row
 
 # A function of a row and the system prompt that returns the record.
 Layout = Callable[[Row, str | None], Row]
 
-TAG = "<image>"
 OPTIONS = ("choiceA", "choiceB", "choiceC", "choiceD")
 
 
-def question(row: Row, separator: str = "") -> str:
-    """The user's turn: the ``<image>`` tag, the question, and the options if it is multiple-choice."""
+def asked(row: Row) -> list[Turn]:
+    """The questions of a row, with the options of a multiple-choice one, and their answers."""
+    if "turns" in row:
+        return [(question, answer) for question, answer in row["turns"]]
     text: str = row["question"]
     if OPTIONS[0] in row:
         text = "\n".join([text, *(f"{option[-1]}. {row[option]}" for option in OPTIONS)])
-    return text if TAG in text else f"{TAG}{separator}{text}"
+    return [(text, row["answer"])]
+
+
+def turns(row: Row, separator: str = "") -> list[Turn]:
+    """The same with an ``<image>`` tag for each image, before the first question unless the texts have them."""
+    (first, answer), *others = said = asked(row)
+    images = len(names(row))
+    if not images or any(TAG in question for question, _ in said):
+        return said
+    return [(f"{TAG * images}{separator}{first}", answer), *others]
 
 
 def swift(row: Row, system: str | None) -> Row:
@@ -30,13 +42,18 @@ def swift(row: Row, system: str | None) -> Row:
 
     ``objects`` are the labels and boxes that stand in an answer with ``placeholders``.
     """
+    said = turns(row)
+    if "placeholders" in row:
+        answers = [row["placeholders"]] if isinstance(row["placeholders"], str) else row["placeholders"]
+        said = [(question, answer) for (question, _), answer in zip(said, answers, strict=True)]
     messages = [
-        {"role": "user", "content": question(row)},
-        {"role": "assistant", "content": row.get("placeholders", row["answer"])},
+        {"role": role, "content": text} for turn in said for role, text in zip(("user", "assistant"), turn, strict=True)
     ]
     if system:
         messages.insert(0, {"role": "system", "content": system})
-    record: Row = {"messages": messages, "images": [row["image"]]}
+    record: Row = {"messages": messages}
+    if images := names(row):  # a row of text alone has none
+        record["images"] = images
     if "objects" in row:
         record["objects"] = row["objects"]
     if "rejected" in row:
@@ -46,7 +63,7 @@ def swift(row: Row, system: str | None) -> Row:
 
 def sharegpt(row: Row, system: str | None) -> Row:
     """LLaMA-Factory: human and gpt turns; for a pair, the human turn alone, with both answers in their own fields."""
-    return {**_turns(row), "images": [row["image"]], "system": system or ""}
+    return {**_turns(row), "images": names(row), "system": system or ""}
 
 
 def rows(row: Row, system: str | None) -> Row:
@@ -60,21 +77,38 @@ def published(row: Row, system: str | None) -> Row:
     return {"id": row["id"], "image": row["name"], **_turns(row, "\n"), **({"system": system} if system else {})}
 
 
+def published_groups(row: Row, system: str | None) -> Row:
+    """The same for groups of images: ``image`` is a list in every row, because a column has one type."""
+    return {**published({"name": None, **row}, system), "image": row["names"] if "names" in row else [row["name"]]}
+
+
 def parquet(row: Row, system: str | None) -> Row:
     """The columns of a Parquet data set; ``image`` is a path here, and the writer replaces it by the file's bytes."""
     kept = ("id", "image", "question", *OPTIONS, "answer", "rejected", "model")
     return {key: row[key] for key in kept if key in row} | {"system": system or ""}
 
 
+def parquet_groups(row: Row, system: str | None) -> Row:
+    """The same for groups of images: ``images`` is a list of paths in every row."""
+    record = parquet(row, system)
+    record.pop("image", None)
+    return {**record, "images": names(row)}
+
+
 LAYOUTS: dict[str, Layout] = {"swift": swift, "sharegpt": sharegpt, "vd100k": published, "parquet": parquet}
+# The layouts of data sets with groups of images, in the formats whose column of images has another type then.
+GROUP_LAYOUTS: dict[str, Layout] = {"vd100k": published_groups, "parquet": parquet_groups}
 
 
 def _turns(row: Row, separator: str = "") -> Row:
-    asked = {"from": "human", "value": question(row, separator)}
-    answered = {"from": "gpt", "value": row["answer"]}
+    said = [
+        {"from": role, "value": text}
+        for turn in turns(row, separator)
+        for role, text in zip(("human", "gpt"), turn, strict=True)
+    ]
     if "rejected" not in row:
-        return {"conversations": [asked, answered]}
-    return {"conversations": [asked], "chosen": answered, "rejected": {"from": "gpt", "value": row["rejected"]}}
+        return {"conversations": said}
+    return {"conversations": said[:-1], "chosen": said[-1], "rejected": {"from": "gpt", "value": row["rejected"]}}
 
 
 def dataset_info(name: str, file_name: str, images: str, system: bool, ranking: bool) -> Row:

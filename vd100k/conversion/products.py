@@ -10,14 +10,16 @@ from typing import Any
 
 from vd100k.config.run import Run
 from vd100k.config.stages import Convert, Product
-from vd100k.conversion import formats, joins
+from vd100k.conversion import formats
 from vd100k.conversion.formats import Layout
 from vd100k.conversion.run import Job, Outcome, convert
 from vd100k.conversion.token_lengths import TokenLengths
 from vd100k.conversion.writers import JsonWriter
+from vd100k.images.groups import SEPARATOR, names
 from vd100k.io import jsonl
 from vd100k.io.atomic import write_json
 from vd100k.io.jsonl import Entry
+from vd100k.sources import joins
 
 LAYOUTS: dict[str, Layout] = {"rows": formats.rows, "sft": formats.published, "dpo": formats.published}
 
@@ -54,9 +56,11 @@ def missing(run: Run, stage: Convert) -> list[str]:
 def generated_from(rows: Path) -> Path | None:
     """The image folder of generated rows, or None; the path of an image is that folder and the row's id."""
     for _, row in jsonl.read(rows):
-        image, id = (row.get("image"), row.get("id")) if isinstance(row, dict) else (None, None)
-        if isinstance(image, str) and isinstance(id, str) and image.endswith(f"/{id}"):
-            return Path(image.removesuffix(f"/{id}"))
+        if not isinstance(row, dict) or not isinstance(row.get("id"), str) or not (paths := names(row)):
+            continue
+        ids = [row["id"]] if len(paths) == 1 else row["id"].split(SEPARATOR)
+        if paths[0].endswith(f"/{ids[0]}") and len(ids) == len(paths):
+            return Path(paths[0].removesuffix(f"/{ids[0]}"))
     return None
 
 

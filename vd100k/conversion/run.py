@@ -19,16 +19,19 @@ from vd100k.config.run import Run
 from vd100k.config.stages import Convert
 from vd100k.conversion import dedup, filters
 from vd100k.conversion.boxes import BoxWriter
-from vd100k.conversion.filters import ImageChecker, RejectedRow, RowFilter
+from vd100k.conversion.conversations import Joiner, unpack
+from vd100k.conversion.filters import ImageChecker, RejectedRow, RowFilter, TrainingImage
 from vd100k.conversion.formats import Layout
 from vd100k.conversion.splits import Copies, Splits
 from vd100k.conversion.token_lengths import TokenLengths
 from vd100k.conversion.writers import JsonWriter, Writer
+from vd100k.images.groups import joined, names
 from vd100k.images.resizing import SizeRule
 from vd100k.io.jsonl import Entry, Fault, Row
 from vd100k.similarity.cache import LookCache
 
 BLOCK = 1024  # rows whose images are checked in parallel
+OPTIONAL_SIDES = ("test", "train.text", "val.text", "test.text")  # left out of the figures if they are empty
 DUPLICATE_REASONS = {dedup.EXACT: "duplicate", dedup.NEAR: "near_duplicate"}
 
 
@@ -41,15 +44,17 @@ class Job:
     layout: Layout
     writers: dict[str, Callable[[], Writer]]  # by side: train, val, test
     rejected: Path
+    single: bool = False  # the layout holds one image and one turn in each row
 
 
 @dataclass
 class Outcome:
-    """The result of a job; ``rows`` is the sum of ``sides`` and ``reasons``."""
+    """The result of a job; ``rows`` is the sum of ``sides``, ``reasons`` and ``joined``."""
 
     rows: int = 0  # rows read
     sides: dict[str, int] = field(default_factory=dict)  # rows written, by side
     reasons: Counter[str] = field(default_factory=Counter)  # rows rejected, by reason
+    joined: int = 0  # rows that became further turns of another row's conversation
     first: str = ""  # where and why the first row was rejected
     lowest_draw: float | None = None  # a larger split_dataset_ratio would hold out a row; None if nothing was drawn
     models: set[str] = field(default_factory=set)  # the models that answered
@@ -133,6 +138,7 @@ class _Pass:
     ) -> None:
         self._stage, self._job, self._system_prompt = stage, job, run.task.system_prompt
         self._duplicates, self._kinds = duplicates, kinds
+        self._token_lengths = token_lengths
         self._row_filter = RowFilter(stage.rules, run.task.reader, run.task.prompt, token_lengths)
         reads = run.format.name == "parquet"
         plain, size_rule = stage.folder / "plain", SizeRule.of(run.model)
@@ -151,22 +157,22 @@ class _Pass:
         with contextlib.ExitStack() as stack:
             writers = {side: stack.enter_context(make()) for side, make in job.writers.items()}
             rejected = stack.enter_context(JsonWriter(job.rejected))
+            self._joiner = stack.enter_context(Joiner(self._token_lengths))
             bar = stack.enter_context(console.progress_bar())
             task = bar.add_task("converting", total=None, note="")
             for block in self._blocks(stack):
                 for number, row in block:
                     outcome.rows += 1
                     try:
-                        self._convert(row, writers)
+                        self._convert(number, row, writers)
                     except RejectedRow as error:
-                        outcome.reasons[error.reason] += 1
-                        outcome.first = outcome.first or f"line {number}: {_as_text(str(error)) or error.reason}"
-                        rejected.write(_rejection(number, row, error))
+                        self._reject(number, row, error, rejected)
                 bar.update(task, completed=outcome.rows)
             self._require_no_second_pass()
+            self._write_joined(writers, rejected)
             outcome.sides = {side: writer.records for side, writer in writers.items()}
-            if not outcome.sides.get("test"):
-                outcome.sides.pop("test", None)
+            for side in [side for side in OPTIONAL_SIDES if not outcome.sides.get(side)]:
+                outcome.sides.pop(side, None)
         outcome.files = [facts for writer in writers.values() for facts in writer.files()]
         outcome.lowest_draw = self._splits.lowest_draw
         return outcome
@@ -181,32 +187,62 @@ class _Pass:
         if kinds is not None or (copies is not None and (copies.sides or (copies.leaked and self._stage.rules.leaked))):
             raise _Again(kinds, copies)
 
-    def _convert(self, row: Row | Fault, writers: dict[str, Writer]) -> None:
-        """Write a row, or raise RejectedRow."""
-        job = self._job
+    def _convert(self, number: int, row: Row | Fault, writers: dict[str, Writer]) -> None:
+        """Write a row, keep it for a conversation, or raise RejectedRow."""
+        stage = self._stage
         if isinstance(row, Fault):
             raise RejectedRow(row.reason, row.detail)
-        filters.complete_fields(row)
-        image = self._image_checker.check(row["image"])
-        self._image_checker.check_unchanged(row, image)
-        self._boxes.write(row, image)
-        self._row_filter.check(row, image.size)
-        # With a hash of its content, an image is recognized under another name too.
-        content = row.get("image_sha256")
-        identity = content if content.__class__ is str else image.name
+        unpack(row)
+        filters.complete_fields(row, stage.text_rows != "reject")
+        images = self._image_checker.check_all(row)
+        if self._job.single:
+            _check_single(row, images)
+        if len(images) == 1:
+            self._boxes.write(row, images[0])
+        sizes = [image.size for image in images]
+        self._row_filter.check(row, sizes)
+        identity = _identity(row, images)
         if self._duplicates is not None:
             self._duplicates.add(identity, row["question"])
         elif self._kinds is not None and (kind := self._kinds.read(1)[0]):
             raise RejectedRow(DUPLICATE_REASONS[kind], "an earlier row has the same image and question")
-        side = self._splits.side(row, identity, image)
-        outcome = self._outcome
-        row["image"], row["name"] = image.path, image.name
-        record = job.layout(row, self._system_prompt)
-        writers[side].write(record)
-        if outcome.example is None:
-            outcome.example = record
+        side = self._splits.side(row, identity or row["id"], images)  # rows of text alone are drawn by their id
+        if len(images) == 1:
+            row["image"], row["name"] = images[0].path, images[0].name
+            row.pop("images", None)
+        elif images:
+            row["images"], row["names"] = [image.path for image in images], [image.name for image in images]
         if (model := row.get("model")).__class__ is str:
-            outcome.models.add(model)
+            self._outcome.models.add(model)
+        if images and (stage.turns == "merge" or "turn" in row):
+            self._joiner.add(number, side, identity, row, sizes)
+        else:
+            self._write(row, side if images or stage.text_rows == "mixed" else f"{side}.text", writers)
+
+    def _write(self, row: Row, side: str, writers: dict[str, Writer]) -> None:
+        record = self._job.layout(row, row.get("system") or self._system_prompt)
+        writers[side].write(record)
+        if self._outcome.example is None:
+            self._outcome.example = record
+
+    def _write_joined(self, writers: dict[str, Writer], rejected: JsonWriter) -> None:
+        """Write the conversations made of several rows."""
+        outcome, before = self._outcome, sum(writer.records for writer in writers.values())
+        refused = 0
+        for number, side, row, error in self._joiner.joined() if self._joiner.rows else ():
+            if error is None:
+                self._write(row, side, writers)
+            else:
+                refused += 1
+                self._reject(number, row, error, rejected)
+        written = sum(writer.records for writer in writers.values()) - before
+        outcome.joined = self._joiner.rows - refused - written
+
+    def _reject(self, number: int, row: Row | Fault, error: RejectedRow, rejected: JsonWriter) -> None:
+        outcome = self._outcome
+        outcome.reasons[error.reason] += 1
+        outcome.first = outcome.first or f"line {number}: {_as_text(str(error)) or error.reason}"
+        rejected.write(_rejection(number, row, error))
 
     def _blocks(self, stack: contextlib.ExitStack) -> Iterator[list[Entry]]:
         """The rows in blocks; the images of a block are checked in parallel, if they are read at all."""
@@ -215,14 +251,33 @@ class _Pass:
         while block := list(islice(lines, BLOCK)):
             if pool is not None:
                 rows = (row for _, row in block if isinstance(row, dict))
-                by_name = {name: row for row in rows if (name := row.get("image")).__class__ is str and name}
-                list(pool.map(self._cache_image, by_name.values()))
+                by_name = {tuple(given): row for row in rows if (given := names(row))}
+                list(pool.map(self._cache_images, by_name.values()))
             yield block
 
-    def _cache_image(self, row: Row) -> None:
+    def _cache_images(self, row: Row) -> None:
         """Fill the caches of the image checker; a bad image is rejected later, with its row."""
         with contextlib.suppress(RejectedRow):
-            self._image_checker.check_unchanged(row, self._image_checker.check(row["image"]))
+            self._image_checker.check_all(row)
+
+
+def _identity(row: Row, images: list[TrainingImage]) -> str:
+    """What tells the image of a row, or its group: the hash of the content if the row records it, else its name."""
+    contents = row.get("images_sha256") if "images" in row else [row.get("image_sha256")]
+    if not isinstance(contents, list) or len(contents) != len(images):
+        contents = [None] * len(images)
+    return joined(
+        content if content.__class__ is str else image.name for content, image in zip(contents, images, strict=True)
+    )
+
+
+def _check_single(row: Row, images: list[TrainingImage]) -> None:
+    """Refuse what a column for one image and a column for one answer cannot hold."""
+    if len(images) != 1:
+        detail = f"{len(images)} images, and the first rows have one: only then all rows of the file can have several"
+        raise RejectedRow("number_of_images", f"{detail}. Put a row with several images first, or use format=swift")
+    if len(row.get("turns", ())) > 1:
+        raise RejectedRow("several_turns", "the format has one question and one answer in a row: use format=swift")
 
 
 def _rejection(number: int, row: Row | Fault, error: RejectedRow) -> Row:

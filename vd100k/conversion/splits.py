@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection as Names
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import xxhash
@@ -15,9 +16,8 @@ from vd100k.io.jsonl import Row
 from vd100k.io.key_set import row_key
 from vd100k.similarity.cache import LookCache
 from vd100k.similarity.clusters import Collection, Member
+from vd100k.sources.readers import SPLITS
 
-# The usual names of splits, and the side of the converted data set that each becomes.
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 # How an image came to its side: drawn by lot, or given by the source.
 TRAIN, VAL, GIVEN_TRAIN, GIVEN_HELD_OUT = range(4)
 MANY = 10_000  # images, from which on the search takes long enough to be announced
@@ -44,25 +44,30 @@ class Splits:
         self._held_out = False
         self.lowest_draw: float | None = None  # a larger split_dataset_ratio would hold out a row
 
-    def side(self, row: Row, identity: str, image: TrainingImage) -> str:
-        """The side of a row: from the source if it has splits, otherwise from a seeded hash of the image.
+    def side(self, row: Row, identity: str, images: Sequence[TrainingImage]) -> str:
+        """The side of a row: from the source if it has splits, otherwise from a seeded hash of the image or group.
 
         Raises:
-            RejectedRow: the row is for training, and its image is a copy of one that the source holds out.
+            RejectedRow: the row is for training, and one of its images is a copy of one that the source holds out.
         """
         given = self._given(row)
         side = given or self._drawn(identity)
         self._held_out |= side != "train"
-        key = row_key(image.name)
+        for image in images if self._collection is not None else ():
+            self._collect(image, given, side)
+        for image in images if (known := self._known) is not None else ():
+            key = row_key(image.name)
+            if side == "train" and key in known.leaked and self._stage.rules.leaked:
+                which = f"{image.name} " if len(images) > 1 else ""
+                raise RejectedRow("leaked", f"{which}shows the same as {known.leaked[key]}, which is held out")
+            side = side if given else known.sides.get(key, side)
+        return side
+
+    def _collect(self, image: TrainingImage, given: str | None, side: str) -> None:
         if self._collection is not None and image.look is not None:
             train = GIVEN_TRAIN if given else TRAIN
             held_out = GIVEN_HELD_OUT if given else VAL
-            self._collection.add(key, image.look, train if side == "train" else held_out, image.file)
-        if self._known is not None:
-            if side == "train" and key in self._known.leaked and self._stage.rules.leaked:
-                raise RejectedRow("leaked", f"shows the same as {self._known.leaked[key]}, which is held out")
-            return side if given else self._known.sides.get(key, side)
-        return side
+            self._collection.add(row_key(image.name), image.look, train if side == "train" else held_out, image.file)
 
     def copies(self) -> Copies | None:
         """The copies among the images that have been collected; None if none were looked for."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,17 @@ from vd100k.images.resizing import SizeRule
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# Qwen's chat format in the pieces that ms-swift tokenizes: up to the answer, and the answer with all that follows it.
-# The tokens of the image are counted separately. Source: swift/template/base.py (_simplify_context_list).
+Size = tuple[int, int]  # width and height of an image in pixels
+Turn = tuple[str, str]  # a question and its answer
+
+# Qwen's chat format in the pieces that ms-swift tokenizes: up to an answer, and the answer with all that follows it.
+# The tokens of images are counted separately. Source: swift/template/base.py (_simplify_context_list).
 SYSTEM = "<|im_start|>system\n{system}<|im_end|>\n"
-PROMPT = "<|im_start|>user\n<|vision_start|><|vision_end|>{question}<|im_end|>\n<|im_start|>assistant\n"
+PROMPT = "<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
 ANSWER = "{answer}<|im_end|>\n"
 NO_THOUGHTS = "<think>\n\n</think>\n\n"  # before the answers of a model that is trained not to think
+TAG = "<image>"  # stands in a question for an image, of which these tokens are left besides its own
+IMAGE = "<|vision_start|><|vision_end|>"
 
 
 class TokenLengths:
@@ -34,7 +40,8 @@ class TokenLengths:
         self._max_length = max_length
         self._system = SYSTEM.format(system=system) if system else ""
         self._answer = ANSWER if thinks is not False else NO_THOUGHTS + ANSWER
-        self._frame = _bytes(self._system) + len(PROMPT) + len(self._answer)  # bytes: an upper bound of the tokens
+        # In bytes, which are at least as many as the tokens.
+        self._frame, self._turn = _bytes(self._system), len(PROMPT) + len(self._answer)
         self.model = model
         self.uncounted = 0
 
@@ -42,15 +49,23 @@ class TokenLengths:
     def _tokenizer(self) -> Tokenizer | None:
         return _tokenizer(self.model)
 
-    def excess(self, question: str, answer: str, size: tuple[int, int] | None) -> int | None:
-        """The number of tokens if it is above ``max_length``, else None; without a ``size``, the largest is assumed."""
-        visual = self._size_rule.most_tokens if size is None else self._size_rule.tokens(*size)
-        if _bytes(question) + _bytes(answer) + visual + self._frame <= self._max_length:
+    def excess(self, turns: Sequence[Turn], sizes: Sequence[Size | None]) -> int | None:
+        """The number of tokens of a conversation about images of these sizes if it is above ``max_length``, else None.
+
+        The questions have an ``<image>`` tag for each image. For one without a size, the largest is assumed.
+        """
+        rule = self._size_rule
+        visual = sum(rule.most_tokens if size is None else rule.tokens(*size) for size in sizes)
+        frame = self._frame + len(IMAGE) * len(sizes) + self._turn * len(turns)
+        if sum(_bytes(question) + _bytes(answer) for question, answer in turns) + visual + frame <= self._max_length:
             return None
         if self._tokenizer is None:
             self.uncounted += 1
             return None
-        pieces = self._system + PROMPT.format(question=question), self._answer.format(answer=answer)
+        pieces, before = list[str](), self._system
+        for question, answer in turns:
+            pieces += before + PROMPT.format(question=question.replace(TAG, IMAGE)), self._answer.format(answer=answer)
+            before = ""
         tokens = visual + sum(len(self._tokenizer.encode(piece, add_special_tokens=False).ids) for piece in pieces)
         return tokens if tokens > self._max_length else None
 

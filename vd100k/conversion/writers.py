@@ -77,8 +77,9 @@ class JsonWriter:
 class ParquetWriter:
     """Writes ``<split>-00000.parquet`` and so on in ``folder``, with the images inside the files."""
 
-    def __init__(self, folder: Path, pairs: bool, options: bool, split: str) -> None:
+    def __init__(self, folder: Path, pairs: bool, options: bool, groups: bool, split: str) -> None:
         self.folder, self.split, self.records = folder, split, 0
+        self._groups = groups
         self._texts = ["id", "question", *(["choiceA", "choiceB", "choiceC", "choiceD"] if options else []), "answer"]
         self._texts += [*(["rejected"] if pairs else []), "model", "system"]
         self._shards: list[tuple[Path, int]] = []
@@ -90,7 +91,9 @@ class ParquetWriter:
         text = datasets.Value("string")
         features = dict.fromkeys(self._texts, text)
         # The metadata of the schema tells load_dataset that the column contains images.
-        self._schema = datasets.Features({"image": datasets.Image(), **features}).arrow_schema
+        image = datasets.Image()
+        images = {"images": datasets.List(image)} if self._groups else {"image": image}
+        self._schema = datasets.Features({**images, **features}).arrow_schema
         self._group: list[Record] = []
         self._group_bytes = self._shard_bytes = self._shard_rows = 0
         self._writer: Any = None
@@ -111,11 +114,14 @@ class ParquetWriter:
         self._shards = [(path.replace(path.with_suffix("")), rows) for path, rows in self._shards]
 
     def write(self, record: Record) -> None:
-        path = Path(record["image"])
-        content = path.read_bytes()
-        image = {"bytes": content, "path": record["id"].rsplit("/", 1)[-1]}
-        self._group.append({"image": image, **{name: str(record.get(name, "")) for name in self._texts}})
-        self._group_bytes += len(content)
+        texts = {name: str(record.get(name, "")) for name in self._texts}
+        if self._groups:
+            images = [{"bytes": Path(path).read_bytes(), "path": Path(path).name} for path in record["images"]]
+            self._group.append({"images": images, **texts})
+        else:
+            images = [{"bytes": Path(record["image"]).read_bytes(), "path": record["id"].rsplit("/", 1)[-1]}]
+            self._group.append({"image": images[0], **texts})
+        self._group_bytes += sum(len(image["bytes"]) for image in images)
         self.records += 1
         if self._group_bytes >= GROUP_BYTES or len(self._group) >= 1000:
             self._flush()

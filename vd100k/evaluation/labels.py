@@ -14,6 +14,7 @@ from vd100k.config.run import Run
 from vd100k.console import say
 from vd100k.errors import DataError
 from vd100k.images.find import Selection, find_images
+from vd100k.images.groups import joined, names
 from vd100k.io import tables
 from vd100k.io.jsonl import Fault, Row
 
@@ -62,18 +63,19 @@ def label_faults(run: Run, path: Path, images: str) -> Iterator[str]:
 
 def _asked(run: Run, images: str) -> dict[str, None]:
     """The ids of the held-out images that are asked about, in their order."""
-    return dict.fromkeys(image.id for image in find_images(images, Selection(run.limit), run.image_folder))
+    selection = Selection(run.limit, group=run.group)
+    return dict.fromkeys(image.id for image in find_images(images, selection, run.image_folder))
 
 
 def _label(row: Row, reader: str) -> tuple[str, Any] | None:
-    """The image and its correct answer, which Roboflow calls image and suffix; None if one of them is missing.
+    """The image or group and its correct answer, which Roboflow calls image and suffix; None if one is missing.
 
     For a task that asks for boxes, the correct answer is the ``boxes`` of the row.
     """
-    id, label = row.get("id", row.get("image")), row.get("answer", row.get("suffix"))
+    id, label = row.get("id") or joined(names(row)), row.get("answer", row.get("suffix"))
     if reader == "boxes":
         label = _boxes(row.get("boxes"))
-    return (id, label) if isinstance(id, str) and label is not None else None
+    return (id, label) if isinstance(id, str) and id and label is not None else None
 
 
 def _boxes(value: object) -> list[Row] | None:

@@ -13,8 +13,10 @@ def sides(run: Run, stage: Evaluate) -> dict[str, Run]:
 
 def _asking(run: Run, part: Run, stage: Evaluate) -> Run:
     """A part of the run, asking the question that training taught, with its answers in a file of their own."""
-    # Training rows have the task's short question if there is one. Replies are compared as they are.
-    task = part.task.model_copy(update={"prompt": run.task.question or run.task.prompt, "reader": "text"})
+    # Training rows have the task's short question if there is one. Replies are compared as they are; of a
+    # conversation, the first one.
+    asked = {"prompt": run.task.question or run.task.prompt, "turns": run.task.turns[:1]}
+    task = part.task.model_copy(update={**asked, "reader": "text"})
     name = run.full_name if part.weights == "merged" else run.model.name
     paths = part.paths.model_copy(update={"rows": stage.folder / f"{name}.{part.weights}.jsonl"})
     return part.model_copy(update={"images": stage.images, "task": task, "paths": paths})

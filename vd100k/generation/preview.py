@@ -7,6 +7,7 @@ from pathlib import Path
 from vd100k.boxes import frames
 from vd100k.config.run import Run
 from vd100k.console import say
+from vd100k.images.groups import names
 from vd100k.io import atomic
 from vd100k.io.jsonl import Row, read_rows
 from vd100k.pages.blocks import Card, Gallery, Headline, Text
@@ -30,19 +31,19 @@ def show(run: Run, rows: Path, folder: Path) -> Path:
 
 def _content(run: Run, answers: list[Row], failures: list[Row]) -> dict[str, Headline | Gallery]:
     # The images were found in their folder when they were asked about.
-    album = Album(sorted({str(Path(row["image"]).parent) for row in answers}), frames.of(run.model))
+    folders = {str(Path(name).parent) for row in answers for name in names(row)}
+    album = Album(sorted(folders), frames.of(run.model))
     is_shared = len({row["question"] for row in answers}) == 1
     by_image: dict[str, list[Row]] = {}
     for row in answers:
         by_image.setdefault(str(row["id"]), []).append(row)
     cards = [
-        Card(str(row["id"]), None, [Text(str(row["reason"]), str(row["detail"]), "wrong")], str(row["reason"]), -1)
+        Card(str(row["id"]), [], [Text(str(row["reason"]), str(row["detail"]), "wrong")], str(row["reason"]), -1)
         for row in failures
     ]
     for id, group in by_image.items():
         texts = [Text("answer" if is_shared else str(row["question"]), str(row["answer"])) for row in group]
-        picture = album.picture(group[0]["image"], group)
-        cards.append(Card(id, picture, texts, "answered"))
+        cards.append(Card(id, album.pictures(group[0], group), texts, "answered"))
     title, plural = f"{run.model.name}, {run.task.name}", "" if len(answers) == 1 else "s"
     failed = f", {len(failures)} failed" if failures else ""
     facts = [f"{len(by_image)} images", "the same command without preview asks about the rest"]

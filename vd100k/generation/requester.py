@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,27 +14,29 @@ from pathlib import Path
 from vd100k.boxes import frames
 from vd100k.config.run import Run
 from vd100k.errors import ServerError
-from vd100k.generation.ledger import Ledger
 from vd100k.generation.progress import Progress
-from vd100k.generation.work_items import WorkItem, base_folder
+from vd100k.generation.work_items import WorkItem
 from vd100k.generation.workers import Workers
-from vd100k.images.encode import Encoded, ImageError, encode
+from vd100k.images.encode import Encoded, ImageError, encode, facts_of
 from vd100k.images.find import links_outside, outside_detail
 from vd100k.images.resizing import SizeRule
 from vd100k.io.jsonl import Row
+from vd100k.ledger.origin import base_folder
+from vd100k.ledger.rows import Ledger
 from vd100k.llm import prompts, readers
 from vd100k.llm.client import AccessDenied, Client, RequestError, Unreachable, wait_s
 from vd100k.llm.pool import Lease, Stopped
+from vd100k.llm.prompts import Turn
 
 JUDGED_FOR_S = 5.0  # how long a judgement about the key holds
 
 
 @dataclass(slots=True)
 class Prepared:
-    """A work item whose image can be sent; or, if ``encoded`` is None, the reason and the detail why it cannot."""
+    """A work item whose images can be sent; or, if ``encoded`` is empty, the reason and the detail why they cannot."""
 
     item: WorkItem
-    encoded: Encoded | None
+    encoded: list[Encoded]
     reason: str = ""
     detail: str = ""
 
@@ -53,17 +55,21 @@ class Requester:
         self._tiny_body = prompts.tiny_body(run.task, run.served_name)
         self._judging = asyncio.Lock()
         self._judged: dict[str, tuple[float, bool]] = {}  # by URL: when, and whether the key was allowed
-        self._own_prompt = prompts.body(run.task, run.served_name) if run.task.questions is None else None
+        self._own_prompts: dict[int, list[bytes]] = {}  # by the number of images
 
     def prepare(self, item: WorkItem) -> Prepared:
-        """Read, check and encode an image; called in a thread."""
-        path = item.image.path
-        if links_outside(self._folder, path):
-            return Prepared(item, None, "image_outside", outside_detail(Path(self._folder)))
-        try:
-            return Prepared(item, encode(path, self._size_rule, measure=self._frame is not None))
-        except ImageError as error:
-            return Prepared(item, None, "image_unreadable", str(error))
+        """Read, check and encode an image, or all images of a group; called in a thread."""
+        if self._frame and item.image.others:
+            return Prepared(item, [], "too_many_images", "an answer with boxes does not say in which image they are")
+        encoded = []
+        for path in item.image.paths:
+            if links_outside(self._folder, path):
+                return Prepared(item, [], "image_outside", f"{path}: {outside_detail(Path(self._folder))}")
+            try:
+                encoded.append(encode(path, self._size_rule, measure=self._frame is not None))
+            except ImageError as error:
+                return Prepared(item, [], "image_unreadable", str(error))
+        return Prepared(item, encoded)
 
     async def ask_about(self, prepared: Prepared, lease: Lease) -> None:
         """Ask the first question, then all others together at the endpoint that now has the image in its caches.
@@ -71,37 +77,63 @@ class Requester:
         One after another would leave the server's batches empty; all at once would make it compute the
         image for each.
         """
-        item, encoded, prepared.encoded = prepared.item, prepared.encoded, None
-        if encoded is None:
+        item, encoded, prepared.encoded = prepared.item, prepared.encoded, []
+        if not encoded:
             for question in item.questions:
                 # Whoever repairs the image expects that the next run asks about it.
                 self._fail(item, question, prepared.reason, prepared.detail, attempts=0, retryable=True)
             return
+        if item.in_turn:
+            await self._converse(item, encoded, lease)
+            return
         first, *others = item.questions
+        facts = facts_of(encoded)
         if not others:
             body = self._body(first, encoded)
-            encoded.base64 = b""  # the body holds it now
-            await self._ask(item, encoded.facts, first, lambda: body, lease)
+            for image in encoded:
+                image.base64 = b""  # the body holds it now
+            await self._ask(item, facts, first, lambda: body, lease)
             return
-        await self._ask(item, encoded.facts, first, partial(self._body, first, encoded), lease)
+        await self._ask(item, facts, first, partial(self._body, first, encoded), lease)
         lease.release()  # for the other questions, which are served before new images
         async with asyncio.TaskGroup() as group:
             for question in others:
                 group.create_task(self._ask_beside(item, encoded, question, lease))
 
-    def _body(self, question: str | None, encoded: Encoded) -> bytes:
-        before, after = self._own_prompt or prompts.body(self._run.task, self._run.served_name, question)
-        return b"".join((before, encoded.head, encoded.base64, after))  # encoded.url would be another copy
+    async def _converse(self, item: WorkItem, encoded: list[Encoded], lease: Lease) -> None:
+        """Ask the questions one after another, each with all earlier ones and their answers before it."""
+        history = list(item.history)
+        for number, question in enumerate(item.questions):
+            facts = {**facts_of(encoded), "turn": len(history) + 1}
+            answer = await self._ask(item, facts, question, partial(self._body, question, encoded, history), lease)
+            if answer is None:
+                if failure := self._ledger.failed.get(item.key(question)):  # else the run has ended
+                    for later in item.questions[number + 1 :]:
+                        detail = f"an earlier question of the conversation has no answer: {failure.reason}"
+                        self._fail(item, later, "earlier_turn", detail, 0, failure.retryable)
+                return
+            history.append((str(question), answer))
 
-    async def _ask_beside(self, item: WorkItem, encoded: Encoded, question: str | None, lease: Lease) -> None:
+    def _body(self, question: str | None, encoded: list[Encoded], history: Sequence[Turn] = ()) -> bytes:
+        count = len(encoded)
+        if question is None:
+            if count not in self._own_prompts:
+                self._own_prompts[count] = prompts.body(self._run.task, self._run.served_name, None, count)
+            pieces = self._own_prompts[count]
+        else:
+            pieces = prompts.body(self._run.task, self._run.served_name, question, count, history)
+        # A whole URL would be another copy.
+        return prompts.filled(pieces, ((image.head, image.base64) for image in encoded))
+
+    async def _ask_beside(self, item: WorkItem, encoded: list[Encoded], question: str | None, lease: Lease) -> None:
         with contextlib.suppress(Stopped):
             async with lease.sibling() as own:
-                await self._ask(item, encoded.facts, question, partial(self._body, question, encoded), own)
+                await self._ask(item, facts_of(encoded), question, partial(self._body, question, encoded), own)
 
     async def _ask(
         self, item: WorkItem, facts: Row, question: str | None, body: Callable[[], bytes], lease: Lease
-    ) -> None:
-        """Send a request until it is answered or has failed permanently.
+    ) -> str | None:
+        """Send a request until it is answered or has failed permanently; return the answer, if there is one.
 
         ``body`` makes its body, which exists only while it is sent: fifty questions about a photo would
         otherwise hold fifty copies of it.
@@ -109,26 +141,28 @@ class Requester:
         attempts = 0
         while not self._workers.end:
             attempts += 1
+            error: str | RequestError | None
             try:
                 error = await self._attempt(item, facts, question, body(), lease)
             except AccessDenied as denied:
                 error = await self._judge(denied, lease.url)
             except ServerError as fatal:  # the paid requests in flight are finished before the run ends
                 self._workers.stop(fatal)
-                return
-            if error is None:
-                return
+                return None
+            if not isinstance(error, RequestError):
+                return error
             if isinstance(error, Unreachable):
                 attempts -= 1
             if not error.retryable or attempts > self._max_retries:
                 self._fail(item, question, error.reason, str(error), attempts, error.next_run)
-                return
+                return None
             await self._workers.wait_for_retry(lease, wait_s(attempts, error.after_s))
+        return None
 
     async def _attempt(
         self, item: WorkItem, facts: Row, question: str | None, body: bytes, lease: Lease
-    ) -> RequestError | None:
-        """Send a request once and record its answer, or return why there is none."""
+    ) -> str | RequestError:
+        """Send a request once and record its answer, which is returned; or return why there is none."""
         began, task = time.monotonic(), self._run.task
         try:
             reply = await self._client.ask(lease.url, body)
@@ -145,10 +179,9 @@ class Requester:
         facts = {**facts, "finish_reason": reply.finish_reason, "completion_tokens": reply.completion_tokens}
         if reply.system_fingerprint:
             facts["system_fingerprint"] = reply.system_fingerprint
-        image = item.image
-        self._ledger.append(prompts.row(task, self._run.model.name, image.id, image.path, question, fields, **facts))
+        self._ledger.append(prompts.row(task, self._run.model.name, item.image, question, fields, **facts))
         self._progress.answered += 1
-        return None
+        return str(fields["answer"])
 
     async def _judge(self, denied: AccessDenied, url: str) -> RequestError | None:
         """Whether a 403 is about this image (moderation, a firewall) or about the key, which ends the run.

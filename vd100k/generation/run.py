@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Collection, Iterator
+from functools import partial
 from pathlib import Path
 
 from vd100k.config.run import Run
@@ -14,22 +15,20 @@ from vd100k.config.stages import Generate
 from vd100k.console import say
 from vd100k.engines.serving.fleet import Fleet, fleet
 from vd100k.errors import DataError, ServerError
-from vd100k.generation.ledger import Ledger
 from vd100k.generation.progress import Progress
-from vd100k.generation.provenance import answer_settings
 from vd100k.generation.scheduler import Scheduler, refuse_full_disk
 from vd100k.generation.survey import Survey
 from vd100k.generation.work_items import (
     OpenItems,
     WorkItem,
     all_items,
-    base_folder,
     changed_items,
     row_identity,
     unit_name,
 )
-from vd100k.images.encode import is_unchanged
-from vd100k.io.jsonl import Row
+from vd100k.ledger.origin import base_folder, is_current
+from vd100k.ledger.provenance import answer_settings
+from vd100k.ledger.rows import Ledger
 from vd100k.llm.client import Client, Usage
 from vd100k.models import model_folder
 
@@ -68,13 +67,9 @@ def ask_all(
     decided_by = answer_settings(run, asyncio.run(_loaded_from(run, settings)))
     if not reuse:
         decided_by["asked_at"] = time.time_ns()
-    folder = base_folder(run)
-
-    def is_current(row: Row) -> bool:
-        return is_unchanged(f"{folder}/{row['id']}", row)
-
+    unchanged = partial(is_current, base_folder(run))
     if_changed = "set_aside" if run.preview else settings.if_changed
-    with Ledger(rows_path(run), decided_by, if_changed, is_current, run.key, row_identity(run)) as ledger:
+    with Ledger(rows_path(run), decided_by, if_changed, unchanged, run.key, row_identity(run)) as ledger:
         if ledger.done:
             say(f"{len(ledger.done):,} answers exist already: {ledger.path}")
         survey = Survey(run, ledger, len(only) if only else None)

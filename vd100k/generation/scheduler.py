@@ -14,13 +14,13 @@ from vd100k.console import say
 from vd100k.engines.serving.fleet import Fleet
 from vd100k.errors import DataError, ServerError, Vd100kError
 from vd100k.generation.interrupts import interruptible
-from vd100k.generation.ledger import Ledger
 from vd100k.generation.prefetch import Prefetcher
 from vd100k.generation.progress import Progress, ProgressLine
 from vd100k.generation.requester import Requester
 from vd100k.generation.survey import Survey
 from vd100k.generation.work_items import WorkItem
 from vd100k.generation.workers import Workers
+from vd100k.ledger.rows import Ledger
 from vd100k.llm import prompts
 from vd100k.llm.client import Client
 from vd100k.llm.endpoint_check import check_endpoint

@@ -6,9 +6,9 @@ import threading
 
 from vd100k.config.run import Run
 from vd100k.errors import Vd100kError
-from vd100k.generation.ledger import Ledger
 from vd100k.generation.work_items import count_items
 from vd100k.io.key_set import KeySet
+from vd100k.ledger.rows import Ledger
 
 
 class Survey:

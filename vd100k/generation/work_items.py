@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-from collections.abc import Callable, Collection, Container, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
 
+from vd100k.config.checks import ASKS_FOR_QUESTION
 from vd100k.config.run import Run
 from vd100k.console import say
 from vd100k.errors import DataError
-from vd100k.generation.ledger import Ledger
 from vd100k.generation.progress import Progress
-from vd100k.images.encode import is_unchanged
-from vd100k.images.find import ImageRef, Reject, Selection, count_images, find_images
+from vd100k.images.find import Selection, count_images, find_images
+from vd100k.images.groups import ImageRef, Reject
 from vd100k.images.ignored import Ignored
 from vd100k.io import tables
 from vd100k.io.jsonl import Fault, Row
 from vd100k.io.key_set import KeySet, row_key
+from vd100k.ledger.origin import base_folder, is_current
+from vd100k.ledger.rows import Ledger
+from vd100k.llm.prompts import Turn
+
+FIRST_GROUPS = 1000  # examined before anything is asked; later ones with too many images are failures of their own
 
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
-    """An image and the questions about it; the question ``None`` is the task's own prompt."""
+    """An image, or a group, and the questions about it; the question ``None`` is the task's own prompt.
+
+    ``in_turn``: the questions are the turns of one conversation, which follow those in ``history``.
+    """
 
     image: ImageRef
     questions: tuple[str | None, ...]
+    in_turn: bool = False
+    history: tuple[Turn, ...] = ()
 
     def key(self, question: str | None) -> int:
         """The key of the row that answers the question."""
@@ -40,15 +51,27 @@ class OpenItems(Iterator[WorkItem]):
         self, run: Run, ledger: Ledger, progress: Progress, retry_failed: bool, only: Collection[str] | None
     ) -> None:
         self._ledger, self._progress, self._retry_failed = ledger, progress, retry_failed
+        self._most_images, self._model = run.model.images_per_prompt, run.model.name
         self._rejected = KeySet()
         self._items = all_items(run, self._reject, only, ignored=progress.ignored)
 
     def __next__(self) -> WorkItem:
         for item in self._items:
+            if len(item.image.paths) > self._most_images:
+                self._reject(item.image.id, "too_many_images", too_many_images(item.image, self._most_images))
+                continue
             questions = tuple(question for question in item.questions if self._is_open(item.key(question)))
+            if questions and item.in_turn:
+                return self._continued(item, questions)
             if questions:
                 return WorkItem(item.image, questions)
         raise StopIteration
+
+    def _continued(self, item: WorkItem, questions: tuple[str | None, ...]) -> WorkItem:
+        """The turns of a conversation without an answer; those that were answered before are their history."""
+        asked = [str(question) for question in item.questions[: item.questions.index(questions[0])]]
+        answers = self._ledger.answers(map(item.key, asked)) if asked else []
+        return WorkItem(item.image, questions, True, tuple(zip(asked, answers, strict=False)))
 
     def _is_open(self, key: int) -> bool:
         self._progress.total += 1
@@ -78,7 +101,8 @@ def changed_items(
     def items_in(keys: KeySet) -> Iterator[WorkItem]:
         for item in all_items(run, lambda *_: None, only):
             if questions := tuple(question for question in item.questions if item.key(question) in keys):
-                yield WorkItem(item.image, questions)
+                # All turns of a conversation are about the image, so they are asked again together.
+                yield item if item.in_turn else WorkItem(item.image, questions)
 
     selected = KeySet()  # a changed image that this run does not ask about keeps its row until another run does
     for item in items_in(found):
@@ -96,21 +120,14 @@ def changed_items(
 
 def unit_name(run: Run) -> str:
     """The plural noun for what a run counts: one row is made for each."""
-    return "images" if run.task.questions is None else "questions"
-
-
-def base_folder(run: Run) -> Path:
-    """The folder that the ids of images are relative to."""
-    source = Path(run.images or "").expanduser()
-    if source.is_dir():
-        return source.absolute()
-    return (run.image_folder or source.parent).absolute()
+    return "questions" if run.task.questions or run.task.turns else "groups" if run.group else "images"
 
 
 def row_identity(run: Run) -> Callable[[Row], int]:
-    """The function that gives a row its key: by its image, or by its question about the image."""
+    """The function that gives a row, or a failure, its key: by its image, or by its question about the image."""
     if run.task.questions is None:
-        return lambda row: row_key(row["id"])
+        # A failure names only a question that was asked as such, not the task's own prompt.
+        return lambda row: row_key(row["id"], row.get("question") if "turn" in row or "reason" in row else None)
     return lambda row: row_key(row["id"], row.get("question"))
 
 
@@ -118,7 +135,7 @@ def count_items(run: Run) -> int:
     """About how many rows there will be."""
     assert run.images is not None
     source = run.images if run.task.questions is None else str(run.task.questions)
-    return count_images(source, _selection(run))
+    return count_images(source, _selection(run)) * max(1, len(run.task.turns))
 
 
 def all_items(
@@ -140,22 +157,46 @@ def all_items(
     selection = _selection(run, ordered)
     if run.task.questions is None:
         for image in find_images(run.images, selection, run.image_folder, reject, ignored):
-            if only is None or image.id in only:
-                yield WorkItem(image, (None,))
+            turns = image.questions or tuple(run.task.turns)
+            if only is not None and image.id not in only:
+                continue
+            if not turns and ASKS_FOR_QUESTION.search(run.task.prompt):
+                reject(image.id, "incomplete", 'the list has no "questions" for it, and the prompt asks for one')
+            else:
+                yield WorkItem(image, turns or (None,), in_turn=bool(turns))
         return
     # The limit counts questions here, so it does not apply to the images.
-    without_limit = Selection(None, selection.sample, selection.seed, selection.shard)
-    known = KeySet()
+    without_limit = replace(selection, limit=None)
+    known, groups = KeySet(), dict[str, ImageRef]()
     for image in find_images(run.images, without_limit, run.image_folder, reject, ignored):
         known.add(row_key(image.id))
+        if image.others:
+            groups[image.id] = image
     is_empty = True
-    for item in _by_image(
-        base_folder(run), islice(_questions(run, run.task.questions, known, reject), selection.limit)
-    ):
+    asked = islice(_questions(run, run.task.questions, known, reject), selection.limit)
+    for item in _by_image(base_folder(run), asked, groups):
         is_empty = False
         yield item
     if is_empty:
         raise DataError(f"{run.task.questions}: no question is about an image of {run.images}. Is it the right folder?")
+
+
+def too_many_images(image: ImageRef, most: int) -> str:
+    """The detail of a group with more images than the model takes in one prompt."""
+    return (
+        f"it has {len(image.paths)} images, and the model takes {most} in one prompt: make smaller groups, or raise "
+        f"model.images_per_prompt if the model and the context of its server can hold more"
+    )
+
+
+def group_faults(run: Run) -> Iterator[str]:
+    """What to do about a group, among the first ones, that has more images than the model takes."""
+    most = run.model.images_per_prompt
+    with contextlib.suppress(DataError):  # no images: reported with them
+        for image in islice(find_images(str(run.images), _selection(run), run.image_folder), FIRST_GROUPS):
+            if len(image.paths) > most:
+                yield f"images={run.images}, group {image.id}: {too_many_images(image, most)}."
+                return
 
 
 def missing_questions(run: Run) -> str:
@@ -168,7 +209,7 @@ def missing_questions(run: Run) -> str:
 
 def _selection(run: Run, ordered: bool = False) -> Selection:
     part, parts = map(int, (run.shard or "1/1").split("/"))
-    return Selection(run.preview or run.limit, run.sample, run.seed, (part, parts), ordered)
+    return Selection(run.preview or run.limit, run.sample, run.seed, (part, parts), ordered, run.group)
 
 
 def _questions(run: Run, path: Path, known: KeySet, reject: Reject) -> Iterator[tuple[str, str]]:
@@ -182,13 +223,13 @@ def _questions(run: Run, path: Path, known: KeySet, reject: Reject) -> Iterator[
             reject(where, "incomplete", 'a question needs an "id", the image it is about, and a "question"')
         elif row_key(row["id"]) not in known:
             reject(row["id"], "image_missing", f"{where}: there is no such image in {run.images}")
-        elif not is_unchanged(f"{folder}/{row['id']}", row):
+        elif not is_current(folder, row):
             reject(row["id"], "image_changed", f"{where}: the image has changed since the question was asked")
         elif seen.add(row_key(row["id"], row["question"])):
             yield row["id"], row["question"]
 
 
-def _by_image(folder: Path, questions: Iterable[tuple[str, str]]) -> Iterator[WorkItem]:
+def _by_image(folder: Path, questions: Iterable[tuple[str, str]], groups: Mapping[str, ImageRef]) -> Iterator[WorkItem]:
     """Questions grouped by image, the images in the order of their first question.
 
     They are sorted on disk, because a file may have all first questions before all second ones.
@@ -207,7 +248,7 @@ def _by_image(folder: Path, questions: Iterable[tuple[str, str]]) -> Iterator[Wo
         for id, rows in groupby(found, key=lambda row: row[0]):
             name = id.decode(errors="surrogatepass")
             texts = tuple(question.decode(errors="surrogatepass") for _, question in rows)
-            yield WorkItem(ImageRef(name, f"{folder}/{name}"), texts)
+            yield WorkItem(groups.get(name) or ImageRef(name, f"{folder}/{name}"), texts)
 
 
 def _blob(text: str) -> bytes:

@@ -7,7 +7,7 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -33,12 +33,27 @@ def is_unchanged(path: str, row: dict[str, Any]) -> bool:
     """Whether the image at ``path`` is the one that ``row`` was made from: an untouched file, or the same bytes."""
     if "image_sha256" not in row:
         return True
+    return _is_same(path, row["image_mtime_ns"] if row.get("image") == path else None, row["image_sha256"])
+
+
+def are_unchanged(row: dict[str, Any]) -> bool:
+    """Whether the images of a group, which ``row`` names in ``images``, are those that the row was made from."""
+    recorded = zip(row["images"], row.get("images_mtime_ns", ()), row.get("images_sha256", ()), strict=False)
+    return all(_is_same(*one) for one in recorded)
+
+
+def _is_same(path: str, mtime_ns: object, sha256: object) -> bool:
     try:
-        if row["image"] == path and row["image_mtime_ns"] == os.stat(path).st_mtime_ns:
-            return True
-        return fingerprint.of_file(Path(path)) == str(row["image_sha256"])
+        return mtime_ns == os.stat(path).st_mtime_ns or fingerprint.of_file(Path(path)) == str(sha256)
     except OSError:
         return True  # missing or out of reach is not changed
+
+
+def facts_of(images: Sequence[Encoded]) -> dict[str, Any]:
+    """What a row records of its image, or of each image of its group."""
+    if len(images) == 1:
+        return images[0].facts
+    return {f"images_{name[6:]}": [image.facts[name] for image in images] for name in images[0].facts}
 
 
 @dataclass(slots=True)

@@ -13,9 +13,10 @@ from pathlib import Path
 import xxhash
 
 from vd100k.errors import DataError
+from vd100k.images.groups import ImageRef, Reject, Rule, grouped, joined, names
 from vd100k.images.ignored import Ignored
 from vd100k.io import tables
-from vd100k.io.jsonl import Fault
+from vd100k.io.jsonl import Fault, Row
 from vd100k.io.key_set import KeySet, row_key
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".hif", ".avif"}
@@ -23,16 +24,6 @@ NOT_UTF8 = "the name is not UTF-8 text, which neither rows nor training files ca
 BLOCK = 10_000  # names sorted at a time, so that a folder of millions takes no more memory
 
 
-@dataclass(frozen=True, slots=True)
-class ImageRef:
-    """An image file and its id, the path relative to the folder it was found in."""
-
-    id: str
-    path: str
-
-
-# Called for an image, or a line of a list, that is not used: its id (or the line), the reason in one word, a sentence.
-Reject = Callable[[str, str, str], None]
 Ignore = Callable[["os.DirEntry[str]"], None]  # called for an entry of a folder that is not an image
 
 
@@ -46,6 +37,8 @@ class Selection:
     shard: tuple[int, int] = (1, 1)
     # Sort the whole folder by name, also one of more than BLOCK images.
     ordered: bool = False
+    # What is selected are groups of images by this rule: see ``groups.Rule``.
+    group: str | None = None
 
     def of(self, images: Iterable[ImageRef], ordered: bool) -> Iterator[ImageRef]:
         """The selected images; ``ordered`` says whether ``images`` are sorted by id."""
@@ -74,7 +67,8 @@ def find_images(
     """The images of a folder (searched recursively) or of a .jsonl or .csv list, each once.
 
     Folders of up to 10,000 images are sorted by name; larger ones are sorted in blocks of that size.
-    A list has an ``image`` column with paths in ``image_folder``, or in the folder of the list.
+    A list has an ``image`` column with paths in ``image_folder``, or in the folder of the list; or an ``images``
+    column with those of a group, whose id is the ``id`` of the line, else the ids of its images (``groups.joined``).
     Images outside that folder and lines without an image go to ``reject``. Other files, and whatever a name
     with a dot in front hides, are counted in ``ignored``. ``key`` is the configuration key that names the images
     in messages.
@@ -97,13 +91,15 @@ def find_images(
     if source.is_dir():
         block = None if selection.ordered else BLOCK
         walked = _walk(str(source.absolute()), "", block, rejected, ignored.add)
-        found = selection.of(_in_folder(walked, source, image_folder or source, rejected), ordered=False)
+        found = _in_folder(walked, source, image_folder or source, rejected)
     elif source.suffix.lower() in tables.SUFFIXES:
-        found = selection.of(_in_list(source, image_folder or source.parent, rejected), ordered=True)
+        found = _in_list(source, image_folder or source.parent, rejected)
     else:
         raise DataError(f"{key}={images}: neither a folder of images nor a .jsonl or .csv list of them.")
+    if selection.group:
+        found = grouped(found, Rule(selection.group), rejected)
     is_empty = True
-    for image in found:
+    for image in selection.of(found, ordered=bool(selection.group) or not source.is_dir()):
         is_empty = False
         yield image
     if is_empty:
@@ -117,12 +113,22 @@ def count_images(images: str, selection: Selection = ALL) -> int:
     """About how many images ``find_images`` yields; quick, because nothing is examined closely."""
     source = Path(images).expanduser()
     if source.is_dir():
-        found = sum(1 for _ in _walk(str(source), "", BLOCK, lambda *_: None, lambda _: None))
+        ids = (id for id, _, _ in _walk(str(source), "", BLOCK, lambda *_: None, lambda _: None))
+        found = count_groups(ids, selection.group) if selection.group else sum(1 for _ in ids)
     else:
         with source.open("rb") as file:
             found = sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
     found //= selection.shard[1]
     return min([found, *(n for n in (selection.sample, selection.limit) if n is not None)])
+
+
+def count_groups(ids: Iterable[str], group: str) -> int:
+    """The number of groups that images with these ids form."""
+    rule, seen = Rule(group), KeySet()
+    for id in ids:
+        if place := rule.place(id):
+            seen.add(row_key(place[0]))
+    return len(seen)
 
 
 def within(folder: Path, name: str) -> Path | None:
@@ -211,22 +217,42 @@ def _walk(
 
 
 def _in_list(source: Path, folder: Path, reject: Reject) -> Iterator[ImageRef]:
-    """The images that a list names; links are checked when an image is read (``links_outside``)."""
-    seen, base = KeySet(), os.path.normpath(folder.absolute())
-    for number, row in tables.read(source, [("image",)], "Name the column with the image files so."):
+    """The images and groups that a list names; links are checked when an image is read (``links_outside``)."""
+    seen, whole, base = KeySet(), KeySet(), os.path.normpath(folder.absolute())
+    for number, row in tables.read(source, [("image", "images")], "Name the column with the image files so."):
         where = f"{source.name}, line {number}"
         if isinstance(row, Fault):
             reject(where, row.reason, row.detail)
             continue
-        name = row.get("image")
-        if not isinstance(name, str) or not name:
-            reject(where, "incomplete", f'{where}: no "image", which names an image file; {tables.columns_found(row)}')
-            continue
-        id = _id(base, name)
-        if id is None:
-            reject(name, "image_outside", f"{where}: {outside_detail(folder)}")
-        elif seen.add(row_key(id)):
-            yield ImageRef(id, f"{base}/{id}")
+        found = _listed(row, base, folder)
+        if isinstance(found, Fault):
+            reject(found.raw or where, found.reason, f"{where}: {found.detail}")
+        elif not found.others and not found.questions:
+            if seen.add(row_key(found.id)):
+                yield found
+        elif whole.add(row_key(repr(found))):  # not a repetition of an earlier line
+            if seen.add(row_key(found.id)):
+                yield found
+            else:
+                detail = f"{where}: an earlier line has the id {found.id} too, and other images or questions"
+                reject(where, "repeated_id", detail)  # the id is that of the earlier line
+
+
+def _listed(row: Row, base: str, folder: Path) -> ImageRef | Fault:
+    """The image or group on a line of a list, or what is wrong with it."""
+    given, asked, own = names(row), row.get("questions") or (), row.get("id")
+    if not given:
+        detail = f'no "image" or "images", which name image files; {tables.columns_found(row)}'
+        return Fault("incomplete", detail, "")
+    ids = [id for name in given if (id := _id(base, name)) is not None]
+    if len(ids) < len(given):
+        return Fault("image_outside", outside_detail(folder), joined(given))
+    texts = isinstance(asked, list | tuple) and all(isinstance(text, str) and text.strip() for text in asked)
+    if not texts or len(set(asked)) < len(asked):
+        return Fault("incomplete", '"questions" is not a list of different questions', joined(given))
+    paths = tuple(f"{base}/{id}" for id in ids)
+    named = isinstance(own, str) and own and len(ids) > 1
+    return ImageRef(str(own) if named else joined(ids), paths[0], paths[1:], tuple(asked))
 
 
 def _id(base: str, name: str) -> str | None:

@@ -44,5 +44,4 @@ def _card(row: dict[str, Any], word: str, rank: int, album: Album) -> Card:
     texts = [Text(f"answer, {word}", clip(row.get("answer")), colour)]
     if row.get("corrected"):
         texts.append(Text("corrected", clip(row["corrected"]), "right"))
-    image = (row.get("images") or [row.get("image")])[0]
-    return Card(str(row.get("id")), album.picture(image, [row]), texts, word, rank)
+    return Card(str(row.get("id")), album.pictures(row, [row]), texts, word, rank)

@@ -105,13 +105,13 @@ class Text:
 
 @dataclass(frozen=True)
 class Card:
-    """A picture (None if it is missing) with texts about it.
+    """A picture, or those of a group, with texts about it; no picture if it is missing.
 
     ``group`` is what one filters by, and ``rank`` what "worst first" sorts by: the lowest is the worst.
     """
 
     name: str
-    image: Picture | None
+    pictures: list[Picture]
     texts: list[Text]
     group: str = ""
     rank: float = 0.0

@@ -13,6 +13,7 @@ from vd100k.boxes import frames
 from vd100k.boxes.box import Box
 from vd100k.boxes.notations import Frame
 from vd100k.images.find import within
+from vd100k.images.groups import SEPARATOR, names
 from vd100k.images.resizing import SizeRule
 
 if TYPE_CHECKING:
@@ -47,6 +48,15 @@ class Album:
     def __init__(self, folders: list[str], frame: Frame | None = None, large: int = LARGE_BYTES) -> None:
         self.folders, self.frame, self.budget = folders, frame or frames.named(None, UNKNOWN), large
         self.made: dict[str, Picture | None] = {}
+
+    def pictures(self, row: Row, rows: Iterable[Row] = ()) -> list[Picture]:
+        """The pictures of a row's image or images that can be read; of a row that names none, those of its id.
+
+        Only a single one gets the boxes of ``rows``: they do not say which of several images they are in.
+        """
+        given = names(row) or str(row.get("id")).split(SEPARATOR)
+        shown = [self.picture(name, rows if len(given) == 1 else ()) for name in given]
+        return [picture for picture in shown if picture]
 
     def picture(self, path: object, rows: Iterable[Row] = ()) -> Picture | None:
         """The picture of an image file with the boxes of rows about it; None if it cannot be read.

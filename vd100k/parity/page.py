@@ -54,7 +54,7 @@ def _card(folder: Path, one: dict[str, Any], row: dict[str, Any]) -> Card | None
     texts = [Text(cause["name"], cause["text"], "wrong") for cause in row["causes"]] or [Text("result", SAME, "right")]
     texts += [Text("chosen as", ", ".join(row["traits"]))] if row["traits"] else []
     group = "different" if row["causes"] else "equal"
-    return Card(f"row {one['row']}, image {one['image']}", picture, texts, group, rank=0.0 if row["causes"] else 1.0)
+    return Card(f"row {one['row']}, image {one['image']}", [picture], texts, group, rank=0.0 if row["causes"] else 1.0)
 
 
 def _content(path: Path) -> bytes | None:

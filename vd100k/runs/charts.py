@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from PIL import Image
+
 from vd100k.images.decode import opened
 
 if TYPE_CHECKING:
@@ -22,9 +24,9 @@ RIGHT, WRONG = "#1a7f37", "#b42318"
 
 @dataclass(frozen=True)
 class Compared:
-    """An image with each model's answer and whether that answer is correct."""
+    """An image, or those of a group, with each model's answer and whether that answer is correct."""
 
-    image: Path
+    images: list[Path]
     answers: dict[str, tuple[str | None, bool]]
 
 
@@ -49,8 +51,8 @@ def comparison(rows: list[Compared], title: str, path: Path) -> None:
     figure = _figure(3.2 * COLUMNS, 3.6 * -(-len(rows) // COLUMNS) + 0.4)
     figure.suptitle(title)
     for axes, row in zip(figure.subplots(-(-len(rows) // COLUMNS), COLUMNS, squeeze=False).flat, rows, strict=False):
-        with contextlib.suppress(OSError), opened(row.image) as image:  # a broken image is left blank
-            axes.imshow(image.convert("RGB"))
+        with contextlib.suppress(OSError):  # a broken image is left blank
+            axes.imshow(_side_by_side(row.images))
         lines = 0
         for name, (answer, right) in row.answers.items():
             text = textwrap.fill(f"{name}: {answer if answer is not None else '(none)'}", WRAP)
@@ -69,6 +71,20 @@ def comparison(rows: list[Compared], title: str, path: Path) -> None:
     for axes in figure.axes:
         axes.set_axis_off()
     figure.savefig(path, dpi=110)
+
+
+def _side_by_side(paths: list[Path]) -> Image.Image:
+    """The images beside each other, all as high as the first."""
+    with contextlib.ExitStack() as stack:
+        images = [stack.enter_context(opened(path)).convert("RGB") for path in paths]
+    height = images[0].height
+    scaled = [image.resize((max(1, image.width * height // image.height), height)) for image in images]
+    sheet = Image.new("RGB", (sum(image.width for image in scaled), height), "white")
+    left = 0
+    for image in scaled:
+        sheet.paste(image, (left, 0))
+        left += image.width
+    return sheet
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from vd100k import console
 from vd100k.images import transform
 from vd100k.images.decode import opened
-from vd100k.images.find import ImageRef
+from vd100k.images.groups import ImageRef
 from vd100k.io import jsonl
 from vd100k.io.key_set import KeySet, row_key
 from vd100k.similarity.cache import LookCache
@@ -47,11 +47,12 @@ def find(held_out: Iterable[ImageRef], training: Iterable[str], cache: Path) -> 
 
     The looks of images are kept in ``cache``. Images that cannot be read are passed over.
     """
-    ids: dict[str, str] = {}
+    ids: dict[str, list[str]] = {}  # by path; several groups may have the same image
     with LookCache(cache) as looks, Collection(looks) as collection, console.progress_bar() as bar:
         task = bar.add_task("looking for copies", total=None, note="")
         for image in held_out:
-            ids[image.path] = image.id
+            for path in image.paths:
+                ids.setdefault(path, []).append(image.id)
         for side, paths in ((HELD_OUT, ids), (TRAINING, training)):
             for path, look in _looked_at(looks, paths):
                 # The same file may be on both sides.
@@ -62,7 +63,8 @@ def find(held_out: Iterable[ImageRef], training: Iterable[str], cache: Path) -> 
     for group in groups:
         training_images = [member.path for member in group if member.side == TRAINING]
         if training_images:
-            leaks += [Leak(ids[one.path], one.path, training_images[0]) for one in group if one.side == HELD_OUT]
+            shown = [(id, one.path) for one in group if one.side == HELD_OUT for id in ids[one.path]]
+            leaks += [Leak(id, path, training_images[0]) for id, path in shown]
     return sorted(leaks)
 
 

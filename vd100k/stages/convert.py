@@ -16,9 +16,8 @@ from vd100k.config.checks import ASKS_FOR_QUESTION
 from vd100k.config.run import Run
 from vd100k.config.stages import Convert, Rules
 from vd100k.console import say
-from vd100k.conversion import formats, joins, products
+from vd100k.conversion import formats, products
 from vd100k.conversion.run import Job, Outcome, convert, show
-from vd100k.conversion.sources import Source
 from vd100k.conversion.splits import Copies
 from vd100k.conversion.token_lengths import TokenLengths
 from vd100k.conversion.writers import JsonWriter, ParquetWriter, Writer
@@ -31,8 +30,11 @@ from vd100k.runs.needs import Need, missing
 from vd100k.runs.summary import Summary, file_facts
 from vd100k.runs.tracker import Tracker
 from vd100k.similarity.pictures import side_by_side
+from vd100k.sources import joins
+from vd100k.sources.readers import Source
 
 SIDES = ("train", "val", "test")
+ONE_IMAGE = ("vd100k", "parquet")  # the formats whose column of images has another type for several
 SUFFIXES = {"swift": ".jsonl", "sharegpt": ".json", "vd100k": ".json"}
 
 
@@ -75,13 +77,19 @@ def _rows(run: Run, stage: Convert, token_lengths: TokenLengths, folder: Path, s
     """Convert the rows of the run into the format of the run."""
     source = _source(run, stage)
     stage.folder.mkdir(parents=True, exist_ok=True)
-    layout, rejected = formats.LAYOUTS[run.format.name], stage.folder / "rejected.jsonl"
+    groups = run.format.name in ONE_IMAGE and source.has_groups()
+    layouts = formats.GROUP_LAYOUTS if groups else formats.LAYOUTS
+    layout, rejected = layouts[run.format.name], stage.folder / "rejected.jsonl"
+    single = run.format.name in ONE_IMAGE and not groups
     lines = partial(joins.pairs, source.lines, stage.rejected) if stage.rejected else source.lines
-    job = Job(lines, (_image_folder(run, source), source.unpacked), layout, _writers(run, stage), rejected)
+    job = Job(
+        lines, (_image_folder(run, source), source.unpacked), layout, _writers(run, stage, groups), rejected, single
+    )
     summary.image_folders = [str(folder.absolute()) for folder in job.image_folders]
     outcome = convert(run, stage, job, token_lengths)
     show({stage.folder.name: outcome})
-    summary.counts = {"rows": outcome.rows, **outcome.sides, "rejected": outcome.reasons.total()}
+    joined = {"joined": outcome.joined} if outcome.joined else {}
+    summary.counts = {"rows": outcome.rows, **outcome.sides, **joined, "rejected": outcome.reasons.total()}
     summary.metrics = {"rejected": dict(outcome.reasons)}
     if not outcome.sides["train"]:
         for facts in outcome.files:  # a training on empty files would fail without saying why
@@ -92,7 +100,8 @@ def _rows(run: Run, stage: Convert, token_lengths: TokenLengths, folder: Path, s
     if outcome.copies and outcome.copies.groups:
         _show_copies(outcome.copies, stage.folder / "copies.jsonl", folder, summary)
     sides = ", ".join(f"{count} {side}" for side, count in outcome.sides.items())
-    say(f"{sides}, {outcome.reasons.total()} rejected: {stage.folder}")
+    turns = f"{outcome.joined} as further turns of conversations, " if outcome.joined else ""
+    say(f"{sides}, {turns}{outcome.reasons.total()} rejected: {stage.folder}")
     if stage.split_dataset_ratio and not outcome.sides.get("val"):
         say(_why_none_is_held_out(run, stage, outcome))
     summary.inputs = [file_facts(path) for path in (stage.source, stage.rejected) if path and path.is_file()]
@@ -182,15 +191,19 @@ def _image_folder(run: Run, source: Source) -> Path:
     return generated or source.image_folder
 
 
-def _writers(run: Run, stage: Convert) -> dict[str, Callable[[], Writer]]:
+def _writers(run: Run, stage: Convert, groups: bool) -> dict[str, Callable[[], Writer]]:
     """A function for each side that makes its writer, in the format of the run."""
     name = run.format.name
     if name == "parquet":
-        make = partial(ParquetWriter, stage.folder / "data", stage.rejected is not None, run.task.reader == "choice")
+        make = partial(
+            ParquetWriter, stage.folder / "data", stage.rejected is not None, run.task.reader == "choice", groups
+        )
         return {side: partial(make, side) for side in SIDES}
     suffix = SUFFIXES[name]
     make_lines = partial(JsonWriter, array=suffix == ".json")
-    return {side: partial(make_lines, stage.folder / f"{side}{suffix}", optional=side == "test") for side in SIDES}
+    names = [*SIDES, *(f"{side}.text" for side in SIDES if stage.text_rows == "apart")]
+    optional = {"test", *names[len(SIDES) :]}
+    return {name: partial(make_lines, stage.folder / f"{name}{suffix}", optional=name in optional) for name in names}
 
 
 def _describe(run: Run, stage: Convert, outcome: Outcome) -> None:

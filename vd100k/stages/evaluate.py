@@ -27,7 +27,8 @@ from vd100k.evaluation.sides import sides
 from vd100k.generation.progress import Progress
 from vd100k.generation.run import ask_all
 from vd100k.generation.work_items import unit_name
-from vd100k.images.find import find_images
+from vd100k.images.find import Selection, find_images
+from vd100k.images.groups import as_fields
 from vd100k.images.ignored import Ignored
 from vd100k.io import jsonl
 from vd100k.runs import charts
@@ -52,7 +53,7 @@ CHART_IMAGES = 8  # images in the comparison chart
 class Comparison:
     """Labelled images with the answer of each side and its score; all keyed by image id."""
 
-    images: dict[str, str]  # paths
+    images: dict[str, tuple[str, ...]]  # paths
     labels: dict[str, Any]
     answers: dict[str, dict[str, str]]  # by side
     boxes: dict[str, dict[str, list[Box]]]  # in the answers, by side; empty if the task does not ask for boxes
@@ -61,7 +62,7 @@ class Comparison:
 
 def needs(run: Run, stage: Evaluate) -> Iterator[Need]:
     images, labels = str(stage.images), Path(str(stage.labels)).expanduser()
-    found = find_images(images, image_folder=run.image_folder, key=f"{run.key}.images")
+    found = find_images(images, Selection(group=run.group), run.image_folder, key=f"{run.key}.images")
     yield Need(raised(lambda: next(found)), Path(images).expanduser(), given=True)
     yield Need(lambda: label_faults(run, labels, images), labels, given=True)
     for part in sides(run, stage).values():
@@ -93,13 +94,13 @@ def run(run: Run, stage: Evaluate, folder: Path, summary: Summary, tracker: Trac
     labels = _not_leaked(run, stage, read_labels(run, stage.labels, stage.images), folder, summary)
     answers = _ask(run, stage, folder, labels, summary)
     ignored = Ignored()
-    images = {
-        image.id: image.path for image in find_images(stage.images, image_folder=run.image_folder, ignored=ignored)
-    }
+    selection = Selection(group=run.group)
+    found = find_images(stage.images, selection, run.image_folder, ignored=ignored)
+    images = {image.id: image.paths for image in found}
     if ignored:
         say(str(ignored))
         summary.counts["ignored"] = ignored.total()
-    boxes = locate(run, images, answers)
+    boxes = locate(run, {id: paths[0] for id, paths in images.items()}, answers)
     scores = {name: _scores(labels, given, boxes.get(name)) for name, given in answers.items()}
     compared = Comparison(images, labels, answers, boxes, scores)
     rows, chart = stage.folder / f"{run.full_name}.compared.jsonl", stage.folder / f"{run.full_name}.compared.png"
@@ -125,7 +126,7 @@ def _not_leaked(run: Run, stage: Evaluate, labels: dict[str, Any], folder: Path,
     """
     if "after" not in stage.sides:
         return labels
-    found = find_images(str(stage.images), image_folder=run.image_folder)
+    found = find_images(str(stage.images), Selection(group=run.group), run.image_folder)
     held_out = [image for image in found if image.id in labels]
     leaked = leaks.find(held_out, leaks.trained_on(run.paths.training.expanduser()), run.looks)
     if not leaked:
@@ -157,7 +158,8 @@ def _ask(
         finally:
             for key in ("images", "requests", "reused", "failed"):
                 summary.counts[key] = summary.counts.get(key, 0) + progress.counts()[key]
-        answers[name] = {row["id"]: row["answer"] for row in jsonl.read_rows(part.paths.rows)}
+        rows = jsonl.read_rows(part.paths.rows)
+        answers[name] = {row["id"]: row["answer"] for row in rows if row.get("turn", 1) == 1}
     return answers
 
 
@@ -172,7 +174,7 @@ def _rows(compared: Comparison) -> Iterator[jsonl.Row]:
         given = {name: answers.get(id) for name, answers in compared.answers.items()}
         found = {name: boxes.get(id) for name, boxes in compared.boxes.items()}
         read = {name: None if some is None else [box.as_row() for box in some] for name, some in found.items()}
-        yield {"id": id, "image": compared.images[id], "label": label, **given, **({"boxes": read} if read else {})}
+        yield {"id": id, **as_fields(compared.images[id]), "label": label, **given, **({"boxes": read} if read else {})}
 
 
 def _worst_first(compared: Comparison) -> Iterator[list[Any]]:
@@ -181,7 +183,7 @@ def _worst_first(compared: Comparison) -> Iterator[list[Any]]:
     for id in sorted(compared.labels, key=lambda id: last[id].field_accuracy)[:TABLE_ROWS]:
         label = compared.labels[id]
         text = label if isinstance(label, str) else json.dumps(label, ensure_ascii=False)
-        yield [id, Path(compared.images[id]), text, *(answers.get(id) for answers in compared.answers.values())]
+        yield [id, Path(compared.images[id][0]), text, *(answers.get(id) for answers in compared.answers.values())]
 
 
 def _chart_rows(compared: Comparison) -> list[charts.Compared]:
@@ -189,7 +191,7 @@ def _chart_rows(compared: Comparison) -> list[charts.Compared]:
     answered = {id for answers in compared.answers.values() for id in answers} & compared.labels.keys()
     return [
         charts.Compared(
-            Path(compared.images[id]),
+            list(map(Path, compared.images[id])),
             {
                 name: (answers.get(id), bool(compared.scores[name][id].exact_match))
                 for name, answers in compared.answers.items()

@@ -13,14 +13,14 @@ from vd100k.console import say
 from vd100k.engines import commands
 from vd100k.engines.serving import availability
 from vd100k.errors import DataError
-from vd100k.generation.ledger import answered
 from vd100k.generation.progress import Progress
 from vd100k.generation.run import ask_all, refuse_if_all_failed, rows_path
-from vd100k.generation.same_name import refuse_other_folder
-from vd100k.generation.work_items import all_items, missing_questions, row_identity, unit_name
-from vd100k.images.find import find_images
+from vd100k.generation.work_items import all_items, group_faults, missing_questions, row_identity, unit_name
+from vd100k.images.find import Selection, find_images
 from vd100k.images.ignored import Ignored
 from vd100k.io import jsonl
+from vd100k.ledger.origin import refuse_other_folder
+from vd100k.ledger.rows import answered
 from vd100k.runs import rows_elsewhere
 from vd100k.runs.needs import Need, missing, raised
 from vd100k.runs.summary import Summary, file_facts
@@ -31,8 +31,9 @@ LANGUAGES = {"en": "English", "zh": "Chinese"}
 
 def needs(run: Run, stage: Generate) -> Iterator[Need]:
     images, questions = str(run.images), run.task.questions
-    found = find_images(images, image_folder=run.image_folder)
+    found = find_images(images, Selection(group=run.group), run.image_folder)
     yield Need(raised(lambda: next(found)), Path(images).expanduser(), given=True)
+    yield Need(lambda: group_faults(run), given=True)
     if questions is not None:
         yield missing(questions, missing_questions(run), given=run.asker is None)
     if not rows_path(run).exists():  # a rerun may have nothing left to ask

@@ -21,7 +21,7 @@ def rejection_reason(
 ) -> str | None:
     row_filter = RowFilter(ALL, "text", prompt, TokenLengths(None, "", SizeRule(28, 3136, 1_000_000), 2048))
     try:
-        row_filter.check({"question": question, "answer": answer}, (100, 100))
+        row_filter.check({"question": question, "answer": answer}, [(100, 100)])
     except RejectedRow as error:
         return error.reason
     return None
@@ -66,7 +66,7 @@ def test_case_spaces_width_and_punctuation_do_not_distinguish_questions() -> Non
 
 def test_tokens_are_counted_only_if_the_size_of_the_row_does_not_decide(tmp_path: Path) -> None:
     token_lengths = TokenLengths(str(tmp_path), "", SizeRule(28, 3136, 100_352), 2048)
-    assert token_lengths.excess("q" * 100, "a" * 100, None) is None
+    assert token_lengths.excess([("q" * 100, "a" * 100)], [None]) is None
     assert token_lengths.uncounted == 0
-    assert token_lengths.excess("q", "字" * 2000, None) is None
+    assert token_lengths.excess([("q", "字" * 2000)], [None]) is None
     assert token_lengths.uncounted == 1, "the tokens cannot be counted without the tokenizer"

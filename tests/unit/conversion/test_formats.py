@@ -52,7 +52,7 @@ def test_a_conversation_record_has_every_field_of_the_row(
 
 def test_an_existing_image_tag_is_not_added_again() -> None:
     row = {"id": "a", "image": "a", "question": "<image>\nWhat?", "answer": "A"}
-    assert formats.question(row) == "<image>\nWhat?"
+    assert formats.turns(row) == [("<image>\nWhat?", "A")]
 
 
 @pytest.mark.parametrize("layout", [formats.swift, formats.rows, formats.parquet])

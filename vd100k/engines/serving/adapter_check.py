@@ -12,6 +12,7 @@ from vd100k.config.run import Run
 from vd100k.engines.serving.http_api import api_key, request_json
 from vd100k.errors import DataError
 from vd100k.images import encode as images
+from vd100k.images.groups import names
 from vd100k.images.resizing import SizeRule
 from vd100k.io import hub as hubs
 from vd100k.io.jsonl import read_rows
@@ -62,24 +63,24 @@ def _compare_answers(run: Run, url: str) -> str | None:
     )
 
 
-def _questions(run: Run) -> Iterator[tuple[bytes, str | None]]:
+def _questions(run: Run) -> Iterator[tuple[list[bytes], str | None]]:
     """Images from the generated rows with their questions; one grey image if there are no rows."""
     found = False
     for row in read_rows(run.paths.rows):
         with contextlib.suppress(images.ImageError):
-            image = images.encode(str(row["image"]), SizeRule.of(run.model)).url
+            urls = [images.encode(name, SizeRule.of(run.model)).url for name in names(row)]
             found = True
-            yield image, str(row["question"])
+            yield urls, str(row["question"])
     if not found:
-        yield images.TINY, run.task.question
+        yield [images.TINY], run.task.question
 
 
-def _answer(run: Run, url: str, name: str, image: bytes, question: str | None) -> str | None:
+def _answer(run: Run, url: str, name: str, urls: list[bytes], question: str | None) -> str | None:
     sampling = run.task.sampling | {"temperature": 0, "max_tokens": 64}
     prompt = run.task.prompt if question is None else "{{ question }}"
     task = run.task.model_copy(update={"prompt": prompt, "sampling": sampling, "json_schema": None})
-    before, after = prompts.body(task, name, question)
-    reply = request_json(f"{url}/chat/completions", api_key(run), TIMEOUT_S, before + image + after)
+    body = prompts.filled(prompts.body(task, name, question, len(urls)), ((image,) for image in urls))
+    reply = request_json(f"{url}/chat/completions", api_key(run), TIMEOUT_S, body)
     with contextlib.suppress(KeyError, TypeError, IndexError):
         return str(reply["choices"][0]["message"]["content"])
     return None

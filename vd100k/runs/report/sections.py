@@ -54,7 +54,7 @@ def section(summary: Summary, link: str | None = None, large: int = LARGE_BYTES)
 def _copies(summary: Summary, album: Album) -> Blocks:
     """Pairs of images that show the same, as they are seen in an evaluation or a conversion."""
     cards = [
-        Card(pair["first"], album.picture(pair["picture"]), [Text("the same as", pair["second"])])
+        Card(pair["first"], album.pictures({"image": pair["picture"]}), [Text("the same as", pair["second"])])
         for pair in summary.get("copies") or []
     ]
     return [Gallery("Images that show the same, side by side", cards, len(cards), "")] if cards else []
@@ -88,13 +88,12 @@ def _generate(summary: Summary, album: Album) -> Blocks:
     for reason, (_, examples) in failed.items():
         for row in examples:
             texts = [Text(reason, clip(redact(row.get("detail"))), "wrong")]
-            picture = album.picture(row.get("image") or row.get("id"))
-            cards.append(Card(str(row.get("id")), picture, texts, reason, rank=-1))
+            cards.append(Card(str(row.get("id")), album.pictures(row), texts, reason, rank=-1))
     for row in shown:
         texts = [] if shared else [Text("prompt", clip(row.get("question")))]
         texts.append(Text("answer", clip(row.get("answer"))))
-        picture = album.picture(row.get("image"), [row])
-        cards.append(Card(str(row["id"]), picture, texts, "answered" if failed else ""))
+        pictures = album.pictures(row, [row])
+        cards.append(Card(str(row["id"]), pictures, texts, "answered" if failed else ""))
     total = parsed.total + sum(count for count, _ in failed.values())
     lengths = [len(str(row.get("answer"))) for row in answered]
     tokens = [int(row["completion_tokens"]) for row in answered if row.get("completion_tokens")]
@@ -133,8 +132,8 @@ def _convert(summary: Summary, album: Album) -> Blocks:
                 whole = row.get("row")
                 kept = whole if isinstance(whole, dict) else {"answer": whole}
                 texts = [Text(reason, clip(row.get("detail")), "wrong"), Text("answer", clip(kept.get("answer")))]
-                picture = album.picture(kept.get("image"), [kept])
-                cards.append(Card(str(row.get("id")), picture, texts, reason))
+                pictures = album.pictures(kept, [kept])
+                cards.append(Card(str(row.get("id")), pictures, texts, reason))
         blocks.append(Gallery("Examples of rejected rows", cards, total, str(path.parent / "rejected.jsonl")))
     blocks.append(_files(summary))
     return blocks
@@ -210,8 +209,8 @@ def _compared(judged: Judged, album: Album) -> list[Card]:
             texts.append(Text(side, clip(row.get(side)), "right" if given.exact_match else "wrong"))
         last = list(scores.values())[-1]
         group = "exact" if last.exact_match else "partly right" if last.field_accuracy else "wrong"
-        picture = album.picture(row.get("image"), [_answered(row, list(scores)[-1])])
-        cards.append(Card(str(row["id"]), picture, texts, group, last.field_accuracy))
+        pictures = album.pictures(row, [_answered(row, list(scores)[-1])])
+        cards.append(Card(str(row["id"]), pictures, texts, group, last.field_accuracy))
     return cards
 
 

@@ -36,6 +36,7 @@ def answer_settings(run: Run, loaded_from: str | None = None) -> Row:
     options = engine.args if engine and ours else {}
     known: dict[str, Any] = {
         "schema": task.json_schema,
+        "turns": task.turns or None,
         "adapter": _of_adapter(run) if ours and run.weights == "adapter" else None,
         "loaded_from": loaded_from,
         "box_notation": run.model.box_notation if task.reader == "boxes" else None,

@@ -14,18 +14,21 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from vd100k.conversion.splits import SPLITS
 from vd100k.errors import DataError
 from vd100k.images.find import SUFFIXES
+from vd100k.images.groups import joined, names
 from vd100k.io import tables
 from vd100k.io.jsonl import Entry, Fault, Row
 
 ANNOTATIONS = "annotations.jsonl"
 ROBOFLOW = ("train", "valid", "test")
 ROBOFLOW_ANSWER = "suffix"  # its name of the answer
+# The usual names of splits, and the side of the converted data set that each becomes.
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 FIRST_ROWS, COLUMNS = 50, 20  # rows examined before a conversion, and columns named in a message
 KEYS = ("id", "image", "question", "answer")
 BOXES = "boxes"  # a column that may take the place of the answers
+MESSAGES = ("messages", "conversations")  # the columns with a conversation instead of a question and an answer
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Source:
         elif not rows:
             yield f"{self.path}: none of the first {len(first)} lines is a row. The first one: {first[0].detail}."  # type: ignore[union-attr]
         for key in ("image", "answer") if rows else ():
-            if all(row.get(key) is None and (key == "image" or row.get(BOXES) is None) for row in rows):
+            if all(row.get(key) is None and not _has_instead(row, key) for row in rows):
                 filled = {"id": rows[0].get("image"), "question": self.question}  # by ``_complete``
                 found = [name for name, value in rows[0].items() if name not in filled or value != filled[name]]
                 yield (
@@ -82,6 +85,11 @@ class Source:
                     f"{', '.join(map(str, found[:COLUMNS]))}: set {self.stage_key}.columns.{key}=NAME to the one with "
                     f"the {key}."
                 )
+
+    def has_groups(self) -> bool:
+        """Whether one of the first rows has several images."""
+        first = [row for _, row in islice(self.lines(), FIRST_ROWS)]
+        return any(len(names(row)) > 1 for row in first if not isinstance(row, Fault))
 
     def lines(self) -> Iterator[Entry]:
         """The rows, in their order.
@@ -117,7 +125,8 @@ class Source:
     def _table(self, path: Path) -> Iterator[Entry]:
         renamed = any(self.columns[key] != key for key in KEYS)
         answer = self.columns["answer"]
-        needed = [[self.columns["image"]], [answer, ROBOFLOW_ANSWER, BOXES] if answer == "answer" else [answer, BOXES]]
+        answers = [answer, ROBOFLOW_ANSWER, BOXES] if answer == "answer" else [answer, BOXES]
+        needed = [[self.columns["image"], "images"], answers]
         if not self.question:
             needed.append([self.columns["question"]])
         remedy = f"Set {self.stage_key}.columns.image=NAME (or answer, question) to the column that has it."
@@ -126,7 +135,7 @@ class Source:
                 if renamed:
                     row = self._renamed(row)
                 if row.get("id") is None or "question" not in row or "answer" not in row:
-                    self._complete(row)
+                    self._complete(row, number)
             yield number, row
 
     def _renamed(self, row: Row) -> Row:
@@ -135,13 +144,13 @@ class Source:
         ours = {key: row[name] for name, key in keys.items() if name in row}
         return {name: value for name, value in row.items() if name not in keys and name not in KEYS} | ours
 
-    def _complete(self, row: Row) -> None:
+    def _complete(self, row: Row, number: int) -> None:
         """Fill in the fields that this kind of source leaves out."""
         if ROBOFLOW_ANSWER in row and "answer" not in row:
             row["answer"] = row[ROBOFLOW_ANSWER]
         if row.get("id") is None:
-            row["id"] = row.get("image")
-        if "question" not in row and self.question:
+            row["id"] = joined(names(row)) or str(number)
+        if "question" not in row and self.question and not has_messages(row):
             row["question"] = self.question
 
     def _roboflow(self) -> Iterator[Entry]:
@@ -214,6 +223,16 @@ class Source:
             finally:
                 scratch.unlink(missing_ok=True)
         return str(path)
+
+
+def _has_instead(row: Row, key: str) -> bool:
+    """Whether a row has something in the place of its ``image`` or ``answer``: several images, messages, or boxes."""
+    return bool(names(row)) if key == "image" else row.get(BOXES) is not None or has_messages(row)
+
+
+def has_messages(row: Row) -> bool:
+    """Whether a row is a conversation, instead of a question and an answer."""
+    return any(row.get(name) is not None for name in MESSAGES)
 
 
 def _split(file: Path) -> str:

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vd100k.conversion import dedup
-from vd100k.conversion.joins import in_order, pairs
 from vd100k.io.jsonl import Fault, read, write
+from vd100k.sources.joins import in_order, pairs
 
 keys = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["q", "Q", "q?", "r", "r "])))
 

@@ -12,7 +12,7 @@ import pytest
 from tests.chat_server import chat_server
 from tests.unit.generation.test_run import ask, rows
 from vd100k.config.run import Run
-from vd100k.generation.provenance import answer_settings, difference
+from vd100k.ledger.provenance import answer_settings, difference
 
 Result = subprocess.CompletedProcess[str]
 

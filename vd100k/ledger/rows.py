@@ -7,18 +7,18 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeGuard
+from typing import IO, Any, NamedTuple, Self, TypeGuard
 
 from filelock import FileLock, Timeout
 
 from vd100k.console import say
 from vd100k.errors import DataError
-from vd100k.generation import provenance
 from vd100k.io import atomic, jsonl
 from vd100k.io.append_log import AppendLog, append_lines, cut_torn_line
 from vd100k.io.jsonl import Row
 from vd100k.io.key_set import KeySet, OffsetIndex, row_key
 from vd100k.io.redaction import redact
+from vd100k.ledger import provenance
 
 # What a preview, or one of several machines, adds to the name of the rows.
 PARTIAL = re.compile(r"\.preview|\.shard-\d+-of-\d+")
@@ -70,6 +70,7 @@ class Ledger:
         self._rows, self._failures = AppendLog(path), AppendLog(self.failures_path)
         self._failures_outdated = False
         self._joined = 0
+        self._index: OffsetIndex | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -141,13 +142,16 @@ class Ledger:
         append_lines(self.outdated_path, (line for line, key in self._lines() if key in keys))
         self._rows.rewrite(line for line, key in self._lines() if key not in keys)
 
+    def answers(self, keys: Iterable[int]) -> list[str]:
+        """The answers of rows that were in the ledger when it was opened, by their keys."""
+        self._index = self._index or self._indexed()
+        found = (self._index.find(key) for key in keys)
+        with self.path.open("rb") as rows:
+            return [_answer_at(rows, offset) for offset in found if offset is not None]
+
     def sort(self, target: Path, order: Iterable[int]) -> int:
         """Write the rows to ``target`` in the ``order`` of their keys, and return their number."""
-        index = OffsetIndex()
-        for _, offset, _, row in jsonl.scan(self.path):
-            if isinstance(row, dict):
-                index.add(self._identify(row), offset)
-
+        index = self._indexed()
         with self.path.open("rb") as rows:
 
             def in_order() -> Iterator[bytes]:
@@ -157,6 +161,13 @@ class Ledger:
                         yield rows.readline()
 
             return atomic.replace(target, in_order())
+
+    def _indexed(self) -> OffsetIndex:
+        index = OffsetIndex()
+        for _, offset, _, row in jsonl.scan(self.path):
+            if isinstance(row, dict):
+                index.add(self._identify(row), offset)
+        return index
 
     def _open(self) -> None:
         """Read what is there, and open the files for appending."""
@@ -239,6 +250,12 @@ def answered(path: Path, identify: Callable[[Row], int]) -> KeySet:
         if _is_row(row):
             keys.add(identify(row))
     return keys
+
+
+def _answer_at(rows: IO[bytes], offset: int) -> str:
+    rows.seek(offset)
+    row = jsonl.parse(1, rows.readline())
+    return str(row["answer"]) if isinstance(row, dict) else ""
 
 
 def _is_row(row: Any) -> TypeGuard[Row]:

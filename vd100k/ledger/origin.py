@@ -1,4 +1,4 @@
-"""Two folders of the same name: the second is refused before anything is sent or written."""
+"""The folder that rows are about. Of two folders with the same name, the second is refused before anything is sent."""
 
 from __future__ import annotations
 
@@ -9,13 +9,21 @@ from pathlib import Path
 
 from vd100k.config.run import Run
 from vd100k.errors import DataError
-from vd100k.generation.ledger import PARTIAL
-from vd100k.generation.work_items import base_folder
-from vd100k.images.encode import is_unchanged
+from vd100k.images.encode import are_unchanged, is_unchanged
+from vd100k.images.groups import SEPARATOR, names
 from vd100k.io import jsonl
 from vd100k.io.jsonl import Row
+from vd100k.ledger.rows import PARTIAL
 
 FIRST = 20  # rows of each file that are compared with the folder
+
+
+def base_folder(run: Run) -> Path:
+    """The folder that the ids of images are relative to."""
+    source = Path(run.images or "").expanduser()
+    if source.is_dir():
+        return source.absolute()
+    return (run.image_folder or source.parent).absolute()
 
 
 def refuse_other_folder(run: Run) -> None:
@@ -52,11 +60,17 @@ def _valid_rows(path: Path) -> Iterator[Row]:
 
 
 def _origin(row: Row) -> Path | None:
-    """The folder of the images that a row's id is relative to."""
-    image = row.get("image")
-    return Path(image.removesuffix(row["id"])) if isinstance(image, str) and image.endswith(f"/{row['id']}") else None
+    """The folder of the images that a row's id is relative to; None if its id, as that of a list, does not tell."""
+    paths = names(row)
+    ids = [row["id"]] if len(paths) == 1 else str(row["id"]).split(SEPARATOR)
+    ends = len(ids) == len(paths) and all(path.endswith(f"/{id}") for path, id in zip(paths, ids, strict=True))
+    return Path(paths[0].removesuffix(ids[0])) if ends and paths else None
 
 
 def _has(folder: Path, row: Row) -> bool:
-    path = folder / row["id"]
-    return path.exists() and is_unchanged(str(path), row)
+    return (folder / row["id"]).exists() and is_current(folder, row)
+
+
+def is_current(folder: Path, row: Row) -> bool:
+    """Whether the image of a row in ``folder``, or the images of its group, are as they were when it was answered."""
+    return are_unchanged(row) if "images" in row else is_unchanged(f"{folder}/{row['id']}", row)

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vd100k.errors import DataError
-from vd100k.generation.ledger import Failure, Ledger
 from vd100k.io.jsonl import read_rows
 from vd100k.io.key_set import KeySet, row_key
+from vd100k.ledger.rows import Failure, Ledger
 
 SETTINGS = {"model": "m", "prompt": "p"}
 texts = st.text(st.characters(codec=None))  # includes lone surrogates, which models write
