@@ -47,11 +47,13 @@ def names(row: dict[str, Any]) -> list[str]:
 
     The list is empty if the row names none, or names one that is not text.
     """
-    given = row.get("images") or row.get("image")
-    if isinstance(given, str):
-        given = [name.strip() for name in given.split(SEPARATOR)] if row.get("images") else [given]
-    usable = isinstance(given, list) and all(isinstance(name, str) and name for name in given)
-    return list(given) if usable and given else []
+    several, one = row.get("images"), row.get("image")
+    if isinstance(several, str):
+        several = [name.strip() for name in several.split(SEPARATOR)] if several else None
+    if several is None:
+        return [one] if isinstance(one, str) and one else []
+    usable = isinstance(several, list) and all(isinstance(name, str) and name for name in several)
+    return list(several) if usable else []
 
 
 def joined(ids: Iterable[str]) -> str:

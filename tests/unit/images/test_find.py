@@ -141,7 +141,7 @@ def test_any_number_of_odd_names_is_counted_in_constant_memory(tmp_path: Path) -
         (
             "photos.csv",
             "file,caption\na.png,b\n",
-            r"csv, line 1: no column image; columns found: file, caption",
+            r"csv, line 1: no column image or images; columns found: file, caption",
         ),
         ("photos.jsonl", '{"file": "a.png"}\n', r'photos\.jsonl, line 1: no "image".*; columns found: file\.'),
     ],
