@@ -55,7 +55,10 @@ class Splits:
         self._held_out |= side != "train"
         for image in images if self._collection is not None else ():
             self._collect(image, given, side)
-        for image in images if (known := self._known) is not None else ():
+        known = self._known
+        if known is None:
+            return side
+        for image in images:
             key = row_key(image.name)
             if side == "train" and key in known.leaked and self._stage.rules.leaked:
                 which = f"{image.name} " if len(images) > 1 else ""
