@@ -21,7 +21,7 @@ from vd100k.images.resizing import SizeRule
 from vd100k.io import fingerprint
 from vd100k.io.jsonl import Row
 from vd100k.io.tables import columns_found
-from vd100k.similarity.cache import LookCache
+from vd100k.similarity.cache import LookCache, Taken, take
 
 REQUIRED = ("id", "question")
 # The answer ends with the same text eight times. Repeated digits are allowed: they are often a number.
@@ -253,16 +253,17 @@ class ImageChecker:
         Raises:
             ImageError: the file is broken, or not an image.
         """
-        looks = self._looks
+        looks, known = self._looks, None
         if looks is None:
             return *plain(Path(path), self._copies), None
-        known = looks.find(path)
+        with contextlib.suppress(OSError):  # the file has just gone
+            known = looks.find(path)
         if known is not None and (look := looks.look(known))["plain"]:
             return Path(path), (int(look["size"][0]), int(look["size"][1])), known
-        made: list[int] = []
-        see = (lambda image, is_plain: made.append(looks.add(path, image, is_plain))) if known is None else None
+        taken: list[Taken] = []
+        see = (lambda image, is_plain: taken.append(take(path, image, is_plain))) if known is None else None
         used, size = plain(Path(path), self._copies, see)
-        return used, size, made[0] if made else known
+        return used, size, looks.add(taken[0]) if taken else known
 
     def _locate(self, name: str) -> tuple[str, Path]:
         """The path of the image, and the folder that contains it."""

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, NamedTuple, Self
 
 import numpy as np
 import xxhash
@@ -25,6 +25,26 @@ NAMES = "looks-1", "thumbnails-1"  # with the version of what they hold
 BLOCK = 1 << 16  # looks read at a time
 
 Files = Sequence[IO[bytes]]  # of the looks, and of the thumbnails
+
+
+class Taken(NamedTuple):
+    """The look of an image and its thumbnail, as the files have them."""
+
+    look: bytes
+    thumbnail: bytes
+
+
+def take(path: str, image: Image.Image, plain: bool) -> Taken:
+    """The look of an upright image that was read from ``path``, which may be ``plain``.
+
+    Raises:
+        OSError: the file is gone.
+    """
+    look = np.zeros(1, LOOK)
+    look["key"], look["content"] = _key(path), _content(path)
+    look["size"], look["plain"] = image.size, plain
+    look["hash"], look["trimmed"] = hashes(image)
+    return Taken(look.tobytes(), thumbnail(image).tobytes())
 
 
 class LookCache:
@@ -68,6 +88,10 @@ class LookCache:
             for number, key in enumerate(self.looks(start, start + BLOCK)["key"].tolist(), start):
                 self._index.add(key, number)
 
+    def forget(self) -> None:
+        """Give the memory of ``find`` back until the next ``index``: 16 bytes a look."""
+        self._index = OffsetIndex()
+
     def find(self, path: str) -> int | None:
         """The number of the look of an image file as it is now; None if it is not known.
 
@@ -76,18 +100,17 @@ class LookCache:
         """
         return self._index.find(_key(path))
 
-    def add(self, path: str, image: Image.Image, plain: bool) -> int:
-        """Keep the look of an upright image that was read from ``path``, and return its number."""
-        look = np.zeros(1, LOOK)
-        look["key"], look["content"] = _key(path), _content(path)
-        look["size"], look["plain"] = image.size, plain
-        look["hash"], look["trimmed"] = hashes(image)
-        small = thumbnail(image)
+    def add(self, taken: Taken) -> int:
+        """Keep a look, and return its number.
+
+        Raises:
+            OSError: the disk is full.
+        """
         with self._adding:
             self._new[1].seek(self._added * THUMBNAIL)
-            self._new[1].write(small.tobytes())
+            self._new[1].write(taken.thumbnail)
             self._new[0].seek(self._added * LOOK.itemsize)
-            self._new[0].write(look.tobytes())
+            self._new[0].write(taken.look)
             self._added += 1
             return len(self) - 1
 

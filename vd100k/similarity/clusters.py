@@ -69,13 +69,22 @@ class Collection:
     def clusters(self, progress: Progress = lambda share: None) -> list[list[Member]]:
         """The groups of images that are copies of each other, of at least two images each."""
         self._identities = KeySet()
-        self._entries.seek(0)
-        looks = np.fromfile(self._entries, ENTRY)["look"].copy()
+        self._looks.forget()
+        looks = self._numbers()
         if len(looks) < 2:
             return []
         with tempfile.TemporaryFile() as file:
             groups = _Search(self._looks, looks, self.path, file).groups(progress)
         return [[self._member(number) for number in group] for group in groups]
+
+    def _numbers(self) -> NDArray[np.uint32]:
+        """The numbers of the looks of all images."""
+        count = self._entries.seek(0, 2) // ENTRY.itemsize
+        numbers = np.empty(count, np.uint32)
+        self._entries.seek(0)
+        for start in range(0, count, BLOCK):
+            numbers[start : start + BLOCK] = np.fromfile(self._entries, ENTRY, min(BLOCK, count - start))["look"]
+        return numbers
 
     def path(self, number: int) -> str:
         """The file of an image."""

@@ -14,7 +14,7 @@ from vd100k.images.decode import opened
 from vd100k.images.groups import ImageRef
 from vd100k.io import jsonl
 from vd100k.io.key_set import KeySet, row_key
-from vd100k.similarity.cache import LookCache
+from vd100k.similarity.cache import LookCache, take
 from vd100k.similarity.clusters import Collection
 
 TRAINING, HELD_OUT = 0, 1
@@ -96,6 +96,7 @@ def _look(looks: LookCache, path: str) -> int | None:
         with opened(path) as image, transform.memory_for(image):
             image.load()
             plain = transform.is_plain(image)
-            return looks.add(path, image if plain else transform.rgb(image), plain)
+            taken = take(path, image if plain else transform.rgb(image), plain)
     except Exception:  # Pillow's decoders raise errors of many types
         return None
+    return looks.add(taken)

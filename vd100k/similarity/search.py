@@ -17,6 +17,7 @@ ReadHashes = Callable[[int, int], tuple[Bits, Bits]]
 PASSES = 16  # of each kind
 NEIGHBOURS = 6  # of an image in sorted order that it is compared with
 BLOCK = 1 << 16  # images, or pairs, worked on at a time
+FARTHEST_KEY = 0.2, 0.25  # of the bits in the keys of whole hashes, and of those for cropped images
 SEED = 1  # of the orders of bits
 FARTHEST_WHOLE = 56  # of 256 bits; changes other than a crop turn up to 40 of them
 FARTHEST_LOW = 14  # of 64 bits; a crop by up to 4 % on each side turns up to 12 of them, compared with the trimmed hash
@@ -58,16 +59,19 @@ def _sorted_keys(count: int, read: ReadHashes, entries: int, order: Numbers) -> 
 
 
 def _neighbours(sorted_keys: tuple[NDArray[np.uint64], int], count: int, entries: int) -> Iterator[Numbers]:
-    """Entries that are close in sorted order, in pairs, except for two entries of one image."""
+    """Entries with similar keys that are close in sorted order, in pairs, except for two entries of one image."""
     keys, width = sorted_keys
+    farthest = FARTHEST_KEY[entries - 1]
     mask = np.uint64((1 << width) - 1)
     for start in range(0, len(keys), BLOCK):
-        numbers = (keys[start : start + BLOCK + NEIGHBOURS] & mask).astype(np.int64)
-        steps = range(1, min(NEIGHBOURS, len(numbers) - 1) + 1)
-        found = np.concatenate(
-            [np.empty((0, 2), np.int64)]
-            + [np.column_stack([numbers[:-step][:BLOCK], numbers[step:][:BLOCK]]) for step in steps]
-        )
+        block = keys[start : start + BLOCK + NEIGHBOURS]
+        numbers = (block & mask).astype(np.int64)
+        parts = [np.empty((0, 2), np.int64)]
+        for step in range(1, min(NEIGHBOURS, len(block) - 1) + 1):
+            differ = np.bitwise_count((block[:-step] ^ block[step:])[:BLOCK] >> np.uint64(width))
+            close = np.flatnonzero(differ <= farthest * (64 - width))
+            parts.append(np.column_stack([numbers[close], numbers[close + step]]))
+        found = np.concatenate(parts)
         apart = found[:, 0] % count != found[:, 1] % count
         if entries == 2:  # two trimmed hashes are as similar as those of the whole images
             apart &= (found < count).any(1)

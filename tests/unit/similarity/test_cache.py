@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.similarity.pictures import photo
-from vd100k.similarity.cache import NAMES, LookCache
+from vd100k.similarity.cache import NAMES, LookCache, take
 from vd100k.similarity.look import LOOK
 from vd100k.similarity.search import pairs
 
@@ -20,7 +20,7 @@ def test_a_look_is_found_again_until_the_file_changes(tmp_path: Path) -> None:
     photo(1).save(path)
     with LookCache(tmp_path / "cache") as looks:
         assert looks.find(str(path)) is None
-        looks.add(str(path), photo(1), True)
+        looks.add(take(str(path), photo(1), True))
     with LookCache(tmp_path / "cache") as looks:
         number = looks.find(str(path))
         assert number is not None
@@ -35,8 +35,8 @@ def test_two_runs_at_the_same_time_keep_the_looks_of_both(tmp_path: Path) -> Non
     for k, path in enumerate(paths):
         photo(k).save(path)
     with LookCache(tmp_path / "cache") as first, LookCache(tmp_path / "cache") as second:
-        first.add(str(paths[0]), photo(0), True)
-        second.add(str(paths[1]), photo(1), False)
+        first.add(take(str(paths[0]), photo(0), True))
+        second.add(take(str(paths[1]), photo(1), False))
     with LookCache(tmp_path / "cache") as looks:
         found = [looks.find(str(path)) for path in paths]
         assert [bool(looks.look(number)["plain"]) for number in found if number is not None] == [True, False]
@@ -46,13 +46,13 @@ def test_what_a_crash_left_behind_is_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     photo(1).save(path)
     with LookCache(tmp_path / "cache") as looks:
-        looks.add(str(path), photo(1), True)
+        looks.add(take(str(path), photo(1), True))
     for name in NAMES:
         with (tmp_path / "cache" / name).open("ab") as file:
             file.write(b"torn")
     with LookCache(tmp_path / "cache") as looks:
         assert len(looks) == 1
-        looks.add(str(path), photo(1), True)
+        looks.add(take(str(path), photo(1), True))
     with LookCache(tmp_path / "cache") as looks:
         assert len(looks) == 2
         assert looks.looks(0, 2)["content"].tolist() == [looks.look(0)["content"]] * 2

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.unit.similarity.pictures import CHANGES, Change, page, photo, shapes
-from vd100k.similarity.cache import LookCache
+from vd100k.similarity.cache import LookCache, take
 from vd100k.similarity.clusters import Collection
 
 
@@ -20,7 +20,7 @@ def groups(folder: Path, images: dict[str, Image.Image]) -> list[set[str]]:
         for number, (name, image) in enumerate(images.items()):
             path = folder / f"{name}.png"
             image.save(path)
-            collection.add(number, looks.add(str(path), image, True), 0, str(path))
+            collection.add(number, looks.add(take(str(path), image, True)), 0, str(path))
         return [{Path(member.path).stem for member in group} for group in collection.clusters()]
 
 
@@ -77,6 +77,6 @@ def test_an_image_that_is_gone_is_no_copy(tmp_path: Path) -> None:
         for number, one in enumerate((image, copy)):
             path = tmp_path / f"{number}.png"
             one.save(path)
-            collection.add(number, looks.add(str(path), one, True), 0, str(path))
+            collection.add(number, looks.add(take(str(path), one, True)), 0, str(path))
             path.unlink()
         assert collection.clusters() == []
