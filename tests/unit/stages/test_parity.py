@@ -84,8 +84,7 @@ def test_the_section_of_a_report_has_causes_pictures_and_rows(tmp_path: Path) ->
     assert bars.counts == [("EXIF orientation", 1)]
     assert isinstance(gallery, Gallery)
     assert [card.group for card in gallery.cards] == ["different", "equal"]
-    assert gallery.cards[0].image
-    assert gallery.cards[0].image.size == (28 + 12 + 56, 56)
+    assert [picture.size for picture in gallery.cards[0].pictures] == [(28 + 12 + 56, 56)]
     assert isinstance(table, Table)
     assert [row[2] for row in table.rows] == ["as served", "EXIF orientation", "it has videos"]
 
