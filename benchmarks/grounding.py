@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.grounding`` draws pictures of one shape whose edges lie on the borders of visual tokens, trains
 the whole student on their boxes in the notation of Qwen2-VL, and asks it about unseen pictures of many sizes with
-``stage=evaluate task=grounding``. docs/tiny-models.md has the figures.
+``stage=evaluate task=grounding``.
 """
 
 from __future__ import annotations
