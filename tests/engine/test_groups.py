@@ -19,10 +19,11 @@ QUESTIONS = ["What is the difference?", "What is in the first picture?", "What i
 
 def test_pairs_and_conversations_go_through_the_whole_loop(fleet: Fleet, tmp_path: Path) -> None:
     names = [path.name for path in sorted((fleet.folder / "outputs/images/scenes-42/train").iterdir())]
-    pairs = [{"id": f"pair {k}", "images": names[2 * k : 2 * k + 2]} for k in range(PAIRS)]
+    every = [{"id": f"pair {k}", "images": names[2 * k : 2 * k + 2]} for k in range(PAIRS + 2)]
+    pairs, held_out = every[:PAIRS], every[PAIRS:]
     write(tmp_path / "pairs.jsonl", [pair | {"questions": QUESTIONS} for pair in pairs])
-    write(tmp_path / "heldout.jsonl", pairs[:2])
-    write(tmp_path / "labels.jsonl", [{"id": pair["id"], "answer": "red"} for pair in pairs[:2]])
+    write(tmp_path / "heldout.jsonl", held_out)
+    write(tmp_path / "labels.jsonl", [{"id": pair["id"], "answer": "red"} for pair in held_out])
     common = [
         *("task=difference", "model=tiny-student", "answers=tiny-teacher", "dataset=pairs"),
         f"image_folder={fleet.folder}/outputs/images/scenes-42/train",
@@ -51,12 +52,12 @@ def test_pairs_and_conversations_go_through_the_whole_loop(fleet: Fleet, tmp_pat
     assert summary(tmp_path)["counts"]["steps"] == 2
     assert call(tmp_path, "stage=export", *common).returncode == 0
 
-    held_out = ["stage.images=heldout.jsonl", "stage.labels=labels.jsonl", "stage.sides=[after]"]
+    evaluated = ["stage.images=heldout.jsonl", "stage.labels=labels.jsonl", "stage.sides=[after]"]
     port = f"hardware.port={free_ports(1)}"
-    judged = call(tmp_path, "stage=evaluate", *common, *held_out, port, "task.sampling.max_tokens=8", timeout=500)
+    judged = call(tmp_path, "stage=evaluate", *common, *evaluated, port, "task.sampling.max_tokens=8", timeout=500)
     assert judged.returncode == 0, judged.stdout + judged.stderr
     compared = rows(tmp_path / "outputs/evaluations/pairs/difference/tiny-student.compared.jsonl")
-    assert [(row["id"], len(row["images"])) for row in compared] == [(pair["id"], 2) for pair in pairs[:2]]
+    assert [(row["id"], len(row["images"])) for row in compared] == [(pair["id"], 2) for pair in held_out]
     assert all(isinstance(row["after"], str) for row in compared)
     page = (tmp_path / "outputs/latest/report.html").read_text(encoding="utf-8")
     assert page.count('<div class="frames">') >= 2
