@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "similarity": {"errors", "console", "io", "images"},
     "sources": {"errors", "console", "io", "images"},
     "conversion": {"errors", "console", "io", "images", "boxes", "config", "similarity", "sources"},
-    "evaluation": {"errors", "console", "io", "images", "boxes", "config"},
+    "evaluation": {"errors", "console", "io", "images", "boxes", "config", "pages"},
     "labelling": {"errors", "console", "io", "images", "boxes", "config", "evaluation", "pages", "chat"},
     "web": {"errors", "config", "engines"},
     "parity": {"errors", "console", "io", "images", "config", "llm", "engines", "pages"},

@@ -6,6 +6,14 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+# The figures in words.
+TITLES = {
+    "exact_match": "exact match",
+    "valid_json": "valid JSON",
+    "field_accuracy": "correct fields",
+    "mean_iou": "mean IoU",
+    "iou_over_half": "IoU over 0.5",
+}
 # A JSON pointer as a tuple: the keys and indexes that lead to a value.
 Path = tuple[str | int, ...]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from vd100k.evaluation.intervals import of_mean
+from vd100k.io.jsonl import Row
 from vd100k.labelling.labels import Label, answer_text
 from vd100k.labelling.ledger import Ledger
 from vd100k.labelling.sample import Drawn
+
+KEPT = ("image", "images", "answer")  # fields of a row that a labelled row has
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,12 @@ class Session:
         """The next row without a label, from the beginning again after the last one; None if all have one."""
         order = [*range(after + 1, len(self.sample)), *range(after + 1)]
         return next((number for number in order if self.ledger.of(self.sample[number]) is None), None)
+
+    def labelled_rows(self) -> Iterator[Row]:
+        """The labels of the sample, each with its row's images and answer."""
+        for drawn in self.sample:
+            if label := self.ledger.of(drawn):
+                yield vars(label) | {name: drawn.row[name] for name in KEPT if name in drawn.row}
 
     def label(self, number: int, right: bool | None, edited: str) -> None:
         """Record a label; ``edited`` is the answer as it stands in the field for corrections.

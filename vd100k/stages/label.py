@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,9 +15,8 @@ from vd100k.console import say, waiting
 from vd100k.conversion.products import generated_from
 from vd100k.errors import DataError
 from vd100k.io import jsonl
-from vd100k.labelling import ledger
+from vd100k.labelling import draw, ledger
 from vd100k.labelling.labels import identity
-from vd100k.labelling.sample import Drawn, Rows, by_score, uniform, with_earlier_turns
 from vd100k.labelling.session import Session
 from vd100k.runs import rows_elsewhere
 from vd100k.runs.needs import Need
@@ -41,7 +40,7 @@ def plan(run: Run, stage: Label) -> list[str]:
     lines = [f"append labels to {stage.labels}", f"serve a page at {address.address(stage)}"]
     if not stage.source.exists():
         return [f"draw {stage.rows:,} rows of {stage.source} by seed {run.seed}", *lines]
-    sample, notes = _drawn(run, stage)
+    sample, notes = draw.of_stage(run, stage)
     done, _ = ledger.last_labels(stage.labels, _labeller(stage))
     labelled = sum(identity(drawn.row) in done for drawn in sample)
     first = ", ".join(drawn.row["id"] for drawn in sample[:SHOWN])
@@ -50,7 +49,7 @@ def plan(run: Run, stage: Label) -> list[str]:
 
 
 def run(run: Run, stage: Label, folder: Path, summary: Summary, tracker: Tracker) -> None:
-    sample, notes = _drawn(run, stage)
+    sample, notes = draw.of_stage(run, stage)
     summary.image_folders = [str(_image_folder(run, stage).absolute())]
     with ledger.Ledger(stage.labels, _labeller(stage)) as labels:
         session = Session(sample, labels)
@@ -90,57 +89,11 @@ def _finish(session: Session, folder: Path, summary: Summary, stage: Label) -> N
     """Say what the labels say, and keep the labelled rows for the report."""
     counted = session.tally
     labelled = folder / "labelled.jsonl"
-    jsonl.write(labelled, _labelled(session))
+    jsonl.write(labelled, session.labelled_rows())
     say(f"{counted.labelled:,} of {counted.rows:,} rows labelled, {counted.estimate}: {stage.labels}")
     summary.counts = vars(counted)
     summary.inputs = [file_facts(stage.source)]
     summary.outputs = [file_facts(labelled, counted.labelled), file_facts(stage.labels)]
-
-
-def _labelled(session: Session) -> Iterator[jsonl.Row]:
-    for drawn in session.sample:
-        if label := session.ledger.of(drawn):
-            kept = {name: drawn.row[name] for name in ("image", "images", "answer") if name in drawn.row}
-            yield vars(label) | kept
-
-
-def _drawn(run: Run, stage: Label) -> tuple[list[Drawn], list[str]]:
-    """The sample, and sentences about what is unusual.
-
-    Raises:
-        DataError: there is no row to show.
-    """
-    rows = Rows(stage.source)
-    if stage.stratify == "score":
-        sample = by_score(rows, stage.rows, run.seed, _scores(run, stage))
-    else:
-        sample = uniform(rows, stage.rows, run.seed)
-    notes = []
-    if rows.unusable:
-        notes.append(f"{stage.source}: {rows.unusable:,} lines are not shown, because they are no rows with an answer.")
-    if not sample:
-        raise DataError(" ".join([f"{stage.source}: there is no row to label.", *notes]))
-    if len(sample) < stage.rows:
-        notes.append(
-            f"{stage.source} has only {len(sample):,} rows to show; {run.key}.rows={stage.rows:,} asks for more."
-        )
-    return with_earlier_turns(sample, rows), notes
-
-
-def _scores(run: Run, stage: Label) -> Callable[[jsonl.Row], float | None]:
-    """A function that returns the score of stage=verify of a row; None if there is none of its present answer."""
-    path = stage.source.with_name(f"{stage.source.stem}.verdicts.jsonl")
-    if not path.exists():
-        raise DataError(
-            f"{path}: there are no scores to draw by. Make them first (python run.py stage=verify …), "
-            f"or draw from all rows alike: {run.key}.stratify=null."
-        )
-    scores = {
-        (verdict["id"], verdict["question"], verdict["answer_sha256"]): float(verdict["score"])
-        for verdict in jsonl.read_rows(path)
-        if verdict.get("score") is not None
-    }
-    return lambda row: scores.get(identity(row))
 
 
 def _faults(run: Run, stage: Label) -> Iterator[str]:

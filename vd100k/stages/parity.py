@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -11,19 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from vd100k.config.run import Run
-from vd100k.config.stages import Finetune, Parity
+from vd100k.config.stages import Parity
 from vd100k.console import say
 from vd100k.engines import commands
 from vd100k.errors import DataError
-from vd100k.io import fingerprint
 from vd100k.io.atomic import write_json
-from vd100k.io.jsonl import read_rows
 from vd100k.models import model_folder
-from vd100k.parity import certificate, pictures, renderer
-from vd100k.parity.certificate import Certificate
-from vd100k.parity.sample import named_images
+from vd100k.parity import certificate, pictures, renderer, result
 from vd100k.runs.needs import Need, missing, raised
-from vd100k.runs.summary import Summary, file_facts, versions
+from vd100k.runs.summary import Summary, file_facts
 from vd100k.runs.tracker import Tracker
 
 NAME = "parity.json"
@@ -32,13 +27,13 @@ NAME = "parity.json"
 def needs(run: Run, stage: Parity) -> Iterator[Need]:
     if _why_not(run):
         return
-    for file in _files(_train(stage)):
+    for file in result.local_files(result.training(stage)):
         text = f"{file}: the training file does not exist. Make it first: python run.py stage=convert …"
         yield missing(file, text)
     if run.weights == "merged":
         text = f"{run.paths.merged}: the merged model does not exist. Make it first: python run.py stage=export …"
         yield missing(run.paths.merged, text)
-    yield Need(raised(partial(model_folder.check, _base(run), trains=True)))
+    yield Need(raised(partial(model_folder.check, result.base(run), trains=True)))
 
 
 def makes(run: Run, stage: Parity) -> list[Path]:
@@ -48,10 +43,10 @@ def makes(run: Run, stage: Parity) -> list[Path]:
 def plan(run: Run, stage: Parity) -> list[str]:
     if why := _why_not(run, planned=True):
         return [f"not compared: {why}"]
-    job = Path("RUN_FOLDER/encoded/job.json")
+    training, job = result.training(stage), Path("RUN_FOLDER/encoded/job.json")
     return [
-        f"compare {stage.rows} rows of {', '.join(map(str, _files(_train(stage))))}, the extreme ones first:",
-        str(certificate.train_command(_train(stage), job)),
+        f"compare {stage.rows} rows of {', '.join(map(str, result.local_files(training)))}, the extreme ones first:",
+        str(certificate.train_command(training, job)),
         str(renderer.command(run, run.hardware.port or 0)),
         f"write {stage.file}",
     ]
@@ -59,22 +54,22 @@ def plan(run: Run, stage: Parity) -> list[str]:
 
 def run(run: Run, stage: Parity, folder: Path, summary: Summary, tracker: Tracker) -> None:
     tracker.disable()  # there are no figures to follow
-    files = _files(_train(stage))
+    files = result.local_files(result.training(stage))
     if why := _why_not(run) or ("" if files else "the training reads no local .jsonl file"):
         say(f"Whether rows are trained on as they are served was not compared: {why}.")
         return
     summary.inputs = [file_facts(file) for file in files]
-    model_folder.ensure(_base(run), trains=True)
+    model_folder.ensure(result.base(run), trains=True)
     model_folder.ensure(run)
-    model_folder.refuse_code(run, _train(stage).args)
-    wanted = _fingerprint(run, stage, files)
-    content = _kept(stage.file, wanted)
+    model_folder.refuse_code(run, result.training(stage).args)
+    wanted = result.fingerprint_of(run, stage, files)
+    content = result.earlier(stage.file, wanted)
     if content:
         say(f"reusing the comparison of the same rows with the same options: {stage.file}")
     else:
         began = time.monotonic()
         found = certificate.certify(run, stage, files, folder)
-        content = _content(found, wanted, time.monotonic() - began) | {"pictures": pictures.save(found, folder)}
+        content = result.content(found, wanted, time.monotonic() - began) | {"pictures": pictures.save(found, folder)}
         stage.file.parent.mkdir(parents=True, exist_ok=True)
         write_json(stage.file, {key: value for key, value in content.items() if key != "pictures"})
     write_json(folder / NAME, content)
@@ -104,10 +99,6 @@ def _first_reason(content: dict[str, Any]) -> str:
     return next(str(row["not_compared"]) for row in content["rows"] if row["not_compared"])
 
 
-def _content(found: Certificate, wanted: str, seconds: float) -> dict[str, Any]:
-    return found.content() | {"seconds": round(seconds, 1), "versions": versions(), "fingerprint": wanted}
-
-
 def _why_not(run: Run, planned: bool = False) -> str:
     """Why nothing can be compared; empty if it can. What is installed does not matter to what is only ``planned``."""
     engine, name = run.hardware.engine, run.hardware.name
@@ -124,46 +115,3 @@ def _why_not(run: Run, planned: bool = False) -> str:
     if not importlib.util.find_spec("msgspec"):
         return "msgspec, which reads the pixels of requests, is not installed here: pip install msgspec"
     return ""
-
-
-def _train(stage: Parity) -> Finetune:
-    assert stage.train is not None  # the parser has put the step finetune there
-    return stage.train
-
-
-def _base(run: Run) -> Run:
-    """The run with the weights that are trained."""
-    return run.model_copy(update={"weights": "base"})
-
-
-def _files(stage: Finetune) -> list[Path]:
-    """The local training files; rows of data sets on a hub, and those that ms-swift makes itself, are not compared."""
-    given = stage.args.get("dataset")
-    entries = given if isinstance(given, list) else [given]
-    files = [Path(str(entry).partition("#")[0]) for entry in entries if entry is not None]
-    return [file for file in files if file.suffix == ".jsonl"]
-
-
-def _fingerprint(run: Run, stage: Parity, files: list[Path]) -> str:
-    """The fingerprint of everything that decides the result."""
-    images = {
-        image: fingerprint.of_stat(Path(image))
-        for file in files
-        for row in read_rows(file)
-        for image in named_images(row)
-        if isinstance(image, str)
-    }
-    data = [fingerprint.of_file(file) for file in files]
-    ours = [stage.rows, run.seed, run.task.system_prompt, run.model.max_pixels, versions()]
-    train, serve = certificate.train_command(_train(stage), "job.json"), renderer.command(run, 0)
-    sides = [_train(stage).args, train.env, serve.argv, serve.env]
-    return fingerprint.of([data, images, ours, sides, *map(fingerprint.of_model, (run.model.path, run.model_path))])
-
-
-def _kept(file: Path, wanted: str) -> dict[str, Any] | None:
-    """An earlier result that still holds: of the same fingerprint, without a difference."""
-    try:
-        kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return kept if kept.get("fingerprint") == wanted and kept.get("result") == "equal" else None

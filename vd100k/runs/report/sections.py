@@ -8,9 +8,8 @@ from typing import Any
 
 from vd100k.boxes import frames
 from vd100k.boxes.notations import NOTATIONS
-from vd100k.evaluation.boxes import scored
-from vd100k.evaluation.certainty import told, verdict
-from vd100k.evaluation.metrics import Score
+from vd100k.evaluation import page as evaluation
+from vd100k.evaluation.metrics import TITLES
 from vd100k.images.resizing import SizeRule
 from vd100k.io.redaction import redact
 from vd100k.labelling import report as labelling
@@ -27,17 +26,7 @@ Summary = dict[str, Any]
 Blocks = list[Block]
 
 SHOWN = 24  # answers of a generation
-WORST = 24  # answers of an evaluation, the worst first
-OTHERS = 12  # and some of the rest
 PER_REASON = 3
-HEADLINE = 4  # pictures below the result
-MEASURES = {
-    "exact_match": "exact match",
-    "valid_json": "valid JSON",
-    "field_accuracy": "correct fields",
-    "mean_iou": "mean IoU",
-    "iou_over_half": "IoU over 0.5",
-}
 
 
 def section(summary: Summary, link: str | None = None, large: int = LARGE_BYTES) -> Section:
@@ -62,7 +51,7 @@ def _copies(summary: Summary, album: Album) -> Blocks:
 
 def _facts(summary: Summary) -> dict[str, float]:
     """The figures of a stage, without those that a table and bars show as percentages."""
-    return {name: value for name, value in figures(summary).items() if name.rpartition("/")[2] not in MEASURES}
+    return {name: value for name, value in figures(summary).items() if name.rpartition("/")[2] not in TITLES}
 
 
 def result(summary: Summary) -> str | None:
@@ -151,83 +140,20 @@ def _finetune(summary: Summary, album: Album) -> Blocks:
 
 
 def _evaluate(summary: Summary, album: Album) -> Blocks:
-    sides = _sides(summary)
-    names = list(dict.fromkeys(key for scores in sides.values() for key in scores))
-    sure = summary.get("certainty") or {}
-    intervals, changes = sure.get("intervals", {}), sure.get("changes", {})
-    table = []
-    for name in names:
-        cells = [_share(scores[name], intervals.get(side, {}).get(name)) for side, scores in sides.items()]
-        change = [told(changes[name]), verdict(changes[name])] if name in changes else []
-        table.append([MEASURES.get(name, name), *cells, *change])
-    head = ["", *sides, *(["change", ""] if changes else [])]
-    blocks: Blocks = [Table(f"Held-out images{', with 95 % intervals' if intervals else ''}", head, table)]
-    path = _first(summary, ".jsonl")
-    if path and sides:
-        parsed, last = sample(path), list(sides)[-1]
-        judged = _judged(parsed.rows, sides)
-        judged.sort(key=lambda pair: pair[1][last].field_accuracy)
-        chosen = [*judged[:WORST], *spread(judged[WORST:], OTHERS)]
-        title = f"{' and '.join(sides).capitalize()}, worst first"
-        blocks.append(Gallery(title, _compared(chosen, album), parsed.total, str(path)))
-    return blocks
+    return evaluation.blocks(summary, _first(summary, ".jsonl"), album)
 
 
 def headline(summary: Summary) -> list[Card]:
     """The first pictures of an evaluation with the answers of all sides; none of another stage."""
-    path, sides = _first(summary, ".jsonl"), _sides(summary)
-    if summary["stage"] != "evaluate" or not path or not sides:
+    path = _first(summary, ".jsonl")
+    if summary["stage"] != "evaluate" or not path:
         return []
-    return _compared(_judged(sample(path).rows[:HEADLINE], sides), _album(summary, large=0))
+    return evaluation.headline(summary, path, _album(summary, large=0))
 
 
 def measured(summary: Summary) -> Pairs | None:
-    """The figures of all sides of an evaluation; None of another stage."""
-    sides = _sides(summary)
-    if summary["stage"] != "evaluate" or not sides:
-        return None
-    known = [name for name in MEASURES if all(name in scores for scores in sides.values())]
-    shares = [(MEASURES[name], [scores[name] for scores in sides.values()]) for name in known]
-    intervals = (summary.get("certainty") or {}).get("intervals", {})
-    bounds = [[intervals.get(side, {}).get(name) for side in sides] for name in known]
-    return Pairs(list(sides), shares, bounds)
-
-
-Judged = list[tuple[Summary, dict[str, Score]]]
-
-
-def _judged(rows: list[Summary], sides: dict[str, Any]) -> Judged:
-    """The labelled rows, each with the score of each side."""
-    return [(row, {side: scored(row, side) for side in sides}) for row in rows if "label" in row]
-
-
-def _compared(judged: Judged, album: Album) -> list[Card]:
-    cards = []
-    for row, scores in judged:
-        texts = [Text("label", clip(row["label"]))]
-        for side, given in scores.items():
-            texts.append(Text(side, clip(row.get(side)), "right" if given.exact_match else "wrong"))
-        last = list(scores.values())[-1]
-        group = "exact" if last.exact_match else "partly right" if last.field_accuracy else "wrong"
-        pictures = album.pictures(row, [_answered(row, list(scores)[-1])])
-        cards.append(Card(str(row["id"]), pictures, texts, group, last.field_accuracy))
-    return cards
-
-
-def _answered(row: Summary, side: str) -> Summary:
-    """The answer of a side, and its boxes if the evaluation has read them."""
-    found = row.get("boxes")
-    return {"answer": row.get(side)} | ({"boxes": found.get(side)} if isinstance(found, dict) else {})
-
-
-def _share(share: float, bounds: list[float] | None) -> str:
-    """A share as a percentage, with its interval if it is known."""
-    interval = f" ({100 * bounds[0]:.0f} to {100 * bounds[1]:.0f})" if bounds else ""
-    return f"{100 * share:.1f} %{interval}"
-
-
-def _sides(summary: Summary) -> dict[str, Any]:
-    return {name: scores for name, scores in summary["metrics"].items() if isinstance(scores, dict)}
+    """The figures of all sides of an evaluation as bars; None of another stage."""
+    return evaluation.measured(summary) if summary["stage"] == "evaluate" else None
 
 
 def _files(summary: Summary) -> Table:

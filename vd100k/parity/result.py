@@ -1,0 +1,65 @@
+"""The result of a comparison as it is kept: what it is about, what decides it, and whether an earlier one holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vd100k.config.run import Run
+from vd100k.config.stages import Finetune, Parity
+from vd100k.io import fingerprint
+from vd100k.io.jsonl import read_rows
+from vd100k.io.versions import versions
+from vd100k.parity import certificate, renderer
+from vd100k.parity.certificate import Certificate
+from vd100k.parity.sample import named_images
+
+
+def training(stage: Parity) -> Finetune:
+    """The training whose rows are compared."""
+    assert stage.train is not None  # the parser has put the step finetune there
+    return stage.train
+
+
+def base(run: Run) -> Run:
+    """The run with the weights that are trained."""
+    return run.model_copy(update={"weights": "base"})
+
+
+def local_files(stage: Finetune) -> list[Path]:
+    """The local training files; rows of data sets on a hub, and those that ms-swift makes itself, are not compared."""
+    given = stage.args.get("dataset")
+    entries = given if isinstance(given, list) else [given]
+    files = [Path(str(entry).partition("#")[0]) for entry in entries if entry is not None]
+    return [file for file in files if file.suffix == ".jsonl"]
+
+
+def fingerprint_of(run: Run, stage: Parity, files: list[Path]) -> str:
+    """The fingerprint of everything that decides the result."""
+    images = {
+        image: fingerprint.of_stat(Path(image))
+        for file in files
+        for row in read_rows(file)
+        for image in named_images(row)
+        if isinstance(image, str)
+    }
+    data = [fingerprint.of_file(file) for file in files]
+    ours = [stage.rows, run.seed, run.task.system_prompt, run.model.max_pixels, versions()]
+    train, serve = certificate.train_command(training(stage), "job.json"), renderer.command(run, 0)
+    sides = [training(stage).args, train.env, serve.argv, serve.env]
+    return fingerprint.of([data, images, ours, sides, *map(fingerprint.of_model, (run.model.path, run.model_path))])
+
+
+def earlier(file: Path, wanted: str) -> dict[str, Any] | None:
+    """An earlier result that still holds: of the same fingerprint, without a difference."""
+    try:
+        kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return kept if kept.get("fingerprint") == wanted and kept.get("result") == "equal" else None
+
+
+def content(found: Certificate, wanted: str, seconds: float) -> dict[str, Any]:
+    """The content of parity.json."""
+    return found.content() | {"seconds": round(seconds, 1), "versions": versions(), "fingerprint": wanted}
