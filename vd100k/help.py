@@ -18,6 +18,7 @@ GROUPS = {
     "stage": "stage",
     "task": "task",
     "format": "format",
+    "verify": "verify",
     "tracking": "tracking",
     "experiment": "experiment",
 }

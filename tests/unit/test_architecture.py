@@ -49,6 +49,8 @@ MAY_IMPORT = {
     "labelling": {"errors", "console", "io", "images", "boxes", "config", "evaluation", "pages", "chat"},
     "web": {"errors", "config", "engines"},
     "parity": {"errors", "console", "io", "images", "config", "llm", "engines", "pages"},
+    "verification": {"errors", "console", "io", "images", "boxes", "config", "llm", "pages"}
+    | {"conversion", "evaluation", "labelling", "sources"},
     "runs": {
         "errors",
         "console",
@@ -61,6 +63,7 @@ MAY_IMPORT = {
         "parity",
         "labelling",
         "similarity",
+        "verification",
     },
     "chat": {"errors", "console", "io", "images", "boxes", "config"},
     "tiny": set(),

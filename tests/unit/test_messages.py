@@ -21,6 +21,7 @@ ASSIGNED = re.compile(r"(?<![\w.@/$?&{<-])([a-z_]+(?:@[a-z_]+(?:\.[a-z_]+)*)?(?:
 DOTTED = re.compile(r"(?<![\w./@$\"{-])((?:stage|hardware|model|task|paths|sweep)(?:\.[a-z_]+)+)(?![\w(/=-]|\.\w)")
 GROUPS = {path.name for path in (ROOT / "conf").iterdir() if path.is_dir()} - {"base"}
 MOUNTED = {"model@teacher.model", "hardware@teacher.hardware", "engine@hardware.engine"}
+MOUNTED |= {"model@judge.model", "hardware@judge.hardware"}
 # The keys below these are options of other programs, names that the user chooses, or Hydra's own.
 FREE = re.compile(r"hydra|.*\.(args|adapter_args|env|inherits|sampling|schema|models|texts)|served_names")
 # The configuration key of a stage is known only to the run: stage in a run of its own, stage.STEP in a pipeline.
@@ -136,7 +137,7 @@ ALONE = {
     "checks.py",
     "reference.py",
 }
-ALONE |= {"sweep_job.py", "parse.py", "launch.py", "closing.py"}
+ALONE |= {"sweep_job.py", "parse.py", "launch.py", "closing.py", "verify_checks.py"}
 
 
 def test_steps_name_their_keys_as_they_are_in_the_run() -> None:

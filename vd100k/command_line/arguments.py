@@ -13,7 +13,8 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from vd100k.config import keys
+from vd100k.command_line import keys
+from vd100k.config import maps
 from vd100k.config.quoting import as_typed, quote
 from vd100k.errors import ConfigError
 
@@ -132,7 +133,7 @@ def _form(key: str, text: str, known: keys.Keys) -> str:
     """How a value is written that Hydra cannot read."""
     form = known.form(key.lstrip("+")) or {"{": "map", "[": "list"}.get(text[0])
     if form == "map":
-        return f"a map is written in braces: '{key}={keys.map_example(key)}'"
+        return f"a map is written in braces: '{key}={maps.map_example(key)}'"
     if form == "list":
         return f"a list is written in brackets: '{key}=[A,B]'"
     return f"put a text in quotes, inside those of the shell: {as_typed(key, text)}"

@@ -12,7 +12,8 @@ import hydra._internal.utils
 from hydra.errors import CompactHydraException, HydraException
 from omegaconf.errors import InterpolationResolutionError, UnsupportedInterpolationType
 
-from vd100k.config import interpolation, keys
+from vd100k.command_line import keys
+from vd100k.config import interpolation
 from vd100k.errors import Vd100kError
 
 FULL_ERROR = "HYDRA_FULL_ERROR"

@@ -24,6 +24,7 @@ from vd100k.config.stages import (
     Serve,
     WebPage,
 )
+from vd100k.config.verify_checks import check_verify
 from vd100k.io import tables
 from vd100k.io.json_schema import check_schema
 
@@ -43,6 +44,8 @@ def check(run: Run, teacher: set[str]) -> Problems:
     """Every impossible combination of a run; ``teacher`` says what was chosen for it: model, hardware."""
     names = {key: getattr(run, key) for key in ("dataset", "answers", "rejected", "asker", "variant")}
     yield from _check_names(names | {"task.name": run.task.name, "model.name": run.model.name})
+    against = run.verify.agreement.against if run.verify.agreement else []
+    yield from _check_names({f"verify.agreement.against[{k}]": name for k, name in enumerate(against)})
     yield from _check_selection(run)
     yield from _check_urls(run)
     if run.task.json_schema is not None:
@@ -205,6 +208,7 @@ def _check_compare(run: Run, stage: Compare, teacher: set[str]) -> Problems:
 
 STAGES: dict[str, Callable[[Run, Any, set[str]], Problems]] = {
     "generate": _check_generate,
+    "verify": check_verify,
     "convert": _check_convert,
     "finetune": _check_finetune,
     "parity": _check_parity,
@@ -229,8 +233,8 @@ def _check_names(names: Mapping[str, str | None]) -> Problems:
 
 def _check_selection(run: Run) -> Problems:
     for key in ("preview", "shard"):
-        if getattr(run, key) and run.stage.name != "generate":
-            yield f"{key}={getattr(run, key)} is for stage=generate only: remove it, or run that stage first"
+        if getattr(run, key) and run.stage.name not in ("generate", "verify"):
+            yield f"{key}={getattr(run, key)} is for stage=generate and stage=verify only: remove it"
     if run.group and not _is_pattern(run.group):
         yield (
             f"group={run.group} is no regular expression with a part in parentheses: write group=folder, or a pattern "

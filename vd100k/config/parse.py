@@ -12,7 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from vd100k.config import checks, interpolation, keys, model_defaults, sweep_job
+from vd100k.config import checks, interpolation, maps, model_defaults, sweep_job
 from vd100k.config.base import Part
 from vd100k.config.quoting import escaped
 from vd100k.config.run import Run
@@ -20,10 +20,22 @@ from vd100k.config.startup import without_pydantic_plugins
 from vd100k.errors import ConfigError
 from vd100k.io.tables import SUFFIXES
 
-PARTS = ("stage", "task", "model", "hardware", "teacher", "sweep", "paths", "served_names", "format", "tracking")
+PARTS = (
+    "stage",
+    "task",
+    "model",
+    "hardware",
+    "teacher",
+    "sweep",
+    "paths",
+    "served_names",
+    "format",
+    "tracking",
+    "verify",
+)
 WEIGHTS = {"before": "base", "after": "merged"}  # asked by each side of an evaluation
 CHECKED = {"parity": "base", "parity_merged": "merged"}  # the weights whose server each check of a pipeline is about
-ELSEWHERE = {"teacher", "families"}  # nodes that are not parts of a run
+ELSEWHERE = {"teacher", "judge", "families"}  # nodes that are not parts of a run
 LONGEST = 200  # characters of a value in a message
 
 
@@ -70,6 +82,8 @@ class _Builder:
                 parts[name] = self.build(_with(cfg, _step(cfg, name)), f"{key}.{name}")
             for name in _sides(cfg):
                 parts[name] = self._build_side(cfg, name, f"{key}.ask")
+            for name in _verifiers(cfg):
+                parts[name] = self._build_verifier(cfg, name, f"{key}.ask")
         except OmegaConfBaseException as error:
             self._add([_describe_omegaconf_error(cfg, error)])
             return None
@@ -83,6 +97,16 @@ class _Builder:
         run = self._validate(_with(cfg, {"stage": cfg.stage.ask, "weights": WEIGHTS[side]}), key, {})
         if run:
             self._add(checks.check_asking(run))
+        return run
+
+    def _build_verifier(self, cfg: DictConfig, name: str, key: str) -> Run | None:
+        """A run that asks for the verification of answers; a judge that was chosen takes the place of the teacher."""
+        changes = {"stage": cfg.stage.ask}
+        if name == "agreement" or not _chosen(cfg.judge):
+            return self.build(_with(cfg, changes), key)
+        inner = _Builder()
+        run = inner.build(_with(cfg, changes | {"teacher": cfg.judge}), key)
+        self._add(problem.replace("@teacher.", "@judge.") for problem in inner.problems)
         return run
 
     def _validate(self, cfg: DictConfig, key: str, parts: dict[str, Run | None]) -> Run | None:
@@ -119,7 +143,8 @@ def _set_defaults(cfg: DictConfig) -> list[str]:
     if cfg.variant is None:
         cfg.variant = sweep_job.variant(list(cfg.sweep.get("keys") or []))
     trains = cfg.stage.get("name") == "finetune"
-    for owner, learns in ((cfg.teacher, False), (cfg, trains)):
+    owners = [(cfg[name], False) for name in ("teacher", "judge") if name in cfg]
+    for owner, learns in (*owners, (cfg, trains)):
         if isinstance(owner.get("model"), DictConfig):
             here = OmegaConf.select(owner, "hardware.urls") is None
             problems += model_defaults.complete(owner.model, cfg.families, here, learns)
@@ -133,7 +158,11 @@ def _set_defaults(cfg: DictConfig) -> list[str]:
 
 def _teacher(cfg: DictConfig) -> dict[str, Any]:
     """The nodes of the teacher that were chosen: ``model``, ``hardware``, both or none."""
-    return {name: node for name, node in cfg.teacher.items() if node is not None and node.get("name")}
+    return _chosen(cfg.teacher)
+
+
+def _chosen(owner: DictConfig) -> dict[str, Any]:
+    return {str(name): node for name, node in owner.items() if node is not None and node.get("name")}
 
 
 def _steps(cfg: DictConfig) -> list[str]:
@@ -156,6 +185,14 @@ def _step(cfg: DictConfig, name: str) -> dict[str, Any]:
 def _sides(cfg: DictConfig) -> list[str]:
     sides = cfg.stage.get("sides") if cfg.stage.get("name") == "evaluate" else None
     return [side for side in WEIGHTS if side in (sides or [])]
+
+
+def _verifiers(cfg: DictConfig) -> list[str]:
+    """The ways of verification that ask a model; agreement may compare with existing answers alone."""
+    if cfg.stage.get("name") != "verify":
+        return []
+    chosen = {name: cfg.verify.get(name) for name in ("agreement", "judge")}
+    return [name for name, node in chosen.items() if isinstance(node, DictConfig) and node.get("samples") != 0]
 
 
 def _with(cfg: DictConfig, changes: dict[str, Any]) -> DictConfig:
@@ -194,7 +231,7 @@ def _describe_validation_error(error: ValidationError, stage_key: str) -> Iterat
             near = difflib.get_close_matches(location[-1], _known_keys(), n=1)
             yield f"{key} is not a key" + (f": did you mean {near[0]}?" if near else ": remove it")
         elif fault["type"] in ("dict_type", "model_type"):
-            yield f"{key}={fault['input']}: this is a map: write {keys.describe_map(key)}"
+            yield f"{key}={fault['input']}: this is a map: write {maps.describe_map(key)}"
         elif fault["type"] == "list_type":
             yield f"{key}={fault['input']}: this is a list: write '{key}=[{fault['input']}]'"
         else:

@@ -33,6 +33,7 @@ This page lists every key. `make docs` makes it from the schema (`vd100k/config/
   `+stage.args.NAME=VALUE` adds one that is not listed, and `null` removes one.
 - `model@teacher.model=OPTION` and `hardware@teacher.hardware=OPTION` choose the model that answers for the training
   images, and its machine. They have the same keys as `model` and `hardware`.
+- With `verify=judge`, `model@judge.model=OPTION` and `hardware@judge.hardware=OPTION` choose the judge in the same way.
 - `--cfg job` prints the settings of a run, and `dry_run=true` shows what it would do.
 
 A default of the form `${…}` is computed from other keys. The defaults are those of `conf/config.yaml`, `conf/base/` and
@@ -48,6 +49,8 @@ SECTIONS: list[Section] = [
     ("hardware.engine: how a model is served", "hardware.engine.", run.Engine, "base/engine.yaml", ""),
     ("model: weights or an API", "model.", run.Model, "base/model.yaml", ""),
     ("task: a prompt", "task.", run.Task, "config.yaml", "task"),
+    ("verify.agreement: asking again", "verify.agreement.", run.Agreement, "verify/agreement.yaml", "agreement"),
+    ("verify.judge: asking a judge", "verify.judge.", run.Judge, "verify/judge.yaml", "verify.judge"),
     ("format: what convert writes", "format.", run.Format, "format/swift.yaml", ""),
     ("tracking: where figures are sent", "tracking.", run.Tracking, "tracking/wandb.yaml", ""),
     ("sweep: the jobs of -m", "sweep.", run.Sweep, "config.yaml", "sweep"),
@@ -75,9 +78,10 @@ def text() -> str:
 
 def keys(schema: type[Part], file: str, part: str = "") -> Iterator[tuple[str, str, str, str]]:
     """The key, type, default and meaning of each field of a part of the configuration."""
-    values: Any = OmegaConf.to_container(OmegaConf.load(CONF / file))
+    loaded = OmegaConf.load(CONF / file)
+    values: Any = OmegaConf.to_container(OmegaConf.select(loaded, part) if part else loaded)
     rows = _Rows(file, _comments(CONF / file))
-    yield from rows.of(schema, values[part] if part else values, f"{part}." if part else "", "")
+    yield from rows.of(schema, values, f"{part}." if part else "", "")
 
 
 class _Rows:

@@ -119,12 +119,44 @@ class Task(Part):
     system_prompt: str | None
     prompt: Annotated[str, Field(min_length=1)]
     question: str | None
+    rubric: str | None
     questions: Path | None
     turns: list[str]
     labels: list[str]
     reader: Literal["text", "json", "question", "choice", "boxes"]
     sampling: Options
     json_schema: Options | None = Field(default=None, alias="schema")
+
+
+class Agreement(Part):
+    """How a question is asked again, and what its answers are compared with."""
+
+    samples: NonNegativeInt
+    temperature: NonNegativeFloat | None
+    against: list[str]
+    tolerance: Annotated[float, Field(ge=0, lt=1)]
+    texts: dict[str, str]
+
+
+class Judge(Part):
+    """What a judge is asked, and how its verdict is read."""
+
+    samples: PositiveInt
+    logprobs: bool
+    texts: dict[str, dict[str, str]]
+    system_prompt: str | None
+    prompt: Annotated[str, Field(min_length=1)]
+    right: Annotated[str, Field(min_length=1)]
+    wrong: Annotated[str, Field(min_length=1)]
+    json_reply: bool
+    sampling: Options
+
+
+class Verify(Part):
+    """How stage=verify checks answers; what is not chosen is None."""
+
+    agreement: Agreement | None = None
+    judge: Judge | None = None
 
 
 class Format(Part):
@@ -200,6 +232,7 @@ class Run(Part):
     served_names: dict[str, str]
     paths: Paths
     task: Task
+    verify: Verify
     format: Format
     tracking: Tracking
     stage: AnyStage = Field(discriminator="name")

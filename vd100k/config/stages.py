@@ -53,6 +53,7 @@ class Rules(Part):
     near_duplicate: bool
     leaked: bool
     too_long: bool
+    doubtful: bool
 
 
 class Role(Part):
@@ -80,6 +81,8 @@ class Convert(Part):
     name: Literal["convert"]
     source: Path
     rejected: Path | None
+    labels: Path | None
+    max_wrong: Annotated[float, Field(gt=0, lt=1)] | None
     folder: Path
     columns: dict[str, str]
     split_dataset_ratio: Share
@@ -172,6 +175,11 @@ class Evaluate(Part):
     folder: Path
 
 
+class Verify(Part):
+    name: Literal["verify"]
+    ask: Generate
+
+
 class Report(Part):
     name: Literal["report"]
 
@@ -180,7 +188,7 @@ class Compare(Part):
     name: Literal["compare"]
 
 
-Step = Literal["render", "generate", "convert", "parity", "finetune", "export", "parity_merged", "evaluate"]
+Step = Literal["render", "generate", "verify", "convert", "parity", "finetune", "export", "parity_merged", "evaluate"]
 
 
 class Pipeline(Part):
@@ -189,6 +197,7 @@ class Pipeline(Part):
     closing: str | None
     render: Render
     generate: Generate
+    verify: Verify
     convert: Convert
     parity: Parity | Literal[False]
     finetune: Finetune
@@ -200,6 +209,7 @@ class Pipeline(Part):
 AnyStage = (
     Render
     | Generate
+    | Verify
     | Convert
     | Parity
     | Finetune

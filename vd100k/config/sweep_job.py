@@ -16,7 +16,7 @@ TRAINS = {"finetune", "pipeline"}  # stages
 # Keys that need no place in the name of a trained model: they decide nothing of it, or its path names them already.
 NOT_IN_VARIANT = re.compile(
     r"(stage|model|dataset|images|task|answers|rejected|experiment|dry_run|(.*\.)?(port|cuda_devices)"
-    r"|(tracking|hydra|sweep|teacher)(\..+)?|.*@teacher\..+)$"
+    r"|(tracking|hydra|sweep|teacher|judge|verify)(\..+)?|.*@(teacher|judge)\..+)$"
 )
 MAX_NAME = 60  # characters of a folder name for one value
 

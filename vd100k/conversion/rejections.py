@@ -1,11 +1,14 @@
-"""Why a training file has no rows, from the rows that were rejected beside it."""
+"""The rows that convert rejects: their records in rejected.jsonl, and what those say about an empty training file."""
 
 from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
 
-from vd100k.io.jsonl import read_rows
+import orjson
+
+from vd100k.conversion.filters import RejectedRow
+from vd100k.io.jsonl import Fault, Row, read_rows
 
 NAME = "rejected.jsonl"
 
@@ -20,3 +23,23 @@ def told(training_file: Path) -> str:
         return ""
     why = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
     return f"{reasons.total()} rows were rejected: {why}. Look at them in {rejected}."
+
+
+def rejection(number: int, row: Row | Fault, error: RejectedRow) -> Row:
+    """The record of a rejected row in rejected.jsonl."""
+    if isinstance(row, Fault):
+        return {"line": number, "id": None, "reason": error.reason, "detail": str(error), "row": row.raw}
+    try:
+        orjson.dumps(row)
+    except TypeError:
+        row = {key: as_text(value) for key, value in row.items()}
+    id = row.get("id")
+    return {"line": number, "id": id, "reason": error.reason, "detail": as_text(str(error)), "row": row}
+
+
+def as_text(value: object) -> str:
+    """A value that JSON cannot hold, such as a list that is nested too deeply or a file name that is not UTF-8."""
+    try:
+        return str(value).encode(errors="backslashreplace").decode()
+    except RecursionError:
+        return f"a {type(value).__name__} that is nested too deeply"

@@ -11,7 +11,6 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-import orjson
 from rich.table import Table
 
 from vd100k import console
@@ -22,6 +21,7 @@ from vd100k.conversion.boxes import BoxWriter
 from vd100k.conversion.conversations import Joiner, unpack
 from vd100k.conversion.filters import ImageChecker, RejectedRow, RowFilter, TrainingImage
 from vd100k.conversion.formats import Layout
+from vd100k.conversion.rejections import as_text, rejection
 from vd100k.conversion.splits import Copies, Splits
 from vd100k.conversion.token_lengths import TokenLengths
 from vd100k.conversion.writers import JsonWriter, Writer
@@ -45,6 +45,8 @@ class Job:
     writers: dict[str, Callable[[], Writer]]  # by side: train, val, test
     rejected: Path
     single: bool = False  # the layout holds one image and one turn in each row
+    amend: Callable[[Row], None] = lambda row: None  # changes a row before the rules are applied
+    check: Callable[[Row], None] = lambda row: None  # may reject it after them
 
 
 @dataclass
@@ -194,6 +196,7 @@ class _Pass:
             raise RejectedRow(row.reason, row.detail)
         unpack(row)
         filters.complete_fields(row, stage.text_rows != "reject")
+        self._job.amend(row)
         images = self._image_checker.check_all(row)
         if self._job.single:
             _check_single(row, images)
@@ -201,6 +204,7 @@ class _Pass:
             self._boxes.write(row, images[0])
         sizes = [image.size for image in images]
         self._row_filter.check(row, sizes)
+        self._job.check(row)
         identity = _identity(row, images)
         if self._duplicates is not None:
             self._duplicates.add(identity, row["question"])
@@ -241,8 +245,8 @@ class _Pass:
     def _reject(self, number: int, row: Row | Fault, error: RejectedRow, rejected: JsonWriter) -> None:
         outcome = self._outcome
         outcome.reasons[error.reason] += 1
-        outcome.first = outcome.first or f"line {number}: {_as_text(str(error)) or error.reason}"
-        rejected.write(_rejection(number, row, error))
+        outcome.first = outcome.first or f"line {number}: {as_text(str(error)) or error.reason}"
+        rejected.write(rejection(number, row, error))
 
     def _blocks(self, stack: contextlib.ExitStack) -> Iterator[list[Entry]]:
         """The rows in blocks; the images of a block are checked in parallel, if they are read at all."""
@@ -278,23 +282,3 @@ def _check_single(row: Row, images: list[TrainingImage]) -> None:
         raise RejectedRow("number_of_images", f"{detail}. Put a row with several images first, or use format=swift")
     if len(row.get("turns", ())) > 1:
         raise RejectedRow("several_turns", "the format has one question and one answer in a row: use format=swift")
-
-
-def _rejection(number: int, row: Row | Fault, error: RejectedRow) -> Row:
-    """The record of a rejected row in rejected.jsonl."""
-    if isinstance(row, Fault):
-        return {"line": number, "id": None, "reason": error.reason, "detail": str(error), "row": row.raw}
-    try:
-        orjson.dumps(row)
-    except TypeError:
-        row = {key: _as_text(value) for key, value in row.items()}
-    id = row.get("id")
-    return {"line": number, "id": id, "reason": error.reason, "detail": _as_text(str(error)), "row": row}
-
-
-def _as_text(value: object) -> str:
-    """A value that JSON cannot hold, such as a list that is nested too deeply or a file name that is not UTF-8."""
-    try:
-        return str(value).encode(errors="backslashreplace").decode()
-    except RecursionError:
-        return f"a {type(value).__name__} that is nested too deeply"

@@ -14,7 +14,8 @@ from vd100k.console import say
 from vd100k.engines.commands import Command, environment
 from vd100k.errors import ConfigError
 
-AUTO = {"hardware=auto": "hardware", "hardware@teacher.hardware=auto": "teacher.hardware"}  # what each sets
+AUTO = {"hardware=auto": "hardware"}  # what each sets
+AUTO |= {f"hardware@{owner}.hardware=auto": f"{owner}.hardware" for owner in ("teacher", "judge")}
 BFLOAT16_SINCE = 8.0  # compute capability of Ampere
 BEFORE_AMPERE = {"dtype": "half", "train_dtype": "float16", "max_model_len": 4096}  # as in conf/hardware/t4x4.yaml
 TIMEOUT_S = 30

@@ -72,14 +72,14 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def _field_accuracy(parsed: Any, label: Any) -> float:
-    expected, found = _fields(label), _fields(parsed)
+    expected, found = fields(label), fields(parsed)
     correct = sum(path in found and _equal(found[path], value) for path, value in expected.items())
     return correct / len(expected)
 
 
-def _fields(content: Any, path: Path = ()) -> dict[Path, Any]:
+def fields(content: Any, path: Path = ()) -> dict[Path, Any]:
     """The values at the leaves of nested objects and lists, by their path."""
     if not isinstance(content, dict | list) or not content:
         return {path: content}
     entries = content.items() if isinstance(content, dict) else enumerate(content)
-    return {leaf: value for key, inner in entries for leaf, value in _fields(inner, (*path, key)).items()}
+    return {leaf: value for key, inner in entries for leaf, value in fields(inner, (*path, key)).items()}

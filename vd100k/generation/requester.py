@@ -177,8 +177,8 @@ class Requester:
             return error
         lease.record("answered", time.monotonic() - began)
         facts = {**facts, "finish_reason": reply.finish_reason, "completion_tokens": reply.completion_tokens}
-        if reply.system_fingerprint:
-            facts["system_fingerprint"] = reply.system_fingerprint
+        known = {"system_fingerprint": reply.system_fingerprint, "logprobs": reply.logprobs}
+        facts |= {name: value for name, value in known.items() if value}
         self._ledger.append(prompts.row(task, self._run.model.name, item.image, question, fields, **facts))
         self._progress.answered += 1
         return str(fields["answer"])

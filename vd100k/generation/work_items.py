@@ -215,12 +215,15 @@ def _selection(run: Run, ordered: bool = False) -> Selection:
 def _questions(run: Run, path: Path, known: KeySet, reject: Reject) -> Iterator[tuple[str, str]]:
     """The image and the question of each line in a file of questions."""
     folder, seen = base_folder(run), KeySet()
+    part, parts = _selection(run).shard
     for number, row in tables.read(path, [("id",), ("question",)]):
         where = f"{path.name}, line {number}"
         if isinstance(row, Fault):
             reject(where, row.reason, row.detail)
         elif not all(isinstance(row.get(key), str) and row[key].strip() for key in ("id", "question")):
             reject(where, "incomplete", 'a question needs an "id", the image it is about, and a "question"')
+        elif row_key(row["id"]) % parts != part - 1:
+            continue  # another machine asks about this image
         elif row_key(row["id"]) not in known:
             reject(row["id"], "image_missing", f"{where}: there is no such image in {run.images}")
         elif not is_current(folder, row):

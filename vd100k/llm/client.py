@@ -25,6 +25,7 @@ from vd100k.config.run import Model
 from vd100k.config.stages import Generate
 from vd100k.errors import ServerError
 from vd100k.io.redaction import redact
+from vd100k.llm import logprobs
 from vd100k.llm.proxy import proxy_for
 
 BACKOFF_S, MAX_WAIT_S = 0.5, 60.0
@@ -59,12 +60,14 @@ class Reply:
     """The text of a completion; ``completion_tokens`` is 0 if the server does not report it.
 
     ``system_fingerprint`` identifies the version of the model and its settings, for servers that report it.
+    ``logprobs`` are those of the last tokens, for requests that ask for them (``llm.logprobs``).
     """
 
     text: str
     finish_reason: str | None
     completion_tokens: int
     system_fingerprint: str | None
+    logprobs: list[dict[str, float]] | None = None
 
 
 class RequestError(Exception):
@@ -207,7 +210,7 @@ class Client:
         if not isinstance(text, str) or not text.strip():
             raise RequestError("empty_answer", f"an empty answer (finish_reason {finish_reason})", True)
         version = reply.get("system_fingerprint")
-        return Reply(text, _text(finish_reason), tokens, _text(version))
+        return Reply(text, _text(finish_reason), tokens, _text(version), logprobs.of_last_tokens(choice))
 
     def _error(self, url: str, status: int, content: bytes, headers: Mapping[str, str]) -> Exception:
         """The exception for a reply with an error status."""

@@ -56,7 +56,8 @@ class Pairs:
 class Curve:
     """A line through points (step, value); the axis of values begins at zero if no value is below it.
 
-    ``unit`` is written after a value, except "$", which is written before it. ``timed``: a step is a time in seconds.
+    ``unit`` is written after a value, except "$", which is written before it. ``timed``: a step is a time in seconds;
+    of other curves, ``noun`` says what a step is.
     """
 
     kind: ClassVar[str] = "curve"
@@ -64,6 +65,7 @@ class Curve:
     points: list[tuple[float, float]]
     unit: str = ""
     timed: bool = False
+    noun: str = "step"
 
     @property
     def low(self) -> float:
@@ -75,7 +77,7 @@ class Curve:
 
     def at(self, step: float) -> str:
         """A step in words."""
-        return duration(step) if self.timed else f"step {step:,g}"
+        return duration(step) if self.timed else f"{self.noun} {step:,.10g}"
 
     def told(self, value: float) -> str:
         """A value with its unit."""

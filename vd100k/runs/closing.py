@@ -10,11 +10,13 @@ from typing import Any
 from vd100k.config.run import Run
 from vd100k.evaluation.certainty import brief
 from vd100k.runs.summary import Summary
+from vd100k.verification.scores import promise
 
 TRAINABLE = ["hardware=single-gpu", "model=qwen2-vl-7b"]  # suggested where the model so far has no weights
 # Overrides that are about one run, or one stage of it.
 ONCE = ("stage", "stage.", "dry_run", "preview", "shard", "limit", "sample", "hydra.")
 OF_MODEL = ("model", "model.", "hardware", "hardware.", "engine@hardware.engine", "answers")
+OF_VERIFICATION = ("verify", "verify.", "judge.", "model@judge.model", "hardware@judge.hardware")
 PAGE = "report.html"
 CENT = 0.01
 GB = 1_000_000_000
@@ -71,6 +73,8 @@ def next_command(run: Run, argv: list[str]) -> str | None:
             return command(["stage=generate", *kept], argv[0])
         case "generate" | "label":
             return command(["stage=convert", *kept], argv[0])
+        case "verify":
+            return command(["stage=label", *_without(kept, OF_VERIFICATION)], argv[0])
         case "convert" if run.format.name == "swift" and not getattr(run.stage, "products", None):
             if not trains:
                 kept = [*_without(kept, OF_MODEL), f"answers={run.answers}", *TRAINABLE]
@@ -126,7 +130,17 @@ def _convert(step: dict[str, Any]) -> str | None:
     if "train" not in counts:  # the products of a data set
         return _count(sum(counts.values()), "row")
     kept = sum(counts.get(side, 0) for side in ("train", "val", "test"))
-    return f"{kept:,} of {_count(kept + counts['rejected'], 'row')} kept" if kept else None
+    if not kept:
+        return None
+    calibration = step.get("certainty", {}).get("calibration")
+    known = f"; {promise(calibration)}" if calibration and calibration.get("promised") else ""
+    return f"{kept:,} of {_count(kept + counts['rejected'], 'row')} kept{known}"
+
+
+def _verify(step: dict[str, Any]) -> str | None:
+    counts = step["counts"]
+    without = f", none on {counts['without_verdict']:,}" if counts.get("without_verdict") else ""
+    return f"verdicts on {_count(counts['rows'], 'row')}{without}" if "rows" in counts else None
 
 
 def _finetune(step: dict[str, Any]) -> str | None:
@@ -167,6 +181,7 @@ def _parity(step: dict[str, Any]) -> str | None:
 FIGURES: dict[str, Callable[[dict[str, Any]], str | None]] = {
     "render": _render,
     "generate": _generate,
+    "verify": _verify,
     "convert": _convert,
     "parity": _parity,
     "parity_merged": _parity,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -23,8 +24,8 @@ from vd100k.conversion.token_lengths import TokenLengths
 from vd100k.conversion.writers import JsonWriter, ParquetWriter, Writer
 from vd100k.errors import DataError
 from vd100k.images.resizing import SizeRule
-from vd100k.io import jsonl
-from vd100k.io.atomic import replace, write_json
+from vd100k.io import atomic, jsonl
+from vd100k.io.jsonl import Entry
 from vd100k.runs import rows_elsewhere
 from vd100k.runs.needs import Need, missing
 from vd100k.runs.summary import Summary, file_facts
@@ -32,6 +33,8 @@ from vd100k.runs.tracker import Tracker
 from vd100k.similarity.pictures import side_by_side
 from vd100k.sources import joins
 from vd100k.sources.readers import Source
+from vd100k.verification import gate, verdicts
+from vd100k.verification.scores import promise
 
 SIDES = ("train", "val", "test")
 ONE_IMAGE = ("vd100k", "parquet")  # the formats whose column of images has another type for several
@@ -43,7 +46,14 @@ def needs(run: Run, stage: Convert) -> Iterator[Need]:
         return  # those that can be made are made
     source = _source(run, stage)
     yield Need(lambda: _faults(run, stage, source), source.path, given=stage.source != run.paths.rows)
-    if stage.rejected:
+    if stage.labels:
+        yield missing(stage.labels.expanduser(), f"{run.key}.labels={stage.labels}: no such file.", given=True)
+    if stage.max_wrong is not None or run.rejected == gate.SAMPLES:
+        path = verdicts.path(run.paths.rows)
+        yield missing(
+            path, f"{path}: there are no verdicts on the rows. Verify them first: {gate.commands(run)['verify']}"
+        )
+    if stage.rejected and run.rejected != gate.SAMPLES:
         text = f"{stage.rejected}: the rows do not exist. Generate them first: python run.py stage=generate …"
         yield missing(stage.rejected, text, given=stage.rejected != run.paths.rejected)
 
@@ -56,7 +66,7 @@ def plan(run: Run, stage: Convert) -> list[str]:
     if stage.products:
         files = [f"write {product.file} into {stage.folder}" for product in stage.products]
         return [*files, *products.missing(run, stage)]
-    pairs = f", pair them with {stage.rejected}" if stage.rejected else ""
+    pairs = f", pair them with {_worse(run, stage)}" if stage.rejected else ""
     return [f"read {stage.source}{pairs}", f"write {run.format.name} files into {stage.folder}"]
 
 
@@ -81,12 +91,16 @@ def _rows(run: Run, stage: Convert, token_lengths: TokenLengths, folder: Path, s
     layouts = formats.GROUP_LAYOUTS if groups else formats.LAYOUTS
     layout, rejected = layouts[run.format.name], stage.folder / "rejected.jsonl"
     single = run.format.name in ONE_IMAGE and not groups
-    lines = partial(joins.pairs, source.lines, stage.rejected) if stage.rejected else source.lines
+    lines: Callable[[], Iterable[Entry]] = source.lines
+    if stage.rejected and run.rejected != gate.SAMPLES:
+        lines = partial(joins.pairs, source.lines, stage.rejected)
     job = Job(
         lines, (_image_folder(run, source), source.unpacked), layout, _writers(run, stage, groups), rejected, single
     )
     summary.image_folders = [str(folder.absolute()) for folder in job.image_folders]
-    outcome = convert(run, stage, job, token_lengths)
+    known, summary.certainty = gate.examine(run, stage)
+    with gate.opened(run, stage, known) as gated:
+        outcome = convert(run, stage, replace(job, amend=gated.amend, check=gated.check), token_lengths)
     show({stage.folder.name: outcome})
     joined = {"joined": outcome.joined} if outcome.joined else {}
     summary.counts = {"rows": outcome.rows, **outcome.sides, **joined, "rejected": outcome.reasons.total()}
@@ -96,15 +110,19 @@ def _rows(run: Run, stage: Convert, token_lengths: TokenLengths, folder: Path, s
             Path(facts["path"]).unlink(missing_ok=True)
         example = f" The first one rejected: {outcome.first}." if outcome.first else ""
         raise DataError(f"{stage.source}: no row is left to train on. {_remedy(run, outcome, rejected)}{example}")
-    _describe(run, stage, outcome)
+    _describe(run, stage, outcome, summary.certainty)
     if outcome.copies and outcome.copies.groups:
         _show_copies(outcome.copies, stage.folder / "copies.jsonl", folder, summary)
+    if (summary.certainty.get("calibration") or {}).get("promised"):
+        kept = f"{outcome.rows - outcome.reasons.total():,} of {outcome.rows:,} rows kept"
+        say(f"{kept}; {promise(summary.certainty['calibration'])}")
     sides = ", ".join(f"{count} {side}" for side, count in outcome.sides.items())
     turns = f"{outcome.joined} as further turns of conversations, " if outcome.joined else ""
     say(f"{sides}, {turns}{outcome.reasons.total()} rejected: {stage.folder}")
     if stage.split_dataset_ratio and not outcome.sides.get("val"):
         say(_why_none_is_held_out(run, stage, outcome))
-    summary.inputs = [file_facts(path) for path in (stage.source, stage.rejected) if path and path.is_file()]
+    read = [stage.source, stage.rejected, gate.labels_path(run, stage), verdicts.path(run.paths.rows)]
+    summary.inputs = [file_facts(path) for path in read if path and path.is_file()]
     summary.outputs = outcome.files
 
 
@@ -115,6 +133,11 @@ def _show_copies(copies: Copies, path: Path, folder: Path, summary: Summary) -> 
     summary.counts["copies"] = sum(map(len, groups)) - len(groups)
     summary.add_copies(side_by_side(((group[0], group[1]) for group in groups), folder / "copies"))
     say(f"{summary.counts['copies']} images show the same as another one and are on the same side as it: {path}")
+
+
+def _worse(run: Run, stage: Convert) -> str:
+    """Where the worse answers of pairs come from."""
+    return "the worst answers that stage=verify got" if run.rejected == gate.SAMPLES else str(stage.rejected)
 
 
 def _remedy(run: Run, outcome: Outcome, rejected: Path) -> str:
@@ -206,7 +229,7 @@ def _writers(run: Run, stage: Convert, groups: bool) -> dict[str, Callable[[], W
     return {name: partial(make_lines, stage.folder / f"{name}{suffix}", optional=name in optional) for name in names}
 
 
-def _describe(run: Run, stage: Convert, outcome: Outcome) -> None:
+def _describe(run: Run, stage: Convert, outcome: Outcome, certainty: dict[str, Any]) -> None:
     """Write the file that describes the data: LLaMA-Factory's dataset_info.json, or a data-set card."""
     name = run.format.name
     if name in ("sharegpt", "vd100k"):
@@ -215,14 +238,17 @@ def _describe(run: Run, stage: Convert, outcome: Outcome) -> None:
         for side in outcome.sides:
             entry = f"{run.dataset}_{run.task.name}_{side}"
             info |= formats.dataset_info(entry, f"{side}.json", images, system, stage.rejected is not None)
-        write_json(stage.folder / "dataset_info.json", info)
+        atomic.write_json(stage.folder / "dataset_info.json", info)
     elif name == "parquet":
-        replace(stage.folder / "README.md", [_card(run, stage, outcome).encode(errors="backslashreplace")])
+        atomic.replace(
+            stage.folder / "README.md", [_card(run, stage, outcome, certainty).encode(errors="backslashreplace")]
+        )
         if not stage.license:
             say(f"The data-set card names no license. Set {run.key}.license=NAME before you share {stage.folder}.")
 
 
-def _card(run: Run, stage: Convert, outcome: Outcome) -> str:
+def _card(run: Run, stage: Convert, outcome: Outcome, certainty: dict[str, Any]) -> str:
+    calibration = certainty.get("calibration") or {}
     text = (files("vd100k.conversion") / "card.md.j2").read_text(encoding="utf-8")
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
@@ -237,6 +263,7 @@ def _card(run: Run, stage: Convert, outcome: Outcome) -> str:
         models=sorted(outcome.models),
         rejected=run.rejected,
         reasons=dict(outcome.reasons.most_common()),
+        verified=promise(calibration) if calibration.get("promised") else None,
         system=run.task.system_prompt,
         prompt=run.task.prompt,
         example=json.dumps(outcome.example, ensure_ascii=False, indent=2),

@@ -53,7 +53,7 @@ def impossible(hardware: str, model: str, stage: str) -> bool:
         return False
     if stage == "parity":  # with hardware=api it says that it cannot compare
         return hosted and hardware != "api"
-    if stage in {"generate", "chat"}:
+    if stage in {"generate", "chat", "verify"}:
         return hosted != (hardware == "api")
     return hosted or hardware == "api"
 

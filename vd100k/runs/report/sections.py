@@ -21,6 +21,7 @@ from vd100k.pages.samples import by_reason, clip, histogram, sample, spread
 from vd100k.parity import page as parity
 from vd100k.runs import closing
 from vd100k.runs.summary import figures
+from vd100k.verification import blocks as verification
 
 Summary = dict[str, Any]
 Blocks = list[Block]
@@ -124,8 +125,12 @@ def _convert(summary: Summary, album: Album) -> Blocks:
                 pictures = album.pictures(kept, [kept])
                 cards.append(Card(str(row.get("id")), pictures, texts, reason))
         blocks.append(Gallery("Examples of rejected rows", cards, total, str(path.parent / "rejected.jsonl")))
-    blocks.append(_files(summary))
-    return blocks
+    return [*blocks, *verification.of_gate(summary.get("certainty") or {}), _files(summary)]
+
+
+def _verify(summary: Summary, album: Album) -> Blocks:
+    verdicts = _first(summary, ".verdicts.jsonl")
+    return [*verification.of_verdicts(summary.get("certainty") or {}, verdicts, album, clip), _files(summary)]
 
 
 def _finetune(summary: Summary, album: Album) -> Blocks:
@@ -168,6 +173,7 @@ def _parity(summary: Summary, album: Album) -> Blocks:
 
 BLOCKS: dict[str, Callable[[Summary, Album], Blocks]] = {
     "generate": _generate,
+    "verify": _verify,
     "convert": _convert,
     "parity": _parity,
     "parity_merged": _parity,

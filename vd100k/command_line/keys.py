@@ -16,14 +16,9 @@ from vd100k.config.run import Run
 from vd100k.config.stages import AnyStage
 
 INTERNAL = {"key", "parts"}  # of a run: set by the parser
-ELSEWHERE = {"hydra", "teacher", "families"}  # nodes that the schema does not describe
+ELSEWHERE = {"hydra", "teacher", "judge", "families"}  # nodes that the schema does not describe
 TEXT = {str, Path, type(None)}
 SHOWN = 3  # suggestions
-# Examples in messages. A map with one entry may hold any others.
-MAPS: dict[str, dict[str, object]] = {
-    "model.price": {"prompt": 2.5, "completion": 10},
-    "task.sampling": {"temperature": 0.5},
-}
 MOUNTED = {"engine": "engine@hardware.engine"}  # groups that are chosen for a part of the configuration
 
 Kind = Literal["text", "text or number", "other"]
@@ -129,7 +124,7 @@ class Keys:
     def _types(self, key: str) -> set[Any]:
         """The types of the values of a key; empty if there is no such key. What a map holds has any name."""
         first, *rest = key.split(".")
-        if first == "teacher" and rest:
+        if first in ("teacher", "judge") and rest:
             first, *rest = rest
         if first not in top_level():
             return set()
@@ -137,23 +132,6 @@ class Keys:
         for name in rest:
             found = {member for one in found for member in _inside(one, name)}
         return found
-
-
-def map_example(key: str) -> str:
-    """A map as it is written on the command line for ``key``."""
-    entries = _map_example(key).items()
-    return f"{{{', '.join(f'{name}: {value}' for name, value in entries)}}}"
-
-
-def describe_map(key: str) -> str:
-    """How a key that is a map is set, as a whole or, if it may have any entry, one entry alone."""
-    whole = f"'{key}={map_example(key)}'"
-    (name, value), *more = _map_example(key).items()
-    return whole if more else f"{whole}, or one entry: {key}.{name}={value}"
-
-
-def _map_example(key: str) -> dict[str, object]:
-    return MAPS.get(key.lstrip("+").removeprefix("teacher."), {"NAME": "VALUE"})
 
 
 def _written(node: Any, key: str) -> Iterator[str]:
