@@ -130,7 +130,9 @@ def test_a_table_without_answers_is_refused_with_its_columns(vd100k: Call, tmp_p
     (tmp_path / "table.csv").write_text("image,text\n00.png,hello\n", encoding="utf-8")
     done = vd100k("stage=convert", f"images={pictures}", "stage.source=table.csv")
     assert done.returncode == 1
-    assert "no column answer or suffix or boxes; columns found: image, text. Set stage.columns.image=NAME" in done.stderr
+    assert (
+        "no column answer or suffix or boxes; columns found: image, text. Set stage.columns.image=NAME" in done.stderr
+    )
 
 
 def test_convert_leaves_no_empty_training_file_and_names_the_rule(vd100k: Call, tmp_path: Path, pictures: Path) -> None:
