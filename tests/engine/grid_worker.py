@@ -30,11 +30,11 @@ def main(request: dict[str, Any]) -> None:
     found = []
     for row in request["rows"]:
         trained = template.encode(row)
-        sent = encode(row["images"][0], SizeRule(*request["rule"])).base64
-        image = Image.open(io.BytesIO(base64.b64decode(sent)))
-        seen = served(images=[image], return_tensors="pt", **request["server"])["image_grid_thw"].tolist()[0]
+        sent = [encode(path, SizeRule(*request["rule"])).base64 for path in row["images"]]
+        images = [Image.open(io.BytesIO(base64.b64decode(content))) for content in sent]
+        seen = served(images=images, return_tensors="pt", **request["server"])["image_grid_thw"].tolist()
         ids = trained["input_ids"]
-        found.append([trained["image_grid_thw"].tolist()[0], seen, len(ids), template.tokenizer.decode(ids[-3:])])
+        found.append([trained["image_grid_thw"].tolist(), seen, len(ids), template.tokenizer.decode(ids[-3:])])
     print("FOUND" + json.dumps(found))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -17,9 +18,10 @@ from PIL import Image
 
 from tests.conftest import ROOT
 from vd100k.config.run import Run
-from vd100k.conversion.formats import LAYOUTS
+from vd100k.conversion.formats import LAYOUTS, turns
 from vd100k.conversion.token_lengths import TokenLengths
 from vd100k.engines import commands
+from vd100k.images.groups import names
 from vd100k.images.resizing import SizeRule
 from vd100k.tiny import random_checkpoint
 
@@ -28,6 +30,7 @@ pytestmark = pytest.mark.engine
 CAP = 1_003_520
 PHOTOS = [(4032, 3024), (1920, 1080), (3024, 4032), (1600, 1200), (5000, 700), (1279, 977), (112, 112)]
 RANDOM = 200
+PAIRS = 20  # images of which each two make a row with several turns
 # Questions and answers that a tokenizer merges differently at their ends and in the chat format around them.
 TEXTS = [
     ("What is it?", "a red shape"),
@@ -46,10 +49,10 @@ SPLIT = (
 
 @dataclass(frozen=True)
 class Encoded:
-    """One row, encoded by ms-swift: its grid and the server's, the number of tokens, and the last of them."""
+    """One row, encoded by ms-swift: its grids and the server's, the number of tokens, and the last of them."""
 
-    trained: list[int]
-    served: list[int]
+    trained: list[list[int]]
+    served: list[list[int]]
     tokens: int
     end: str
 
@@ -102,6 +105,12 @@ def encoded(run: Run, rows: list[dict[str, Any]], folder: Path, env: dict[str, s
     return [Encoded(*found) for found in json.loads(done.stdout.split("FOUND")[1])]
 
 
+def single(number: int, path: Path) -> dict[str, Any]:
+    """A row about one image, with one of the texts."""
+    question, answer = TEXTS[number % len(TEXTS)]
+    return {"image": str(path), "question": question, "answer": answer}
+
+
 @pytest.mark.parametrize("family", random_checkpoint.FAMILIES)
 def test_an_image_is_trained_on_the_grid_that_it_is_served_with_and_counted_so(
     parsed: Callable[..., Run], tmp_path: Path, images: dict[Path, tuple[int, int]], family: str
@@ -112,18 +121,18 @@ def test_an_image_is_trained_on_the_grid_that_it_is_served_with_and_counted_so(
     served = parsed("stage=serve", *chosen).hardware.engine
     assert served
     assert served.args["mm_processor_kwargs"] == {"min_pixels": run.model.min_pixels, "max_pixels": CAP}
-    texts = [TEXTS[k % len(TEXTS)] for k in range(len(images))]
-    written = LAYOUTS["swift"]
-    rows = [
-        written({"image": str(path), "question": question, "answer": answer}, None)
-        for path, (question, answer) in zip(images, texts, strict=True)
+    rows = [single(k, path) for k, path in enumerate(images)] + [
+        {"images": [str(path) for path in pair], "turns": TEXTS[k % 3 : k % 3 + 3]}
+        for k, pair in enumerate(itertools.pairwise(list(images)[:PAIRS]))
     ]
-    found = encoded(run, rows, tmp_path, commands.train(run.stage, tmp_path).env)
+    written = [LAYOUTS["swift"](row, None) for row in rows]
+    found = encoded(run, written, tmp_path, commands.train(run.stage, tmp_path).env)
     counted = TokenLengths(run.model.path, run.system, SizeRule.of(run.model), 1)
-    for size, (question, answer), row in zip(images.values(), texts, found, strict=True):
-        assert row.trained == row.served, size
-        assert counted.excess(question, answer, size) == row.tokens, (size, question, answer)
-        assert row.end.endswith("<|im_end|>\n")
+    for row, seen in zip(rows, found, strict=True):
+        sizes = [images[Path(name)] for name in names(row)]
+        assert seen.trained == seen.served, sizes
+        assert counted.excess(turns(row), sizes) == seen.tokens, row
+        assert seen.end.endswith("<|im_end|>\n")
 
 
 def test_the_option_max_pixels_of_ms_swift_trains_on_other_grids(
@@ -132,6 +141,6 @@ def test_the_option_max_pixels_of_ms_swift_trains_on_other_grids(
     """Why stage.args.max_pixels is refused; if this fails, ms-swift has changed, and the option may be used again."""
     folder = checkpoint(tmp_path / "model", "qwen2_vl")
     run = parsed("stage=finetune", "dataset=d", "model=hf", f"model.path={folder}", f"model.max_pixels={CAP}")
-    rows = [LAYOUTS["swift"]({"image": str(path), "question": "q", "answer": "a"}, None) for path in images]
-    found = encoded(run, rows[: len(PHOTOS)], tmp_path, {}, max_pixels=CAP)
+    rows = [LAYOUTS["swift"](single(k, path), None) for k, path in enumerate(list(images)[: len(PHOTOS)])]
+    found = encoded(run, rows, tmp_path, {}, max_pixels=CAP)
     assert any(row.trained != row.served for row in found)

@@ -31,10 +31,8 @@ INTERLEAVED_SECTIONS = [12, 10, 10]
 # With plain random weights, a model whose output embeddings are its input embeddings repeats the last token forever.
 # Larger layers outweigh the token itself, and larger embeddings of letters and <|im_end|> make these the usual output.
 LAYER_SCALE = 8.0
-LETTER_SCALE = 10.0
-END_SCALE = 12.0
-LETTERS = slice(ord("a"), ord("z") + 1)
-END = checkpoint.SPECIAL_IDS["<|im_end|>"]
+EMBEDDING_SCALE = 10.0
+USUAL = (*range(ord("a"), ord("z") + 1), checkpoint.SPECIAL_IDS["<|im_end|>"])
 
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
@@ -120,9 +118,7 @@ def _scale(model: PreTrainedModel) -> None:
         for name, weight in model.named_parameters():
             if ".layers." in name and weight.ndim == 2:
                 weight.mul_(LAYER_SCALE)
-        embeddings = model.get_input_embeddings().weight
-        embeddings[LETTERS] *= LETTER_SCALE
-        embeddings[END] *= END_SCALE
+        model.get_input_embeddings().weight[list(USUAL)] *= EMBEDDING_SCALE
 
 
 def _save_processor(family: Family, folder: Path) -> None:
