@@ -43,7 +43,7 @@ engine: env  ## the tests on real vLLM, ms-swift, MLX, nginx and Chromium, witho
 	$(BIN)/python -m pytest -m "engine and not story"
 
 docs: env  ## write docs/configuration.md from the schema and conf/, and build the site in build/site, links checked
-	$(BIN)/python -m vd100k.config.reference docs/configuration.md
+	$(BIN)/python -m vd100k.command_line.reference docs/configuration.md
 	rm -rf build/docs-source && mkdir -p build/docs-source
 	git ls-files '*.md' docs conf examples LICENSE | tar -cf - --exclude '*.py' -T - | tar -xf - -C build/docs-source
 	@# In an environment of its own, so that it moves no pin of ours.

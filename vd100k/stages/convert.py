@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
-
-from jinja2 import Environment, StrictUndefined
 
 from vd100k.config.checks import ASKS_FOR_QUESTION
 from vd100k.config.run import Run
-from vd100k.config.stages import Convert, Rules
+from vd100k.config.stages import Convert
 from vd100k.console import say
-from vd100k.conversion import formats, products
-from vd100k.conversion.run import Job, Outcome, convert, show
+from vd100k.conversion import advice, formats, products, training_files
+from vd100k.conversion.run import Job, convert, show
 from vd100k.conversion.splits import Copies
 from vd100k.conversion.token_lengths import TokenLengths
-from vd100k.conversion.writers import JsonWriter, ParquetWriter, Writer
 from vd100k.errors import DataError
 from vd100k.images.resizing import SizeRule
-from vd100k.io import atomic, jsonl
+from vd100k.io import jsonl
 from vd100k.io.jsonl import Entry
 from vd100k.runs import rows_elsewhere
 from vd100k.runs.needs import Need, missing
@@ -36,9 +29,7 @@ from vd100k.sources.readers import Source
 from vd100k.verification import gate, verdicts
 from vd100k.verification.scores import promise
 
-SIDES = ("train", "val", "test")
 ONE_IMAGE = ("vd100k", "parquet")  # the formats whose column of images has another type for several
-SUFFIXES = {"swift": ".jsonl", "sharegpt": ".json", "vd100k": ".json"}
 
 
 def needs(run: Run, stage: Convert) -> Iterator[Need]:
@@ -95,7 +86,12 @@ def _rows(run: Run, stage: Convert, token_lengths: TokenLengths, folder: Path, s
     if stage.rejected and run.rejected != gate.SAMPLES:
         lines = partial(joins.pairs, source.lines, stage.rejected)
     job = Job(
-        lines, (_image_folder(run, source), source.unpacked), layout, _writers(run, stage, groups), rejected, single
+        lines,
+        (_image_folder(run, source), source.unpacked),
+        layout,
+        training_files.writers(run, stage, groups),
+        rejected,
+        single,
     )
     summary.image_folders = [str(folder.absolute()) for folder in job.image_folders]
     known, summary.certainty = gate.examine(run, stage)
@@ -109,18 +105,21 @@ def _rows(run: Run, stage: Convert, token_lengths: TokenLengths, folder: Path, s
         for facts in outcome.files:  # a training on empty files would fail without saying why
             Path(facts["path"]).unlink(missing_ok=True)
         example = f" The first one rejected: {outcome.first}." if outcome.first else ""
-        raise DataError(f"{stage.source}: no row is left to train on. {_remedy(run, outcome, rejected)}{example}")
-    _describe(run, stage, outcome, summary.certainty)
+        raise DataError(
+            f"{stage.source}: no row is left to train on. {advice.nothing_to_train_on(run, outcome, rejected)}{example}"
+        )
+    calibration = summary.certainty.get("calibration") or {}
+    verified = promise(calibration) if calibration.get("promised") else None
+    training_files.describe(run, stage, outcome, verified)
     if outcome.copies and outcome.copies.groups:
         _show_copies(outcome.copies, stage.folder / "copies.jsonl", folder, summary)
-    if (summary.certainty.get("calibration") or {}).get("promised"):
-        kept = f"{outcome.rows - outcome.reasons.total():,} of {outcome.rows:,} rows kept"
-        say(f"{kept}; {promise(summary.certainty['calibration'])}")
+    if verified:
+        say(f"{outcome.rows - outcome.reasons.total():,} of {outcome.rows:,} rows kept; {verified}")
     sides = ", ".join(f"{count} {side}" for side, count in outcome.sides.items())
     turns = f"{outcome.joined} as further turns of conversations, " if outcome.joined else ""
     say(f"{sides}, {turns}{outcome.reasons.total()} rejected: {stage.folder}")
     if stage.split_dataset_ratio and not outcome.sides.get("val"):
-        say(_why_none_is_held_out(run, stage, outcome))
+        say(advice.nothing_held_out(run, stage, outcome))
     read = [stage.source, stage.rejected, gate.labels_path(run, stage), verdicts.path(run.paths.rows)]
     summary.inputs = [file_facts(path) for path in read if path and path.is_file()]
     summary.outputs = outcome.files
@@ -140,20 +139,6 @@ def _worse(run: Run, stage: Convert) -> str:
     return "the worst answers that stage=verify got" if run.rejected == gate.SAMPLES else str(stage.rejected)
 
 
-def _remedy(run: Run, outcome: Outcome, rejected: Path) -> str:
-    """Why no row is left to train on, and what to do about it."""
-    if not outcome.rows:
-        return "It has no rows."
-    if not outcome.reasons:
-        return f"All {outcome.rows} rows are held out: set {run.key}.split_dataset_ratio to a smaller share."
-    [(reason, _)] = outcome.reasons.most_common(1)
-    rule = f", or turn the rule off with {run.key}.rules.{reason}=false" if reason in Rules.model_fields else ""
-    return (
-        f"Of {outcome.rows} rows, {outcome.reasons.total()} were rejected: {outcome.why()}. Look at them in "
-        f"{rejected}, and correct their source{rule}."
-    )
-
-
 def _default_question(run: Run) -> str:
     """The question of rows that have none; empty if the task's prompt is not a question about the image itself."""
     task = run.task
@@ -171,16 +156,6 @@ def _faults(run: Run, stage: Convert, source: Source) -> Iterator[str]:
         yield "\n".join([f"{source.path}: there are no such rows.", *notes])
     else:
         yield from source.faults()
-
-
-def _why_none_is_held_out(run: Run, stage: Convert, outcome: Outcome) -> str:
-    """A sentence about an empty validation side, and how to get another one."""
-    none = "No row is held out, so the training has no evaluation loss"
-    if outcome.lowest_draw is None:
-        return f"{none}: the source has splits of its own, and no row in one called val, valid, validation or dev."
-    enough = max(0.1, math.ceil(outcome.lowest_draw * 100 + 1e-6) / 100)
-    set_it = f" Set {run.key}.split_dataset_ratio={enough:g} to hold out some." if outcome.written > 1 else ""
-    return f"{none}: there are too few rows for {run.key}.split_dataset_ratio={stage.split_dataset_ratio:g}.{set_it}"
 
 
 def _products(run: Run, stage: Convert, token_lengths: TokenLengths, folder: Path, summary: Summary) -> None:
@@ -212,59 +187,3 @@ def _image_folder(run: Run, source: Source) -> Path:
         return images if images.is_dir() else images.parent
     generated = products.generated_from(source.path) if source.path == run.paths.rows.expanduser() else None
     return generated or source.image_folder
-
-
-def _writers(run: Run, stage: Convert, groups: bool) -> dict[str, Callable[[], Writer]]:
-    """A function for each side that makes its writer, in the format of the run."""
-    name = run.format.name
-    if name == "parquet":
-        make = partial(
-            ParquetWriter, stage.folder / "data", stage.rejected is not None, run.task.reader == "choice", groups
-        )
-        return {side: partial(make, side) for side in SIDES}
-    suffix = SUFFIXES[name]
-    make_lines = partial(JsonWriter, array=suffix == ".json")
-    names = [*SIDES, *(f"{side}.text" for side in SIDES if stage.text_rows == "apart")]
-    optional = {"test", *names[len(SIDES) :]}
-    return {name: partial(make_lines, stage.folder / f"{name}{suffix}", optional=name in optional) for name in names}
-
-
-def _describe(run: Run, stage: Convert, outcome: Outcome, certainty: dict[str, Any]) -> None:
-    """Write the file that describes the data: LLaMA-Factory's dataset_info.json, or a data-set card."""
-    name = run.format.name
-    if name in ("sharegpt", "vd100k"):
-        images, system = ("images", True) if name == "sharegpt" else ("image", bool(run.task.system_prompt))
-        info: dict[str, Any] = {}
-        for side in outcome.sides:
-            entry = f"{run.dataset}_{run.task.name}_{side}"
-            info |= formats.dataset_info(entry, f"{side}.json", images, system, stage.rejected is not None)
-        atomic.write_json(stage.folder / "dataset_info.json", info)
-    elif name == "parquet":
-        atomic.replace(
-            stage.folder / "README.md", [_card(run, stage, outcome, certainty).encode(errors="backslashreplace")]
-        )
-        if not stage.license:
-            say(f"The data-set card names no license. Set {run.key}.license=NAME before you share {stage.folder}.")
-
-
-def _card(run: Run, stage: Convert, outcome: Outcome, certainty: dict[str, Any]) -> str:
-    calibration = certainty.get("calibration") or {}
-    text = (files("vd100k.conversion") / "card.md.j2").read_text(encoding="utf-8")
-    environment = Environment(
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    return environment.from_string(text).render(
-        name=run.dataset,
-        license=stage.license,
-        key=run.key,
-        splits={side: rows for side, rows in outcome.sides.items() if rows},
-        total=outcome.written,
-        pairs=stage.rejected is not None,
-        models=sorted(outcome.models),
-        rejected=run.rejected,
-        reasons=dict(outcome.reasons.most_common()),
-        verified=promise(calibration) if calibration.get("promised") else None,
-        system=run.task.system_prompt,
-        prompt=run.task.prompt,
-        example=json.dumps(outcome.example, ensure_ascii=False, indent=2),
-    )

@@ -13,7 +13,6 @@ from vd100k.config.stages import Evaluate
 from vd100k.console import say
 from vd100k.engines import commands
 from vd100k.engines.serving import availability
-from vd100k.errors import DataError
 from vd100k.evaluation import comparison
 from vd100k.evaluation.boxes import locate
 from vd100k.evaluation.certainty import certainty
@@ -28,11 +27,10 @@ from vd100k.images.find import Selection, find_images
 from vd100k.images.ignored import Ignored
 from vd100k.io import jsonl
 from vd100k.runs import charts
-from vd100k.runs.leaked import record
+from vd100k.runs.leaked import not_leaked
 from vd100k.runs.needs import Need, missing, raised
 from vd100k.runs.summary import Summary, file_facts, folder_facts
 from vd100k.runs.tracker import Tracker
-from vd100k.similarity import leaks
 
 CHART_IMAGES = 8  # images in the comparison chart
 
@@ -68,7 +66,7 @@ def plan(run: Run, stage: Evaluate) -> list[str]:
 def run(run: Run, stage: Evaluate, folder: Path, summary: Summary, tracker: Tracker) -> None:
     assert stage.images is not None
     assert stage.labels is not None
-    labels = _not_leaked(run, stage, read_labels(run, stage.labels, stage.images), folder, summary)
+    labels = not_leaked(run, stage, read_labels(run, stage.labels, stage.images), folder, summary)
     answers = _ask(run, stage, folder, labels, summary)
     ignored = Ignored()
     selection = Selection(group=run.group)
@@ -93,32 +91,6 @@ def run(run: Run, stage: Evaluate, folder: Path, summary: Summary, tracker: Trac
     ]
     summary.outputs = [file_facts(rows, len(labels)), file_facts(chart)]
     tracker.table("answers", ["id", "image", "label", *answers], comparison.worst_first(compared))
-
-
-def _not_leaked(run: Run, stage: Evaluate, labels: dict[str, Any], folder: Path, summary: Summary) -> dict[str, Any]:
-    """The labels of those images that the model was not trained on, as ``if_leaked`` says.
-
-    Raises:
-        DataError: images have leaked and this is refused, or no other image is left.
-    """
-    if "after" not in stage.sides:
-        return labels
-    found = find_images(str(stage.images), Selection(group=run.group), run.image_folder)
-    held_out = [image for image in found if image.id in labels]
-    leaked = leaks.find(held_out, leaks.trained_on(run.paths.training.expanduser()), run.looks)
-    if not leaked:
-        return labels
-    pairs = record(leaked, folder, summary)
-    gone = {leak.id for leak in leaked} if stage.if_leaked == "drop" else set()
-    text = leaks.message(leaked, len(labels), run.key, str(stage.images), pairs)
-    if stage.if_leaked == "refuse" or len(gone) == len(labels):
-        raise DataError(text)
-    say(
-        f"{len(gone)} held-out images are left out, because they are among the training images: {pairs}"
-        if gone
-        else text
-    )
-    return {id: label for id, label in labels.items() if id not in gone}
 
 
 def _ask(

@@ -154,5 +154,5 @@ def test_a_stage_plans_and_runs(repository: Path) -> None:
     assert "m: 2 rows" in call(repository, "stage=count", "dataset=d")
     assert "m: 2 rows" not in call(repository, "stage=count", "dataset=d", "stage.at_least=3")
     document = repository / "configuration.md"
-    subprocess.run([sys.executable, "-m", "vd100k.config.reference", str(document)], cwd=repository, check=True)
+    subprocess.run([sys.executable, "-m", "vd100k.command_line.reference", str(document)], cwd=repository, check=True)
     assert "| `stage.at_least` | integer ≥ 0 | `1` |" in document.read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.conftest import ROOT
-from vd100k.config import reference
+from vd100k.command_line import reference
 from vd100k.config.base import Part
 from vd100k.config.run import Run
 
@@ -33,4 +33,4 @@ def test_every_key_of_the_schema_is_in_the_document(part: type[Part]) -> None:
     keys = {field.alias or name for name, field in part.model_fields.items()}
     if part is Run:
         keys -= reference.INTERNAL | {"hardware", "model", "task", "format", "tracking", "sweep", "paths"}
-    assert keys <= described, f"add them to vd100k/config/reference.py: {keys - described}"
+    assert keys <= described, f"add them to vd100k/command_line/reference.py: {keys - described}"

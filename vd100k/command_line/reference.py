@@ -1,6 +1,6 @@
 """docs/configuration.md: every key with its type, default and meaning, from the schema and the comments in ``conf/``.
 
-python -m vd100k.config.reference docs/configuration.md
+python -m vd100k.command_line.reference docs/configuration.md
 """
 
 from __future__ import annotations
