@@ -30,10 +30,11 @@ SMOOTH = 0.3  # of the contrast, between the thumbnails of smooth images
 WORST, TIMES_ORDINARY, ORDINARY, NEVER = 0.12, 3.0, 80, 0.5
 COLOUR = 30.0  # levels between the mean colours of two blocks, at most
 COLOUR_OF_FEW = 24.0  # the same where there is little detail
+COLOUR_OF_PART = 20.0  # and where one image is a part of the other: a crop leaves colours as they are
 STILL = 0.001  # of a side: what lies this close in both images, on average, has not been moved
 SAME_SCALE = 0.006  # of its size: a part whose size in pixels differs by less has been cut out, and not resized
 CROPPED = 0.12  # of a side may be cut off
-MUCH_DETAIL = 20  # blocks of a thumbnail, of 64
+MUCH_DETAIL = 26  # blocks of a thumbnail, of 64
 PHOTOMETRIC = 0.1  # a copy that is cropped and resized has no other brightness as well
 KEPT = 64  # decoded images
 
@@ -51,11 +52,16 @@ class Details:
     colour: float
     seen: int
 
-    def agree(self, much: bool, smooth: bool) -> bool:
-        """Whether they show the same, given whether there is ``much`` detail, and a ``smooth`` image is the same."""
+    def agree(self, much: bool, smooth: bool, part: bool) -> bool:
+        """Whether they show the same.
+
+        It matters whether there is ``much`` detail, whether ``smooth`` images would be the same, and whether one image
+        shows a ``part`` of the other.
+        """
+        colour = COLOUR_OF_PART if part else COLOUR if much else COLOUR_OF_FEW
         limit = min(NEVER, WORST + TIMES_ORDINARY * self.ordinary)
         enough = self.seen >= SEEN or (much and smooth)
-        return enough and self.worst <= limit and self.colour <= (COLOUR if much else COLOUR_OF_FEW)
+        return enough and self.worst <= limit and self.colour <= colour
 
 
 def is_copy(first: str, second: str, alignment: Alignment, pair: int) -> bool:
@@ -69,9 +75,10 @@ def is_copy(first: str, second: str, alignment: Alignment, pair: int) -> bool:
     much = bool(alignment.detail[pair] >= MUCH_DETAIL)
     same_light = abs(float(alignment.gain[pair]) - 1) <= PHOTOMETRIC
     sizes = images[0].rgb.size, images[1].rgb.size
-    if moved > STILL and not ((much and same_light and _is_part(boxes)) or _is_cut_out(boxes, sizes)):
+    part = moved > STILL
+    if part and not ((much and same_light and _is_part(boxes)) or _is_cut_out(boxes, sizes)):
         return False
-    return _details(images, boxes, alignment, pair).agree(much, bool(alignment.difference[pair] <= SMOOTH))
+    return _details(images, boxes, alignment, pair).agree(much, bool(alignment.difference[pair] <= SMOOTH), part)
 
 
 class _Decoded(NamedTuple):
