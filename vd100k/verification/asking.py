@@ -36,12 +36,23 @@ def folder(rows: Path) -> Path:
 
 
 def verified_rows(run: Run) -> Iterator[Row]:
-    """The rows to verify: those with an id, a question and an answer, at most ``limit``."""
-    return islice((row for _, row in jsonl.read(run.paths.rows) if isinstance(row, dict) and _is_whole(row)), run.limit)
+    """The rows to verify: those with an image, an id, a question and an answer, at most ``limit``.
+
+    The question of a later turn of a conversation begins with the turns before it: ``asked`` is what to ask.
+    """
+    rows = (row for _, row in jsonl.read(run.paths.rows) if isinstance(row, dict) and _is_whole(row))
+    earlier: dict[str, str] = {}  # the turns so far, by id
+    for row in islice(rows, run.limit):
+        before = earlier.get(row["id"], "") if row.get("turn", 1) != 1 else ""
+        row["asked"] = f"{before}{row['question']}"
+        if "turn" in row:
+            earlier[row["id"]] = f"{row['asked']}\n{row['answer']}\n\n"
+        yield row
 
 
 def _is_whole(row: Row) -> bool:
-    return all(isinstance(row.get(key), str) for key in ("id", "question", "answer"))
+    has_image = bool(row.get("image") or row.get("images"))
+    return has_image and all(isinstance(row.get(key), str) for key in ("id", "question", "answer"))
 
 
 def asking(run: Run, name: str, task: Task, samples: int) -> Run:
@@ -98,6 +109,8 @@ def again(run: Run) -> tuple[Task, Prompt]:
         if all(isinstance(row.get(option), str) for option in OPTIONS):
             options = [f"{option[-1]}. {row[option]}" for option in OPTIONS]
             return "\n".join([row["question"], *options, settings.texts[task.language]])
+        if "turn" in row:
+            return str(row["asked"])
         return prompts.text(task, row["question"] if task.questions else None)
 
     reader = "text" if task.reader == "choice" else task.reader

@@ -59,7 +59,7 @@ def _prompt(source: str, rubric: str | None, row: Row) -> str:
     """
     from jinja2 import TemplateError
 
-    question, answer = row["question"], row["answer"]
+    question, answer = row["asked"], row["answer"]
     if all(isinstance(row.get(option), str) for option in OPTIONS):
         question = "\n".join([question, *(f"{option[-1]}. {row[option]}" for option in OPTIONS)])
     try:

@@ -15,7 +15,7 @@ from vd100k.config.run import Run
 from vd100k.errors import DataError
 from vd100k.verification.judging import judging, read
 
-ROW = {"id": "a.png", "question": "Describe it.", "answer": '{"colour": "red"}'}
+ROW = {"id": "a.png", "question": "Describe it.", "asked": "Describe it.", "answer": '{"colour": "red"}'}
 
 
 @pytest.fixture

@@ -289,3 +289,19 @@ def test_a_dry_run_says_what_would_be_asked(vd100k: Call, rows: Path, server: Ch
     assert done.returncode == 0, done.stdout + done.stderr
     assert "agreement: ask m about each row of outputs/data/pictures/scene/m.jsonl 3 times" in done.stdout
     assert server.requests == []
+
+
+def test_a_later_turn_is_asked_again_with_the_turns_before_it(
+    vd100k: Call, rows: Path, server: ChatServer, tmp_path: Path
+) -> None:
+    first = rows_of(tmp_path)[0]
+    turns = [
+        first | {"question": "What is it?", "answer": "A cat.", "turn": 1},
+        first | {"question": "Which colour?", "answer": "Red.", "turn": 2},
+        first | {"id": "text", "image": None},
+    ]
+    rows.write_text("".join(json.dumps(row) + "\n" for row in turns), encoding="utf-8")
+    done = vd100k(*of_m(server, "verify.agreement.samples=1"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    asked = {request["messages"][-1]["content"][-1]["text"] for request in server.requests[1:]}
+    assert asked == {"What is it?", "What is it?\nA cat.\n\nWhich colour?"}
