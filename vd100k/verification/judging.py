@@ -108,8 +108,9 @@ def _probability(logprobs: Any, text: str, judge: Judge) -> float | None:
     if not isinstance(logprobs, list) or not all(isinstance(one, dict) and one for one in logprobs):
         return None
     joined = "".join(next(iter(alternatives)) for alternatives in logprobs)
-    if not judge.json_reply and joined.strip() != text.strip():
-        return None  # the reply is longer, so its beginning is not among the last tokens
+    # A token that ends the reply may follow. A longer reply does not begin with its last tokens.
+    if not judge.json_reply and not joined.strip().startswith(text.strip()):
+        return None
     begin = (IN_JSON if judge.json_reply else IN_TEXT).search(joined)
     end = 0
     for alternatives in logprobs if begin else ():

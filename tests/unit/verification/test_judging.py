@@ -91,7 +91,7 @@ def test_without_probabilities_the_score_is_the_verdict(judge: Callable[..., Run
 def test_a_plain_text_begins_with_the_verdict(judge: Callable[..., Run]) -> None:
     settings = judge("verify.judge.json_reply=false", "verify.judge.right=yes", "verify.judge.wrong=no").verify.judge
     assert settings
-    found = read(reply("Yes, it is.", tokens("?", ",", " it", " is", ".", Yes=0.8, No=0.2)), settings)
+    found = read(reply("Yes, it is.", tokens("?", ",", " it", " is", ".", "<|im_end|>", Yes=0.8, No=0.2)), settings)
     assert found
     assert (round(found.score, 6), found.right) == (0.8, True)
     assert read(reply("**no**"), settings) == (0.0, "", False)
