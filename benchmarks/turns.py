@@ -25,10 +25,12 @@ from rich.table import Table
 from vd100k.conversion.token_lengths import TokenLengths
 from vd100k.images.resizing import SizeRule
 from vd100k.io.jsonl import read_rows, write
+from vd100k.tiny import checkpoint
 
 ROOT = Path(__file__).parent.parent
 SIDE, TOKEN_SIDE, LEAST_PIXELS = 448, 28, 3136  # pixels of the images; the size rule of Qwen2-VL
 SYSTEM = "You are a helpful assistant."
+STUDENT = "outputs/models/tiny-student"
 QUESTIONS = ["What is in the picture?", "Which colour does it have?", "Where is it?", "What stands beside it?"]
 
 
@@ -39,11 +41,23 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        unpack_student(folder / STUDENT)
         source = write_rows(folder, args.images)
         results = [measure(folder, source, turns) for turns in ("separate", "merge")]
     report(results)
     args.output.parent.mkdir(exist_ok=True)
     args.output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+def unpack_student(folder: Path) -> None:
+    """Write the tiny student, with a cap that lets the images through at their full size."""
+    checkpoint.unpack("student", folder)
+    path = folder / "preprocessor_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings["max_pixels"] = SIDE * SIDE
+    if "size" in settings:
+        settings["size"]["longest_edge"] = SIDE * SIDE
+    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def write_rows(folder: Path, count: int) -> Path:
@@ -76,15 +90,14 @@ def measure(folder: Path, source: Path, turns: str) -> dict[str, Any]:
         "rows": len(records),
         "answers": sum(message["role"] == "assistant" for record in records for message in record["messages"]),
         "tokens": sum(tokens(folder, record) for record in records),
-        "seconds": trained_s(folder / "outputs/models/tiny-student" / f"{turns}-details-rows"),
+        "seconds": trained_s(folder / STUDENT / f"{turns}-details-rows"),
     }
 
 
 def tokens(folder: Path, record: dict[str, Any]) -> int:
     """The tokens of a training row."""
-    lengths = TokenLengths(
-        str(folder / "outputs/models/tiny-student"), SYSTEM, SizeRule(TOKEN_SIDE, LEAST_PIXELS, SIDE * SIDE), 0
-    )
+    rule = SizeRule(TOKEN_SIDE, LEAST_PIXELS, SIDE * SIDE)
+    lengths = TokenLengths(str(folder / STUDENT), SYSTEM, rule, max_length=0)  # every row has more, and is counted
     texts = [message["content"] for message in record["messages"] if message["role"] != "system"]
     return lengths.excess(list(zip(texts[::2], texts[1::2], strict=True)), [(SIDE, SIDE)]) or 0
 
