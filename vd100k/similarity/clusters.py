@@ -40,7 +40,7 @@ class Member(NamedTuple):
 
 
 class Collection:
-    """Collects images, each once, and finds those that are copies. 13 bytes an image, and files for the rest."""
+    """Collects images, each once, and finds those that are copies. What is known of an image is in temporary files."""
 
     def __init__(self, looks: LookCache) -> None:
         self._looks, self._identities = looks, KeySet()
