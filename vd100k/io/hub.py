@@ -36,7 +36,9 @@ def faults(source: str, name: str) -> Iterator[str]:
 def cached(source: str, name: str) -> Path | None:
     """The folder of the model in the hub's cache on this machine; None if its config.json is not there."""
     if source == "hf":
-        from huggingface_hub import try_to_load_from_cache
+        if not _has_folder_of(name):
+            return None
+        from huggingface_hub import try_to_load_from_cache  # takes a third of a second
 
         found = None
         with contextlib.suppress(ValueError):  # not a possible name
@@ -47,6 +49,13 @@ def cached(source: str, name: str) -> Path | None:
     new, old = name.replace("/", "--"), name.replace(".", "___")
     patterns = (f"models/{new}/snapshots/*", f"hub/models/{old}", f"hub/{old}", f"models/{old}", old)
     return next((found.parent for inner in patterns for found in cache.glob(f"{inner}/config.json")), None)
+
+
+def _has_folder_of(name: str) -> bool:
+    """Whether the cache of Hugging Face has a folder for a model. Source: ``constants.py`` of huggingface_hub."""
+    home = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
+    cache = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
+    return Path(os.path.expandvars(cache)).expanduser().joinpath(f"models--{name.replace('/', '--')}").is_dir()
 
 
 def folder(source: str, name: str) -> Path | None:

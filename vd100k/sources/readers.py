@@ -67,10 +67,11 @@ class Source:
 
     def _table_faults(self) -> Iterator[str]:
         try:
-            first = [row for _, row in islice(self.lines(), FIRST_ROWS)]
+            numbered = list(islice(self.lines(), FIRST_ROWS))
         except DataError as error:
             yield str(error)
             return
+        first = [row for _, row in numbered]
         rows = [row for row in first if not isinstance(row, Fault)]
         if not first:
             yield f"{self.path}: it has no rows."
@@ -78,7 +79,8 @@ class Source:
             yield f"{self.path}: none of the first {len(first)} lines is a row. The first one: {first[0].detail}."  # type: ignore[union-attr]
         for key in ("image", "answer") if rows else ():
             if all(row.get(key) is None and not _has_instead(row, key) for row in rows):
-                filled = {"id": rows[0].get("image"), "question": self.question}  # by ``_complete``
+                number = next(number for number, row in numbered if row is rows[0])
+                filled = {"id": joined(names(rows[0])) or str(number), "question": self.question}  # by ``_complete``
                 found = [name for name, value in rows[0].items() if name not in filled or value != filled[name]]
                 yield (
                     f"{self.path}: none of the first {len(rows)} rows has “{self.columns[key]}”. Its columns are "

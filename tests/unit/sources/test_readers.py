@@ -201,7 +201,7 @@ def test_stored_images_of_unusual_types_cost_only_their_rows(convert: Convert, t
         (
             "t.csv",
             "file,caption\n00.png,a\n",
-            r"t\.csv, line 1: no column image; columns found: file, caption\.",
+            r"t\.csv, line 1: no column image or images; columns found: file, caption\.",
         ),
         (
             "t.csv",
