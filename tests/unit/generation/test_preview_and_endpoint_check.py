@@ -160,7 +160,9 @@ def test_shards_are_joined_and_the_sorted_file_has_the_order_of_the_images(
         assert len(server.requests) == 6 + 2
     for key in ("shard=3/2", "shard=x"):
         assert "shard" in ask(vd100k, "http://127.0.0.1:9/v1", key).stderr
-    assert "is for stage=generate and stage=verify only" in vd100k("stage=convert", "dataset=pictures", "preview=5").stderr
+    assert (
+        "is for stage=generate and stage=verify only" in vd100k("stage=convert", "dataset=pictures", "preview=5").stderr
+    )
 
 
 def test_all_questions_about_an_image_go_to_the_same_server(
