@@ -33,7 +33,7 @@ demo: env  ## run the whole loop in miniature: generate, fine-tune, serve, compa
 test: env  ## every part with every real engine, without the long stories (20 minutes at most on two cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -p tests.engine.one_worker -m "not story"
 
-stories: env  ## the long stories: the whole demo, documents, kills, a sweep, seven minutes of fuzzing (30 minutes)
+stories: env  ## the long stories: the whole demo, each model family, documents, kills, a sweep, fuzzing (30 minutes)
 	$(BIN)/python -m pytest -m story
 
 unit: env  ## the quick tests (a few minutes)

@@ -26,7 +26,7 @@ from vd100k.images.resizing import SizeRule
 from vd100k.io.preprocessor import image_sizes
 from vd100k.tiny.random_checkpoint import FAMILIES
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.story, pytest.mark.timeout(900)]
 
 CAP = 100_352  # a whole number of tokens of each family
 SIZES = [(640, 480), (112, 112), (300, 200), (97, 333), (256, 256), (480, 270)]
