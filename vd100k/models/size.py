@@ -56,7 +56,7 @@ def _whole(gpus: int) -> int:
 def parameters(run: Run, room: float = 0) -> float | None:
     """The number of parameters in billions: from the weights' index on this machine, else from the model's name.
 
-    A hub's cache is searched only if the name says nothing, or says more than ``room``, because that is slow.
+    A hub's cache is searched only if the name says nothing, or says more than ``room``.
     """
     path = run.model.path or ""
     named = [float(number) for number in IN_NAME.findall(Path(path).name)]

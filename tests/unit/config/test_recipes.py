@@ -94,6 +94,7 @@ def test_an_exception_for_a_model_applies_on_its_machine(composed: Callable[...,
 def test_a_model_is_served_and_trained(
     composed: Callable[..., Run], parsed: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     cache = tmp_path / "hub/models--Qwen--Qwen3-VL-235B-A22B-Instruct"
     for file, text in {"refs/main": "abc", "snapshots/abc/config.json": '{"model_type": "qwen3_vl_moe"}'}.items():

@@ -80,6 +80,7 @@ def test_merged_weights_are_compared_with_the_base(
     (cache / "snapshots/abc/config.json").write_text("{}")
     (cache / "refs").mkdir()
     (cache / "refs/main").write_text("abc")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     from_hub = light_run("weights=merged", "dataset=photos", "model.path=Some/Model", f"paths.merged={merged}")
     assert describe_effect(from_hub, "http://127.0.0.1:1/v1") == "1 of 2 tensors differ from the base model."

@@ -297,6 +297,7 @@ def test_custom_code_from_a_hub_is_refused(
     change(cache / "snapshots" / "abc" / "config.json", auto_map={"AutoModel": "modeling_x.X"})
     (cache / "refs").mkdir()
     (cache / "refs" / "main").write_text("abc")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     run = light_run("model=qwen2-vl-2b", "model.path=Some/Model")

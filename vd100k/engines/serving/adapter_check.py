@@ -38,8 +38,7 @@ def describe_effect(run: Run, url: str) -> str | None:
 
 def _base(run: Run) -> Path | None:
     """The folder of the base model, which may be in the cache of the hub; None if there is none."""
-    path = Path(run.model.path or "")
-    return path if path.is_dir() else hubs.cached(run.model.source, str(path))
+    return hubs.folder(run.model.source, run.model.path or "")
 
 
 def _compare_answers(run: Run, url: str) -> str | None:
