@@ -68,11 +68,12 @@ class OffsetIndex:
     def find(self, key: int) -> int | None:
         """The offset of the key's row; None if there is no such row."""
         if not self._is_sorted:
-            self._sort()
+            self.sort()
         at = bisect.bisect_left(self._keys, key)
         return self._offsets[at] if at < len(self._keys) and self._keys[at] == key else None
 
-    def _sort(self) -> None:
+    def sort(self) -> None:
+        """Sort the keys now rather than at the first ``find``: before threads share the index."""
         import numpy
 
         order = numpy.argsort(numpy.frombuffer(self._keys, dtype=numpy.uint64), kind="stable")

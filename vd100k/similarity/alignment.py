@@ -96,8 +96,9 @@ def align(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Alignment:
     swapped = a.mean((1, 2, 3)) > b.mean((1, 2, 3))
     a, b = (np.where(swapped[:, None, None, None], *pair) for pair in ((b, a), (a, b)))
     fit = _Fit(len(a))
+    halves = [_halved(images) for images in (a, b)]
     for blur, steps in COARSE:
-        dark, bright = (_blurred(_halved(images), blur) for images in (a, b))
+        dark, bright = (_blurred(images, blur) for images in halves)
         for _ in range(steps):
             fit.improve(dark, bright)
     rough = _finished(fit, dark, bright, swapped)
@@ -105,7 +106,7 @@ def align(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Alignment:
     if not near.any():
         return rough
     a, b, swapped = a[near], b[near], swapped[near]
-    return rough.replaced(near, _finished(_finely(fit.chosen(near), a, b), *_sharp(a, b), swapped))
+    return rough.replaced(near, _finely(fit.chosen(near), a, b, swapped))
 
 
 def refine(first: Floats, second: Floats) -> tuple[Box, Box]:
@@ -116,19 +117,15 @@ def refine(first: Floats, second: Floats) -> tuple[Box, Box]:
     fit, smooth = _Fit(1), (_blurred(a, REFINING[0]), _blurred(b, REFINING[0]))
     for _ in range(REFINING[1]):
         fit.improve(*smooth)
-    return _finished(_finely(fit, a, b), *_sharp(a, b), swapped).boxes(0)
+    return _finely(fit, a, b, swapped).boxes(0)
 
 
-def _sharp(dark: Floats, bright: Floats) -> tuple[Floats, Floats]:
-    return _blurred(dark, FINE[0]), _blurred(bright, FINE[0])
-
-
-def _finely(fit: _Fit, dark: Floats, bright: Floats) -> _Fit:
-    """The fit after the last steps, at the full size."""
-    dark, bright = _sharp(dark, bright)
+def _finely(fit: _Fit, dark: Floats, bright: Floats, swapped: NDArray[np.bool_]) -> Alignment:
+    """The alignment after the last steps, at the full size."""
+    dark, bright = (_blurred(images, FINE[0]) for images in (dark, bright))
     for _ in range(FINE[1]):
         fit.improve(dark, bright)
-    return fit
+    return _finished(fit, dark, bright, swapped)
 
 
 def _finished(fit: _Fit, dark: Floats, bright: Floats, swapped: NDArray[np.bool_]) -> Alignment:

@@ -83,10 +83,12 @@ class LookCache:
 
     def index(self) -> None:
         """Let ``find`` know the looks that have been added until now."""
-        self._index = OffsetIndex()
+        index = OffsetIndex()
         for start in range(0, len(self), BLOCK):
             for number, key in enumerate(self.looks(start, start + BLOCK)["key"].tolist(), start):
-                self._index.add(key, number)
+                index.add(key, number)
+        index.sort()
+        self._index = index
 
     def forget(self) -> None:
         """Give the memory of ``find`` back until the next ``index``: 16 bytes a look."""

@@ -18,7 +18,6 @@ from vd100k.similarity.look import LOOK, Pixels
 
 ENTRY = np.dtype([("identity", "<u8"), ("look", "<u4"), ("side", "u1"), ("start", "<u8"), ("bytes", "<u4")])
 HASHES = np.dtype([("whole", LOOK["hash"]), ("trimmed", LOOK["trimmed"])])
-Progress = Callable[[float], None]  # called with the share that is done
 BLOCK = 1 << 16  # images at a time
 PAIRS = 256  # pairs aligned at a time
 REMEMBERED = 1 << 20  # pairs that have been compared, so that they are not compared again in the next pass
@@ -66,15 +65,18 @@ class Collection:
             self._paths.write(name)
             self._end += len(name)
 
-    def clusters(self, progress: Progress = lambda share: None) -> list[list[Member]]:
+    def clusters(self) -> list[list[Member]]:
         """The groups of images that are copies of each other, of at least two images each."""
         self._identities = KeySet()
         self._looks.forget()
         looks = self._numbers()
         if len(looks) < 2:
             return []
-        with tempfile.TemporaryFile() as file:
-            groups = _Search(self._looks, looks, self.path, file).groups(progress)
+        try:
+            with tempfile.TemporaryFile() as file:
+                groups = _Search(self._looks, looks, self.path, file).groups()
+        finally:
+            confirm.forget()
         return [[self._member(number) for number in group] for group in groups]
 
     def _numbers(self) -> NDArray[np.uint32]:
@@ -112,11 +114,10 @@ class _Search:
         self._differed = np.zeros(len(numbers), np.uint8)
         self._compared = np.zeros(REMEMBERED, np.uint64)
 
-    def groups(self, progress: Progress) -> list[list[int]]:
+    def groups(self) -> list[list[int]]:
         self._join_equal_files()
-        for done, found in search.pairs(len(self._numbers), self._read_hashes):
+        for found in search.pairs(len(self._numbers), self._read_hashes):
             self._compare(found)
-            progress(done)
         roots = np.fromiter(map(self._root, range(len(self._parents))), np.int32, len(self._parents))
         return _groups(roots)
 

@@ -99,6 +99,11 @@ def _decoded(path: str) -> _Decoded:
         return _Decoded(upright.copy(), upright.convert("L"))
 
 
+def forget() -> None:
+    """Give the memory of the images that were decoded last back, about 256 MB at most."""
+    _decoded.cache_clear()
+
+
 def _refined(images: tuple[_Decoded, _Decoded], boxes: Boxes) -> tuple[Boxes, float]:
     """The common parts of two images more exactly than thumbnails show them, and how far what they show is moved."""
     square = (ALIGNED_AT, ALIGNED_AT)

@@ -23,8 +23,8 @@ FARTHEST_WHOLE = 56  # of 256 bits; changes other than a crop turn up to 40 of t
 FARTHEST_LOW = 14  # of 64 bits; a crop by up to 4 % on each side turns up to 12 of them, compared with the trimmed hash
 
 
-def pairs(count: int, read: ReadHashes) -> Iterator[tuple[float, Numbers]]:
-    """The share of the search that is done, and pairs of images with similar hashes, of the shape (pairs, 2).
+def pairs(count: int, read: ReadHashes) -> Iterator[Numbers]:
+    """Pairs of images with similar hashes, of the shape (pairs, 2).
 
     The hashes are sorted several times, each time with their bits in another order, and every hash is compared with
     its neighbours (Charikar, 2002): similar hashes often agree in the bits that come first. Half of the passes use
@@ -32,11 +32,11 @@ def pairs(count: int, read: ReadHashes) -> Iterator[tuple[float, Numbers]]:
     several times. A pass takes 16 bytes an image.
     """
     random = np.random.default_rng(SEED)
-    for k in range(PASSES):
+    for _ in range(PASSES):
         for entries, bits in ((1, HASH_SIDE**2), (2, LOOK["trimmed"].itemsize * 8)):
             order = random.permutation(bits)
             for found in _neighbours(_sorted_keys(count, read, entries, order), count, entries):
-                yield k / PASSES, _similar(found, count, read, entries)
+                yield _similar(found, count, read, entries)
 
 
 def _sorted_keys(count: int, read: ReadHashes, entries: int, order: Numbers) -> tuple[NDArray[np.uint64], int]:

@@ -67,6 +67,6 @@ def test_hashes_that_differ_in_few_bits_are_found(count: int, seed: int, flipped
     whole[1] = whole[0]
     for bit in rng.choice(256, flipped, replace=False).tolist():
         whole[1, bit // 8] ^= 1 << bit % 8
-    found = {tuple(pair) for _, some in pairs(count, lambda a, b: (whole[a:b], trimmed[a:b])) for pair in some.tolist()}
+    found = {tuple(pair) for some in pairs(count, lambda a, b: (whole[a:b], trimmed[a:b])) for pair in some.tolist()}
     assert (0, 1) in found
     assert all(a < b < count for a, b in found)
