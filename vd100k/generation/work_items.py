@@ -135,7 +135,7 @@ def count_items(run: Run) -> int:
     """About how many rows there will be."""
     assert run.images is not None
     source = run.images if run.task.questions is None else str(run.task.questions)
-    return count_images(source, _selection(run)) * max(1, len(run.task.turns))
+    return count_images(source, selection(run)) * max(1, len(run.task.turns))
 
 
 def all_items(
@@ -154,9 +154,9 @@ def all_items(
         DataError: there are no images or no questions, or no question is about any of the images.
     """
     assert run.images is not None
-    selection = _selection(run, ordered)
+    chosen = selection(run, ordered)
     if run.task.questions is None:
-        for image in find_images(run.images, selection, run.image_folder, reject, ignored):
+        for image in find_images(run.images, chosen, run.image_folder, reject, ignored):
             turns = image.questions or tuple(run.task.turns)
             if only is not None and image.id not in only:
                 continue
@@ -166,14 +166,14 @@ def all_items(
                 yield WorkItem(image, turns or (None,), in_turn=bool(turns))
         return
     # The limit counts questions here, so it does not apply to the images.
-    without_limit = replace(selection, limit=None)
+    without_limit = replace(chosen, limit=None)
     known, groups = KeySet(), dict[str, ImageRef]()
     for image in find_images(run.images, without_limit, run.image_folder, reject, ignored):
         known.add(row_key(image.id))
         if image.others:
             groups[image.id] = image
     is_empty = True
-    asked = islice(_questions(run, run.task.questions, known, reject), selection.limit)
+    asked = islice(_questions(run, run.task.questions, known, reject), chosen.limit)
     for item in _by_image(base_folder(run), asked, groups):
         is_empty = False
         yield item
@@ -191,9 +191,11 @@ def too_many_images(image: ImageRef, most: int) -> str:
 
 def group_faults(run: Run) -> Iterator[str]:
     """What to do about a group, among the first ones, that has more images than the model takes."""
+    if run.group is None and Path(str(run.images)).expanduser().is_dir():
+        return  # each image is alone
     most = run.model.images_per_prompt
     with contextlib.suppress(DataError):  # no images: reported with them
-        for image in islice(find_images(str(run.images), _selection(run), run.image_folder), FIRST_GROUPS):
+        for image in islice(find_images(str(run.images), selection(run), run.image_folder), FIRST_GROUPS):
             if len(image.paths) > most:
                 yield f"images={run.images}, group {image.id}: {too_many_images(image, most)}."
                 return
@@ -207,7 +209,8 @@ def missing_questions(run: Run) -> str:
     )
 
 
-def _selection(run: Run, ordered: bool = False) -> Selection:
+def selection(run: Run, ordered: bool = False) -> Selection:
+    """Which images of ``run.images`` are asked about."""
     part, parts = map(int, (run.shard or "1/1").split("/"))
     return Selection(run.preview or run.limit, run.sample, run.seed, (part, parts), ordered, run.group)
 
@@ -215,7 +218,7 @@ def _selection(run: Run, ordered: bool = False) -> Selection:
 def _questions(run: Run, path: Path, known: KeySet, reject: Reject) -> Iterator[tuple[str, str]]:
     """The image and the question of each line in a file of questions."""
     folder, seen = base_folder(run), KeySet()
-    part, parts = _selection(run).shard
+    part, parts = selection(run).shard
     for number, row in tables.read(path, [("id",), ("question",)]):
         where = f"{path.name}, line {number}"
         if isinstance(row, Fault):

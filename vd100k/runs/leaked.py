@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from vd100k.config.run import Run
 from vd100k.config.stages import Evaluate
 from vd100k.console import say
 from vd100k.errors import DataError
-from vd100k.images.find import Selection, find_images
+from vd100k.images.groups import ImageRef
 from vd100k.io import jsonl
 from vd100k.runs.summary import Summary
 from vd100k.similarity import leaks
@@ -17,16 +18,17 @@ from vd100k.similarity.leaks import Leak
 from vd100k.similarity.pictures import side_by_side
 
 
-def not_leaked(run: Run, stage: Evaluate, labels: dict[str, Any], folder: Path, summary: Summary) -> dict[str, Any]:
-    """The labels of those images that the model was not trained on, as ``if_leaked`` says.
+def not_leaked(
+    run: Run, stage: Evaluate, labels: dict[str, Any], images: Iterable[ImageRef], folder: Path, summary: Summary
+) -> dict[str, Any]:
+    """The labels of those of the ``images`` that the model was not trained on, as ``if_leaked`` says.
 
     Raises:
         DataError: images have leaked and this is refused, or no other image is left.
     """
     if "after" not in stage.sides:
         return labels
-    found = find_images(str(stage.images), Selection(group=run.group), run.image_folder)
-    held_out = [image for image in found if image.id in labels]
+    held_out = [image for image in images if image.id in labels]
     leaked = leaks.find(held_out, leaks.trained_on(run.paths.training.expanduser()), run.looks)
     if not leaked:
         return labels

@@ -66,11 +66,10 @@ def plan(run: Run, stage: Evaluate) -> list[str]:
 def run(run: Run, stage: Evaluate, folder: Path, summary: Summary, tracker: Tracker) -> None:
     assert stage.images is not None
     assert stage.labels is not None
-    labels = not_leaked(run, stage, read_labels(run, stage.labels, stage.images), folder, summary)
-    answers = _ask(run, stage, folder, labels, summary)
     ignored = Ignored()
-    selection = Selection(group=run.group)
-    found = find_images(stage.images, selection, run.image_folder, ignored=ignored)
+    found = list(find_images(stage.images, Selection(group=run.group), run.image_folder, ignored=ignored))
+    labels = not_leaked(run, stage, read_labels(run, stage.labels, stage.images), found, folder, summary)
+    answers = _ask(run, stage, folder, labels, summary)
     images = {image.id: image.paths for image in found}
     if ignored:
         say(str(ignored))
@@ -108,7 +107,7 @@ def _ask(
             for key in ("images", "requests", "reused", "failed"):
                 summary.counts[key] = summary.counts.get(key, 0) + progress.counts()[key]
         rows = jsonl.read_rows(part.paths.rows)
-        answers[name] = {row["id"]: row["answer"] for row in rows if row.get("turn", 1) == 1}
+        answers[name] = {row["id"]: row["answer"] for row in rows if row["id"] in labels and row.get("turn", 1) == 1}
     return answers
 
 

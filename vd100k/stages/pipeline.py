@@ -11,6 +11,7 @@ from vd100k.config.run import Run
 from vd100k.config.stages import Evaluate, Pipeline
 from vd100k.console import say
 from vd100k.errors import DataError, Vd100kError
+from vd100k.generation.work_items import selection
 from vd100k.images.find import Selection, find_images
 from vd100k.runs import closing
 from vd100k.runs.leaked import record
@@ -67,9 +68,9 @@ def _refuse_leaks(run: Run, stage: Evaluate, folder: Path, summary: Summary) -> 
         return
     if not all(Path(one).expanduser().exists() for one in (images, held_out)):  # an earlier step draws them
         return
-    among = find_images(images, Selection(run.limit, run.sample, run.seed), run.image_folder)
-    asked = list(find_images(held_out, Selection(run.limit), run.image_folder))
-    leaked = leaks.find(asked, (image.path for image in among), run.looks)
+    among = find_images(images, selection(run.parts["generate"]), run.image_folder)
+    asked = list(find_images(held_out, Selection(run.limit, group=run.group), run.image_folder))
+    leaked = leaks.find(asked, (path for image in among for path in image.paths), run.looks)
     if leaked:
         pairs = record(leaked, folder, summary)
         raise DataError(leaks.message(leaked, len(asked), f"{run.key}.evaluate", held_out, pairs))
