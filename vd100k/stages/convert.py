@@ -11,7 +11,7 @@ from vd100k.config.checks import ASKS_FOR_QUESTION
 from vd100k.config.run import Run
 from vd100k.config.stages import Convert
 from vd100k.console import say
-from vd100k.conversion import advice, formats, products, training_files
+from vd100k.conversion import advice, formats, products, rejections, training_files
 from vd100k.conversion.run import Job, convert, show
 from vd100k.conversion.splits import Copies
 from vd100k.conversion.token_lengths import TokenLengths
@@ -80,7 +80,7 @@ def _rows(run: Run, stage: Convert, token_lengths: TokenLengths, folder: Path, s
     stage.folder.mkdir(parents=True, exist_ok=True)
     groups = run.format.name in ONE_IMAGE and source.has_groups()
     layouts = formats.GROUP_LAYOUTS if groups else formats.LAYOUTS
-    layout, rejected = layouts[run.format.name], stage.folder / "rejected.jsonl"
+    layout, rejected = layouts[run.format.name], stage.folder / rejections.NAME
     single = run.format.name in ONE_IMAGE and not groups
     lines: Callable[[], Iterable[Entry]] = source.lines
     if stage.rejected and run.rejected != gate.SAMPLES:
@@ -94,7 +94,7 @@ def _rows(run: Run, stage: Convert, token_lengths: TokenLengths, folder: Path, s
         single,
     )
     summary.image_folders = [str(folder.absolute()) for folder in job.image_folders]
-    known, summary.certainty = gate.examine(run, stage)
+    known, summary.certainty = gate.examine(run, stage, source.lines)
     with gate.opened(run, stage, known) as gated:
         outcome = convert(run, stage, replace(job, amend=gated.amend, check=gated.check), token_lengths)
     show({stage.folder.name: outcome})
@@ -120,7 +120,7 @@ def _rows(run: Run, stage: Convert, token_lengths: TokenLengths, folder: Path, s
     say(f"{sides}, {turns}{outcome.reasons.total()} rejected: {stage.folder}")
     if stage.split_dataset_ratio and not outcome.sides.get("val"):
         say(advice.nothing_held_out(run, stage, outcome))
-    read = [stage.source, stage.rejected, gate.labels_path(run, stage), verdicts.path(run.paths.rows)]
+    read = [source.path, stage.rejected, gate.labels_path(run, stage), verdicts.path(run.paths.rows)]
     summary.inputs = [file_facts(path) for path in read if path and path.is_file()]
     summary.outputs = outcome.files
 

@@ -51,9 +51,8 @@ def agreement(answer: str, others: Sequence[str], how: Comparison, tolerance: fl
         answer, others = _letter(answer), [_letter(other) for other in others]
     if how != "fields":
         return _confirmed("the answer", answer, list(others), tolerance)
-    try:
-        own = fields(json.loads(answer))
-    except (ValueError, RecursionError):
+    own = _parsed(answer)
+    if not own:
         return Agreement(0.0, "it is not JSON")
     parsed = [_parsed(other) for other in others]
     missing = [_extra(own, other) for other in parsed]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,18 @@ from vd100k.io import jsonl
 from vd100k.io.jsonl import Row
 from vd100k.pages.blocks import Bars, Block, Card, Curve, Gallery, Table, Text
 from vd100k.pages.pictures import Album
-from vd100k.sources.joins import Lookup
+from vd100k.pages.samples import clip
 
 WORST = 24  # rows in the gallery
 OTHERS = 3  # other answers that a card shows
 TITLE = "Score of the rows: how far their answers are confirmed"
 
 
-def of_verdicts(
-    certainty: dict[str, Any], path: Path | None, album: Album, clip: Callable[[object], str]
-) -> list[Block]:
+def of_verdicts(certainty: dict[str, Any], path: Path | None, album: Album) -> list[Block]:
     """The blocks of stage=verify: the scores, and the rows with the lowest ones, worst first."""
     blocks = spread(certainty)
     if path:
-        blocks.append(_worst(path, album, clip))
+        blocks.append(_worst(path, album))
     return blocks
 
 
@@ -56,23 +54,35 @@ def spread(certainty: dict[str, Any]) -> list[Block]:
     return [Bars(TITLE, counts, ranges=True)] if counts else []
 
 
-def _worst(path: Path, album: Album, clip: Callable[[object], str]) -> Gallery:
-    scored = _readable(path)
-    worst = heapq.nsmallest(WORST, scored, key=lambda verdict: verdict["score"])
+def _worst(path: Path, album: Album) -> Gallery:
+    worst = heapq.nsmallest(WORST, _readable(path), key=lambda verdict: verdict["score"])
     rows = path.with_name(f"{path.name.removesuffix('.verdicts.jsonl')}.jsonl")
     cards = []
     if rows.exists():
-        with Lookup(rows) as found:
-            cards = [_card(verdict, found.first(verdict) or Row(), album, clip) for verdict in worst]
-    return Gallery("Most doubtful rows, worst first", cards, len(scored), str(path))
+        about = _first_rows(rows, {(verdict["id"], verdict.get("question")) for verdict in worst})
+        cards = [
+            _card(verdict, about.get((verdict["id"], verdict.get("question"))) or Row(), album) for verdict in worst
+        ]
+    return Gallery("Most doubtful rows, worst first", cards, sum(1 for _ in _readable(path)), str(path))
 
 
-def _readable(path: Path) -> list[Row]:
+def _readable(path: Path) -> Iterator[Row]:
     rows = (row for _, row in jsonl.read(path) if isinstance(row, dict))
-    return [row for row in rows if isinstance(row.get("score"), int | float) and isinstance(row.get("id"), str)]
+    return (row for row in rows if isinstance(row.get("score"), int | float) and isinstance(row.get("id"), str))
 
 
-def _card(verdict: Row, row: Row, album: Album, clip: Callable[[object], str]) -> Card:
+def _first_rows(path: Path, wanted: set[tuple[str, Any]]) -> dict[tuple[str, Any], Row]:
+    """The first row with each of some images and questions."""
+    found: dict[tuple[str, Any], Row] = {}
+    for _, row in jsonl.read(path):
+        if isinstance(row, dict) and isinstance(row.get("id"), str) and isinstance(row.get("question"), str):
+            key = row["id"], row["question"]
+            if key in wanted:
+                found.setdefault(key, row)
+    return found
+
+
+def _card(verdict: Row, row: Row, album: Album) -> Card:
     texts = [
         Text("answer", clip(row.get("answer")), "wrong"),
         Text(f"score {verdict['score']:.2f}", clip(verdict.get("reason"))),

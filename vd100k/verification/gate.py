@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,7 @@ from vd100k.config.stages import Convert
 from vd100k.console import say
 from vd100k.conversion.filters import RejectedRow, normalize
 from vd100k.errors import DataError
-from vd100k.io import jsonl
-from vd100k.io.jsonl import Row
+from vd100k.io.jsonl import Entry, Row
 from vd100k.labelling import judgements, labels
 from vd100k.labelling.judgements import Judgement, Judgements
 from vd100k.sources.joins import Lookup
@@ -26,6 +25,7 @@ from vd100k.verification.scores import distribution, refusal, spread_line
 
 RULE = "doubtful"
 SHOWN_FOR = 0.05  # the share of wrong rows for which the curve is shown if none is asked for
+Lines = Callable[[], Iterable[Entry]]  # reads the rows that are converted
 SAMPLES = "samples"  # the value of ``rejected`` for pairs of the answers to one question
 
 
@@ -48,15 +48,17 @@ def labels_path(run: Run, stage: Convert) -> Path:
     return stage.labels.expanduser() if stage.labels else labels.path_beside(run.paths.rows)
 
 
-def examine(run: Run, stage: Convert) -> tuple[Known, dict[str, Any]]:
-    """What labels and verdicts say about the rows, and the same for ``Summary.certainty``; prints what there is to say.
+def examine(run: Run, stage: Convert, lines: Lines) -> tuple[Known, dict[str, Any]]:
+    """What labels and verdicts say about the rows that ``lines`` reads, and the same for ``Summary.certainty``.
+
+    It prints what there is to say.
 
     Raises:
         DataError: no threshold keeps the promise that is asked for, or the labels cannot be read.
     """
     if not stage.rules.doubtful:
         return Known(Judgements({})), {}
-    known = look(run, stage)
+    known = look(run, stage, lines)
     for note in known.notes:
         say(note)
     if known.spread:
@@ -81,7 +83,7 @@ def commands(run: Run) -> dict[str, str]:
     }
 
 
-def look(run: Run, stage: Convert) -> Known:
+def look(run: Run, stage: Convert, lines: Lines) -> Known:
     """Read the labels and verdicts of the rows that are converted, and calibrate the threshold if there are labels.
 
     Raises:
@@ -91,7 +93,7 @@ def look(run: Run, stage: Convert) -> Known:
     judged = Judgements({})
     if path.exists():
         read = labels.read(path)
-        judged = judgements.of_rows(read, _rows(stage.source))
+        judged = judgements.of_rows(read, _rows(lines))
         notes = [*read.faults[:3], *judged.notes()]
     scored = verdicts.path(run.paths.rows)
     if not scored.exists():
@@ -99,7 +101,7 @@ def look(run: Run, stage: Convert) -> Known:
     scores, labelled = array("d"), []
     stratified = 0
     with Lookup(scored) as found:
-        for row in _rows(stage.source):
+        for row in _rows(lines):
             verdict = found.first(row)
             if not verdict or not verdicts.is_about(verdict, row["answer"]):
                 continue
@@ -117,9 +119,9 @@ def look(run: Run, stage: Convert) -> Known:
     return Known(judged, distribution(scores), calibration, notes)
 
 
-def _rows(path: Path) -> Iterator[Row]:
+def _rows(lines: Lines) -> Iterator[Row]:
     texts = ("id", "question", "answer")
-    rows = (row for _, row in jsonl.read(path) if isinstance(row, dict))
+    rows = (row for _, row in lines() if isinstance(row, dict))
     return (row for row in rows if all(isinstance(row.get(key), str) for key in texts))
 
 
@@ -192,6 +194,7 @@ class Gate:
 def opened(run: Run, stage: Convert, known: Known) -> Iterator[Gate]:
     """The gate of a conversion; it rejects rows for their score only if ``max_wrong`` is asked for and can be kept."""
     chosen = known.calibration.chosen if known.calibration and stage.max_wrong is not None else None
-    path = verdicts.path(run.paths.rows)
-    with Lookup(path) if path.exists() else contextlib.nullcontext() as found:
-        yield Gate(known.judgements, found, chosen.threshold if chosen else None, run.rejected == SAMPLES)
+    pairs, path = run.rejected == SAMPLES, verdicts.path(run.paths.rows)
+    read = (chosen or pairs) and path.exists()
+    with Lookup(path) if read else contextlib.nullcontext() as found:
+        yield Gate(known.judgements, found, chosen.threshold if chosen else None, pairs)

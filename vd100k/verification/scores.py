@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vd100k.verification.calibration import Calibration, needed
+if TYPE_CHECKING:
+    from vd100k.verification.calibration import Calibration
 
 VALUES = 12  # different scores that are counted one by one
 BINS = 10
@@ -42,6 +43,8 @@ def promise(calibration: Mapping[str, Any]) -> str:
 
 def refusal(found: Calibration, key: str, commands: Mapping[str, str]) -> str:
     """Why no threshold keeps the promise, and what to do; ``commands`` has those that label and verify rows."""
+    from vd100k.verification.calibration import needed  # imports numpy, and every run imports this module for its words
+
     wanted = f"{key}.max_wrong={found.max_wrong:g}"
     first = found.tested
     if found.kind == "nothing_scored" or first is None:

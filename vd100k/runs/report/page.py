@@ -20,6 +20,7 @@ NAME = "report.html"
 INDEX = "index.html"
 # Runs are at these depths below the folder of outputs: runs/DATE/RUN and sweeps/DATE/SWEEP/JOB.
 PLACES = {"runs": 2, "sweeps": 3}
+ASKING = {"generate", "verify", "evaluate"}  # stages whose requests may cost something
 TIME = "%Y-%m-%d %H:%M"
 KINDS = {
     "stage": str,
@@ -113,11 +114,13 @@ def about(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 def price(summary: dict[str, Any]) -> str:
     """The cost of all requests; $0 if none left this machine; empty if it is not known."""
-    steps = [step for step in [*summary.get("steps", []), summary] if step["stage"] in ("generate", "evaluate")]
+    steps = [step for step in [*summary.get("steps", []), summary] if step["stage"] in ASKING]
     costs = [step.get("counts", {}).get("cost") for step in steps]
     if any(isinstance(cost, int | float) for cost in costs):
         total = sum(cost for cost in costs if isinstance(cost, int | float))
         return money(total)
+    if any(step["stage"] == "verify" for step in steps):
+        return ""  # a judge may be elsewhere
     hardware = [step.get("settings", {}).get("hardware", {}) for step in steps]
     return "$0" if steps and all(isinstance(one, dict) and one.get("urls", "?") is None for one in hardware) else ""
 

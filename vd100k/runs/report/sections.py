@@ -130,7 +130,7 @@ def _convert(summary: Summary, album: Album) -> Blocks:
 
 def _verify(summary: Summary, album: Album) -> Blocks:
     verdicts = _first(summary, ".verdicts.jsonl")
-    return [*verification.of_verdicts(summary.get("certainty") or {}, verdicts, album, clip), _files(summary)]
+    return [*verification.of_verdicts(summary.get("certainty") or {}, verdicts, album), _files(summary)]
 
 
 def _finetune(summary: Summary, album: Album) -> Blocks:
