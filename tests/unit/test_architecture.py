@@ -187,3 +187,9 @@ def test_help_names_every_option_with_its_purpose() -> None:
     for path in (ROOT / "conf").glob("*/*.yaml"):
         if path.parent.name not in ("fit", "base"):
             assert re.search(rf"^  {re.escape(path.stem)} +\S.+", done.stdout, re.MULTILINE), path
+
+
+def test_what_every_run_imports_for_its_last_lines_is_light() -> None:
+    code = "import json, sys; import vd100k.runs.closing; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not (HEAVY - {"pydantic"}) & set(json.loads(done.stdout))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vd100k.evaluation.intervals import of_difference, of_mean
 from vd100k.evaluation.metrics import Score
 
 Certainty = dict[str, Any]
@@ -19,6 +18,8 @@ def certainty(scores: Mapping[str, Sequence[Score]]) -> Certainty:
     "better", "worse", "p", "verdict", "needed"}}}``, with shares from 0 to 1. Without images, nothing is known: the
     intervals are (0, 1).
     """
+    from vd100k.evaluation.intervals import of_mean  # imports numpy, and every run imports this module for its words
+
     by_side = {side: _columns(rows) for side, rows in scores.items()}
     intervals = {
         side: {name: _rounded(of_mean(values)) for name, values in columns.items()} for side, columns in by_side.items()
@@ -39,6 +40,12 @@ def told(change: Mapping[str, Any]) -> str:
     return f"{brief(change)}, {change['better']:,} better, {change['worse']:,} worse"
 
 
+def share(value: float, bounds: Sequence[float] | None, digits: int = 1) -> str:
+    """A share as a percentage, with its interval if it is known: "21.6 % (11 to 38)"."""
+    interval = f" ({100 * bounds[0]:.0f} to {100 * bounds[1]:.0f})" if bounds else ""
+    return f"{100 * value:.{digits}f} %{interval}"
+
+
 def verdict(change: Mapping[str, Any]) -> str:
     """Whether the change is more than chance, and if that is not shown, how many images would show it."""
     if change["verdict"] != "no difference shown" or not change["needed"]:
@@ -52,6 +59,8 @@ def _columns(rows: Sequence[Score]) -> dict[str, list[float]]:
 
 
 def _change(before: Sequence[float], after: Sequence[float]) -> dict[str, Any]:
+    from vd100k.evaluation.intervals import of_difference
+
     found = of_difference(before, after)
     low, high = _rounded(found.interval)
     return {

@@ -13,7 +13,7 @@ from rich.table import Table
 from vd100k.boxes.box import Box
 from vd100k.console import say, show
 from vd100k.evaluation.boxes import score_boxes
-from vd100k.evaluation.certainty import Certainty, told, verdict
+from vd100k.evaluation.certainty import Certainty, share, told, verdict
 from vd100k.evaluation.metrics import TITLES, Score, score
 from vd100k.images.groups import as_fields
 from vd100k.io.jsonl import Row
@@ -66,11 +66,7 @@ def show_figures(metrics: dict[str, dict[str, float]], sure: Certainty, images: 
     for key, title in TITLES.items():
         if any(key not in figures for figures in metrics.values()):
             continue  # of another kind of label
-        bounds = {side: sure["intervals"][side][key] for side in metrics}
-        cells = [
-            f"{100 * metrics[side][key]:.1f} % ({100 * low:.0f} to {100 * high:.0f})"
-            for side, (low, high) in bounds.items()
-        ]
+        cells = [share(metrics[side][key], sure["intervals"][side][key]) for side in metrics]
         table.add_row(title, *cells, *([told(sure["changes"][key])] if sure["changes"] else []))
     show(table)
     if sure["changes"]:

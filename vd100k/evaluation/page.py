@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vd100k.evaluation.boxes import scored
-from vd100k.evaluation.certainty import told, verdict
+from vd100k.evaluation.certainty import share, told, verdict
 from vd100k.evaluation.metrics import TITLES, Score
 from vd100k.pages.blocks import Block, Card, Gallery, Pairs, Table, Text
 from vd100k.pages.pictures import Album
@@ -27,7 +27,7 @@ def blocks(summary: Summary, path: Path | None, album: Album) -> list[Block]:
     intervals, changes = sure.get("intervals", {}), sure.get("changes", {})
     table = []
     for name in names:
-        cells = [_share(scores[name], intervals.get(side, {}).get(name)) for side, scores in sides.items()]
+        cells = [share(scores[name], intervals.get(side, {}).get(name)) for side, scores in sides.items()]
         change = [told(changes[name]), verdict(changes[name])] if name in changes else []
         table.append([TITLES.get(name, name), *cells, *change])
     head = ["", *sides, *(["change", ""] if changes else [])]
@@ -85,12 +85,6 @@ def _answered(row: Summary, side: str) -> Summary:
     """The answer of a side, and its boxes if the evaluation has read them."""
     found = row.get("boxes")
     return {"answer": row.get(side)} | ({"boxes": found.get(side)} if isinstance(found, dict) else {})
-
-
-def _share(share: float, bounds: list[float] | None) -> str:
-    """A share as a percentage, with its interval if it is known."""
-    interval = f" ({100 * bounds[0]:.0f} to {100 * bounds[1]:.0f})" if bounds else ""
-    return f"{100 * share:.1f} %{interval}"
 
 
 def _sides(summary: Summary) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from vd100k.evaluation.certainty import share
 from vd100k.evaluation.intervals import of_mean
 from vd100k.pages.blocks import Block, Card, Gallery, Table, Text
 from vd100k.pages.pictures import Album
@@ -29,11 +30,11 @@ def blocks(counts: dict[str, Any], path: Path | None, album: Album) -> list[Bloc
 
 def _table(counts: dict[str, Any]) -> Table:
     right, wrong = counts.get("right", 0), counts.get("wrong", 0)
-    low, high = of_mean([1.0] * wrong + [0.0] * right)
-    share = f"{100 * wrong / (right + wrong):.1f} % ({100 * low:.0f} to {100 * high:.0f})" if right + wrong else ""
+    judged = right + wrong
+    shown = share(wrong / judged, of_mean([1.0] * wrong + [0.0] * right)) if judged else ""
     rows = [
         ["right", f"{right:,}", ""],
-        ["wrong", f"{wrong:,}", share],
+        ["wrong", f"{wrong:,}", shown],
         ["skipped", f"{counts.get('skipped', 0):,}", ""],
     ]
     return Table("Labels, with the 95 % interval of the share of wrong answers", ["", "answers", ""], rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from vd100k.evaluation.certainty import share
 from vd100k.evaluation.intervals import of_mean
 from vd100k.io.jsonl import Row
 from vd100k.labelling.labels import Label, answer_text
@@ -34,9 +35,8 @@ class Tally:
         judged = self.right + self.wrong
         if not judged:
             return "no answer labelled right or wrong yet"
-        low, high = of_mean([1.0] * self.wrong + [0.0] * self.right)
-        share = f"{100 * self.wrong / judged:.0f} % ({100 * low:.0f} to {100 * high:.0f})"
-        return f"{self.wrong:,} of {judged:,} wrong: {share}"
+        interval = of_mean([1.0] * self.wrong + [0.0] * self.right)
+        return f"{self.wrong:,} of {judged:,} wrong: {share(self.wrong / judged, interval, digits=0)}"
 
 
 def tally(labels: Iterable[Label | None]) -> Tally:
