@@ -92,9 +92,9 @@ def encode(path: str, rule: SizeRule, measure: bool = False) -> Encoded:
             os.close(file)
         recorded: dict[str, Any] = {"image_mtime_ns": facts.st_mtime_ns}
         recorded["image_sha256"] = hashlib.sha256(content).hexdigest()
-        if measure:
-            recorded["image_size"] = upright_size(path)
         found = sniff.plain(content)
+        if measure:
+            recorded["image_size"] = found[1:] if found else upright_size(path)
         if found and found[1] * found[2] <= rule.max_pixels:
             return _encoded(found[0], content, recorded)
         from vd100k.images import transform  # slow to import, and plain images do not need it
@@ -154,16 +154,28 @@ def plain(path: Path, folder: Path, see: See | None = None) -> tuple[Path, tuple
 
 
 def upright_size(path: str) -> tuple[int, int]:
-    """The width and height of an image that is turned upright by its EXIF tag; only its header is read.
+    """The width and height of an image that is turned upright by its EXIF tag.
 
     Raises:
         ImageError: the file is missing, broken, or not an image.
     """
     from vd100k.images import transform
+
+    with header(path) as image:
+        return image.size[::-1] if image.getexif().get(transform.ORIENTATION, 1) in transform.SIDEWAYS else image.size
+
+
+@contextlib.contextmanager
+def header(path: Path | str) -> Iterator[Image.Image]:
+    """An image of which only the header has been read.
+
+    Raises:
+        ImageError: the file is missing, broken, or not an image; also for whatever goes wrong within the context.
+    """
     from vd100k.images.decode import opened
 
     with _as_image_error(path), _regular(Path(path)) as file, opened(file) as image:
-        return image.size[::-1] if image.getexif().get(transform.ORIENTATION, 1) in transform.SIDEWAYS else image.size
+        yield image
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ Groups are named in a list, or found in a folder by a rule.
 
 from __future__ import annotations
 
+import functools
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
@@ -89,7 +90,7 @@ class Rule:
         members = self.members
         return found[1], members.index(part) if part in members else int(part) if part.isdecimal() else 0
 
-    @property
+    @functools.cached_property
     def members(self) -> list[str]:
         """The texts that the second parentheses list, such as before and after; empty if they list none."""
         parts = [part.split("|") for part in re.findall(r"\(([^()]+)\)", self.text)[1:2]]

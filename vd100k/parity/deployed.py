@@ -27,14 +27,8 @@ class Template:
 
     def __init__(self, argv: list[str]) -> None:
         from swift.arguments import DeployArguments
-        from swift.utils import parse_args
 
-        self.args, unknown = parse_args(DeployArguments, argv)
-        if unknown:
-            raise ValueError(f"ms-swift does not know these options: {' '.join(unknown)}")
-        _, self.processor = self.args.get_model_processor(load_model=False)
-        self.template = self.args.get_template(self.processor)
-        self.template.set_mode("transformers")
+        self.args, self.processor, self.template = trainer.load(DeployArguments, argv, "transformers")
 
     def render(self, body: dict[str, Any]) -> dict[str, Any]:
         """The token ids of a prompt and its images, in the form in which vLLM's renderer gives them."""

@@ -28,6 +28,10 @@ TIMEOUT_S = 120.0  # of one request; a photo takes a fraction of a second
 RAW = 3  # msgpack's extension type in which vLLM puts the bytes of a tensor
 
 
+class _NotOffered(Exception):
+    """A server has no such address, and says so by the status 501."""
+
+
 class Refused(Exception):
     """The renderer refuses a request, as the server would; the message is its own."""
 
@@ -96,7 +100,7 @@ class Renderer:
         """The token ids of messages that end with an answer; None if the server encodes nothing but prompts."""
         try:
             reply = self._post("/tokenize", {"messages": messages, "add_generation_prompt": False})
-        except NotImplementedError:
+        except _NotOffered:
             return None
         found: list[int] = reply["tokens"]
         return found
@@ -120,7 +124,7 @@ class Renderer:
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise ServerError(f"The renderer: {error}. {self._child.last_words('It')}") from error
         if status == http.client.NOT_IMPLEMENTED:
-            raise NotImplementedError(path)
+            raise _NotOffered(path)
         if status != http.client.OK:
             fault = read.get("error", read)
             raise Refused(redact(str(fault.get("message", fault) if isinstance(fault, dict) else fault)))

@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import xxhash
-from PIL import UnidentifiedImageError
 
-from vd100k.images.decode import opened
-from vd100k.images.transform import ORIENTATION
+from vd100k.images.encode import ImageError, header
+from vd100k.images.transform import ORIENTATION, SIDEWAYS
 from vd100k.io.jsonl import Row
 
 MEASURED = 10_000  # rows whose images are opened; of a larger file, evenly spaced ones
 UPRIGHT = 1
-SIDEWAYS = 5  # the orientations from 5 on exchange width and height
 
 
 @dataclass(frozen=True)
@@ -178,11 +176,11 @@ def image_facts(path: object) -> ImageFacts | None:
     if not isinstance(path, str | Path):
         return None
     try:
-        with opened(path) as image:
+        with header(path) as image:
             orientation = int(image.getexif().get(ORIENTATION, UPRIGHT))
-            width, height = image.size if orientation < SIDEWAYS else image.size[::-1]
+            width, height = image.size[::-1] if orientation in SIDEWAYS else image.size
             return ImageFacts(width, height, orientation, image.mode not in ("RGB", "RGBA", "P", "CMYK"))
-    except (OSError, ValueError, SyntaxError, TypeError, UnidentifiedImageError):
+    except ImageError:
         return None
 
 

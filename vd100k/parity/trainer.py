@@ -23,19 +23,31 @@ RESULT = "trained.json"
 COLOURS = 3
 
 
+def load(kind: type, argv: list[str], mode: str) -> tuple[Any, Any, Any]:
+    """ms-swift's arguments of a ``kind`` of command, its processor without the weights, and its template in a mode.
+
+    Raises:
+        ValueError: it does not know some of the options.
+    """
+    from swift.utils import parse_args
+
+    args, unknown = parse_args(kind, argv)
+    if unknown:
+        raise ValueError(f"ms-swift does not know these options: {' '.join(unknown)}")
+    _, processor = args.get_model_processor(load_model=False)
+    template = args.get_template(processor)
+    template.set_mode(mode)
+    return args, processor, template
+
+
 class Encoder:
     """ms-swift's template for a training command."""
 
     def __init__(self, argv: list[str]) -> None:
         from swift.arguments import RLHFArguments, SftArguments
-        from swift.utils import parse_args
 
-        self.args, unknown = parse_args(SftArguments if argv[0] == "sft" else RLHFArguments, argv[1:])
-        if unknown:
-            raise ValueError(f"ms-swift does not know these options: {' '.join(unknown)}")
-        _, self.processor = self.args.get_model_processor(load_model=False)
-        self.template = self.args.get_template(self.processor)
-        self.template.set_mode("train")
+        kind = SftArguments if argv[0] == "sft" else RLHFArguments
+        self.args, self.processor, self.template = load(kind, argv[1:], "train")
 
     def encode(self, row: dict[str, Any], images: Path) -> dict[str, Any]:
         """A row's token ids, labels and image grids; its images are written to ``images`` (.npz)."""
