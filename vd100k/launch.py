@@ -69,7 +69,7 @@ def main() -> int:
         print("Interrupted. All results so far are kept: the same command continues from there.", file=sys.stderr)
         return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
     finally:
-        from vd100k.runs import sweeps  # Hydra has imported it by now, as a callback
+        from vd100k.comparing import sweeps  # Hydra has imported it by now, as a callback
 
         sweeps.write_table_of_this_process()
     return 0
@@ -110,13 +110,14 @@ def run(cfg: DictConfig) -> float | None:
         Vd100kError: the configuration is wrong, or the stage failed.
     """
     from vd100k import stages
+    from vd100k.comparing import sweeps
     from vd100k.config import sweep_job
     from vd100k.config.parse import parse
     from vd100k.console import say
     from vd100k.errors import DataError
     from vd100k.io import atomic
     from vd100k.models import size
-    from vd100k.runs import closing, hydra_files, sweeps
+    from vd100k.runs import closing, hydra_files
     from vd100k.runs.summary import Summary
 
     folder = Path(HydraConfig.get().runtime.output_dir)

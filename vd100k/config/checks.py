@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from vd100k.config.model_defaults import NO_MODEL, UNCHOSEN
+from vd100k.config.names import check_names
 from vd100k.config.run import LOOPBACK, Run
 from vd100k.config.server_checks import check_server
 from vd100k.config.stages import (
@@ -30,9 +30,6 @@ from vd100k.io.json_schema import check_schema
 
 ASKS_FOR_QUESTION = re.compile(r"\{\{-?\s*question\b")
 WITHOUT_DATASET = ("render", "serve", "chat", "report", "compare", "pipeline")  # a pipeline's steps are checked
-# Not "..", no hidden file, no separator of paths, no control character.
-NAME = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*")
-LONGEST_NAME = 180  # bytes; most file systems allow 255, and endings such as .failures.jsonl are added
 NEEDS_WEIGHTS = ("finetune", "export", "serve")
 WITH_BOXES = ("generate", "convert", "evaluate")
 NEEDS_MODEL = (*NEEDS_WEIGHTS, "parity", "generate", "chat", "evaluate")
@@ -43,9 +40,9 @@ Problems = Iterator[str]
 def check(run: Run, teacher: set[str]) -> Problems:
     """Every impossible combination of a run; ``teacher`` says what was chosen for it: model, hardware."""
     names = {key: getattr(run, key) for key in ("dataset", "answers", "rejected", "asker", "variant")}
-    yield from _check_names(names | {"task.name": run.task.name, "model.name": run.model.name})
+    yield from check_names(names | {"task.name": run.task.name, "model.name": run.model.name})
     against = run.verify.agreement.against if run.verify.agreement else []
-    yield from _check_names({f"verify.agreement.against[{k}]": name for k, name in enumerate(against)})
+    yield from check_names({f"verify.agreement.against[{k}]": name for k, name in enumerate(against)})
     yield from _check_selection(run)
     yield from _check_urls(run)
     if run.task.json_schema is not None:
@@ -120,8 +117,8 @@ def _check_convert(run: Run, stage: Convert, teacher: set[str]) -> Problems:
         yield f"{run.key}.products uses the name {role}, which {run.key}.models does not define: add it there"
     for k, product in enumerate(stage.products):
         key = f"{run.key}.products[{k}]"
-        yield from _check_names({f"{key}.{name}": getattr(product, name) for name in ("file", "dataset", "task")})
-    yield from _check_names({f"{run.key}.models.{name}.model": role.model for name, role in stage.models.items()})
+        yield from check_names({f"{key}.{name}": getattr(product, name) for name in ("file", "dataset", "task")})
+    yield from check_names({f"{run.key}.models.{name}.model": role.model for name, role in stage.models.items()})
 
 
 def _check_finetune(run: Run, stage: Finetune, teacher: set[str]) -> Problems:
@@ -187,6 +184,11 @@ def _check_evaluate(run: Run, stage: Evaluate, teacher: set[str]) -> Problems:
                 f"{run.key}.{key} is missing: set {run.key}.images=FOLDER (held-out images) and "
                 f"{run.key}.labels=FILE (their correct answers)"
             )
+    others = {f"{run.key}.also[{k}].name": one.name or one.task for k, one in enumerate(stage.also)}
+    yield from check_names(others)
+    names = [run.task.name, *others.values()]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f"{run.key}.also evaluates more than one task as {name}: give each a name of its own (name: other)"
     if run.task.questions or ASKS_FOR_QUESTION.search(run.task.question or run.task.prompt):
         yield (
             f"task={run.task.name} asks a different question about each image, but an evaluation asks one about all "
@@ -219,16 +221,6 @@ STAGES: dict[str, Callable[[Run, Any, set[str]], Problems]] = {
     "pipeline": _check_pipeline,
     "compare": _check_compare,
 }
-
-
-def _check_names(names: Mapping[str, str | None]) -> Problems:
-    """Names that become parts of paths, by key, stay within their folder."""
-    for key, name in names.items():
-        if name is not None and not (NAME.fullmatch(name) and len(os.fsencode(name)) <= LONGEST_NAME):
-            yield (
-                f"{key}={name[:LONGEST_NAME]!r} becomes the name of a file or folder: choose a name without / and \\, "
-                f"that does not begin with a dot, of at most {LONGEST_NAME} bytes"
-            )
 
 
 def _check_selection(run: Run) -> Problems:

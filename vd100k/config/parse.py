@@ -12,7 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from vd100k.config import checks, interpolation, maps, model_defaults, sweep_job
+from vd100k.config import checks, interpolation, maps, model_defaults, other_tasks, sweep_job
 from vd100k.config.base import Part
 from vd100k.config.quoting import escaped
 from vd100k.config.run import Run
@@ -82,6 +82,8 @@ class _Builder:
                 parts[name] = self.build(_with(cfg, _step(cfg, name)), f"{key}.{name}")
             for name in _sides(cfg):
                 parts[name] = self._build_side(cfg, name, f"{key}.ask")
+            for number, name, other in other_tasks.given(cfg):
+                parts[f"also.{name}"] = self._build_other(cfg, name, other, f"{key}.also[{number}]")
             for name in _verifiers(cfg):
                 parts[name] = self._build_verifier(cfg, name, f"{key}.ask")
         except OmegaConfBaseException as error:
@@ -98,6 +100,13 @@ class _Builder:
         if run:
             self._add(checks.check_asking(run))
         return run
+
+    def _build_other(self, cfg: DictConfig, name: str, other: DictConfig, key: str) -> Run | None:
+        """A run that evaluates another task with the same models."""
+        if problem := other_tasks.unknown(other.task):
+            self._add([f"{key}.task={other.task}: {problem}"])
+            return None
+        return self.build(_with(cfg, other_tasks.changes(cfg, name, other)), key)
 
     def _build_verifier(self, cfg: DictConfig, name: str, key: str) -> Run | None:
         """A run that asks for the verification of answers; a judge that was chosen takes the place of the teacher."""

@@ -124,6 +124,7 @@ class Task(Part):
     turns: list[str]
     labels: list[str]
     reader: Literal["text", "json", "question", "choice", "boxes"]
+    metrics: Annotated[list[str], Field(min_length=1)] | None
     sampling: Options
     json_schema: Options | None = Field(default=None, alias="schema")
 

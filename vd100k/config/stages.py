@@ -165,12 +165,23 @@ class Label(WebPage):
 Side = Literal["before", "after"]
 
 
+class OtherTask(Part):
+    """Another task that an evaluation asks about, so that forgetting is seen; by default it is called as its task."""
+
+    task: str
+    images: str
+    labels: Path
+    name: str | None = None
+
+
 class Evaluate(Part):
     name: Literal["evaluate"]
     sides: Annotated[list[Side], Field(min_length=1)]
     ask: Generate
     images: str | None
     labels: Path | None
+    slices: list[str]
+    also: list[OtherTask]
     if_leaked: Literal["refuse", "drop", "warn"]
     folder: Path
 

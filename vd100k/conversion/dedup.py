@@ -10,7 +10,7 @@ from typing import IO, Self
 
 import numpy as np
 
-from vd100k.conversion.filters import normalize
+from vd100k.answers.texts import normalize
 
 NEW, EXACT, NEAR = 0, 1, 2
 CHUNK = 1 << 15  # rows sorted at a time

@@ -7,10 +7,10 @@ import functools
 import json
 import os
 import re
-import unicodedata
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vd100k.answers.texts import normalize
 from vd100k.config.stages import Rules
 from vd100k.conversion.formats import OPTIONS, turns
 from vd100k.conversion.token_lengths import TAG, Size, TokenLengths
@@ -32,7 +32,6 @@ REFUSAL = re.compile(
     re.IGNORECASE,
 )
 LONGEST_REFUSAL = 400  # characters; a longer answer that starts like a refusal usually goes on to answer
-PUNCTUATION = " \t\r\n.,;:!?…。，；：！？、\"'“”‘’()（）"
 CACHED = 8192  # images whose checks are remembered, more than the rows that are checked in advance
 LEAST_TOKENS = 4  # of an image; smaller ones, such as icons, would mostly be blown up
 MAX_ASPECT_RATIO = 200  # Qwen-VL refuses longer and narrower images
@@ -93,13 +92,6 @@ class RowFilter:
                 json.loads(answer)
             except (ValueError, RecursionError) as error:
                 raise RejectedRow("not_json", str(error)) from None
-
-
-def normalize(text: str) -> str:
-    """The text without differences that do not matter: case, spaces, full-width forms, punctuation at the ends."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-    return "".join(text.casefold().split()).strip(PUNCTUATION)
 
 
 def _echoes(answer: str, question: str) -> bool:

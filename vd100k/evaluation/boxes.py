@@ -1,16 +1,13 @@
-"""The boxes in the answers of an evaluation, and how close they are to the labels."""
+"""The boxes in the answers of an evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from vd100k.boxes import frames
-from vd100k.boxes.box import Box, BoxError, from_row
-from vd100k.boxes.matching import agreement
+from vd100k.boxes.box import Box, BoxError
 from vd100k.boxes.notations import Frame
 from vd100k.config.run import Run
-from vd100k.evaluation.metrics import Score, score
 from vd100k.images.encode import upright_size
 
 Answers = Mapping[str, str]  # by image id
@@ -41,19 +38,3 @@ def _says_none(frame: Frame, answer: str, size: tuple[int, int]) -> bool:
         return not frame.read(answer, size)
     except BoxError:
         return False
-
-
-def score_boxes(found: list[Box] | None, label: Any) -> Score:
-    """The boxes of one answer compared with a label, which is the ``boxes`` of a row; None has no boxes to read."""
-    mean_iou, over_half = agreement(found or [], from_row(label))
-    if found is None:
-        mean_iou = over_half = 0.0
-    return Score(over_half == 1, found is not None, over_half, mean_iou, over_half)
-
-
-def scored(row: Mapping[str, Any], side: str) -> Score:
-    """The score of one side of a compared row, which has ``boxes`` by side if the task asks for boxes."""
-    found = row.get("boxes")
-    if not isinstance(found, dict):
-        return score(row.get(side), row["label"])
-    return score_boxes(None if found.get(side) is None else from_row(found[side]), row["label"])

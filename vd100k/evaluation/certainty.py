@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vd100k.evaluation.metrics import Score
-
 Certainty = dict[str, Any]
 
 
-def certainty(scores: Mapping[str, Sequence[Score]]) -> Certainty:
+def certainty(scores: Mapping[str, Sequence[Mapping[str, float]]]) -> Certainty:
     """The 95 % intervals of all figures by side, and the changes from the first to the last of several sides.
 
     ``scores`` has the scores of each side, of the same images in the same order. The result is
@@ -18,16 +16,46 @@ def certainty(scores: Mapping[str, Sequence[Score]]) -> Certainty:
     "better", "worse", "p", "verdict", "needed"}}}``, with shares from 0 to 1. Without images, nothing is known: the
     intervals are (0, 1).
     """
+    from vd100k.evaluation.metrics import ALWAYS
+
+    rows = list(scores.values())
+    names = list(rows[0][0]) if rows[0] else list(ALWAYS)
+    parts = {name: part(name, {side: [one[name] for one in found] for side, found in scores.items()}) for name in names}
+    intervals = {side: {name: parts[name]["intervals"][side] for name in names} for side in scores}
+    changes = {name: found["change"] for name, found in parts.items() if found["change"]}
+    return {"images": len(rows[0]), "intervals": intervals, "changes": changes}
+
+
+def part(name: str, values: Mapping[str, Sequence[float]]) -> Certainty:
+    """One figure of a part of the images, such as a slice: ``values`` are those of each side for the same images.
+
+    The result is ``{"name", "images", "figures": {side: mean}, "intervals": {side: [low, high]}, "change"}``; the
+    change is None for a single side, and without images.
+    """
     from vd100k.evaluation.intervals import of_mean  # imports numpy, and every run imports this module for its words
 
-    by_side = {side: _columns(rows) for side, rows in scores.items()}
-    intervals = {
-        side: {name: _rounded(of_mean(values)) for name, values in columns.items()} for side, columns in by_side.items()
+    sides = list(values.values())
+    images = len(sides[0])
+    return {
+        "name": name,
+        "images": images,
+        "figures": {side: round(sum(found) / images, 4) if images else 0.0 for side, found in values.items()},
+        "intervals": {side: _rounded(of_mean(found)) for side, found in values.items()},
+        "change": change(sides[0], sides[-1]) if len(sides) > 1 and images else None,
     }
-    first, last = next(iter(by_side.values())), list(by_side.values())[-1]
-    images = len(next(iter(first.values())))
-    changes = {name: _change(first[name], last[name]) for name in first} if images and len(by_side) > 1 else {}
-    return {"images": images, "intervals": intervals, "changes": changes}
+
+
+def change(before: Sequence[float], after: Sequence[float]) -> Certainty:
+    """The change between two sides, given their values for the same images."""
+    from vd100k.evaluation.intervals import of_difference
+
+    found = of_difference(before, after)
+    low, high = _rounded(found.interval)
+    return {
+        "change": round(found.change, 4),
+        **{"low": low, "high": high, "better": found.better, "worse": found.worse},
+        **{"p": float(f"{found.p:.3g}"), "verdict": found.verdict, "needed": found.needed},
+    }
 
 
 def brief(change: Mapping[str, Any]) -> str:
@@ -53,21 +81,11 @@ def verdict(change: Mapping[str, Any]) -> str:
     return f"no difference shown; {change['needed']:,} images would show one of this size"
 
 
-def _columns(rows: Sequence[Score]) -> dict[str, list[float]]:
-    columns = {name: [getattr(row, name) for row in rows] for name in Score._fields}
-    return {name: list(map(float, values)) for name, values in columns.items() if None not in values}
-
-
-def _change(before: Sequence[float], after: Sequence[float]) -> dict[str, Any]:
-    from vd100k.evaluation.intervals import of_difference
-
-    found = of_difference(before, after)
-    low, high = _rounded(found.interval)
-    return {
-        "change": round(found.change, 4),
-        **{"low": low, "high": high, "better": found.better, "worse": found.worse},
-        **{"p": float(f"{found.p:.3g}"), "verdict": found.verdict, "needed": found.needed},
-    }
+def remembered(change: Mapping[str, Any]) -> str:
+    """What a change on another task means: "forgot: -12 points (-20 to -4)"."""
+    words = {"worse": "forgot", "better": "improved"}
+    known = words.get(change["verdict"])
+    return f"{known}: {brief(change)}" if known else f"{verdict(change)}: {brief(change)}"
 
 
 def _rounded(bounds: Sequence[float]) -> list[float]:

@@ -3,7 +3,8 @@
 Sources: Wilson (1927) for a share; Newcombe, Statistics in Medicine 17 (1998), method 10, for the difference of two
 paired shares; the BCa bootstrap of Efron (1987), as scipy computes it, for means; the exact test of McNemar (1947) and
 a paired permutation test for the question whether a difference may be chance; Connor, Biometrics 43 (1987), for the
-number of pairs that would show one.
+number of pairs that would show one. Newcombe, ibid., method 10 of the paper before it, for two shares of different
+images; Zou and Donner, Statistics in Medicine 27 (2008), for the same with the intervals of any two figures.
 """
 
 from __future__ import annotations
@@ -80,9 +81,19 @@ def of_difference(before: Sequence[float], after: Sequence[float]) -> Difference
     if _are_shares(one) and _are_shares(two):
         interval, p = _newcombe(one, two), _mcnemar(better, worse)
     else:
-        interval, p = _bootstrap(two - one), _permutation(two - one)
+        # Equal changes tell the bootstrap nothing about their spread.
+        alike = np.ptp(two - one) == 0
+        means = float(one.mean()), of_mean(before), float(two.mean()), of_mean(after)
+        interval, p = of_unpaired(*means) if alike else _bootstrap(two - one), _permutation(two - one)
     shown = p < 1 - CONFIDENCE
     return Difference(change, interval, better, worse, p, None if shown or not change else _needed(one, two))
+
+
+def of_unpaired(one: float, bounds_of_one: Interval, two: float, bounds_of_two: Interval) -> Interval:
+    """The interval of the difference ``two - one`` of figures measured on different images, from their intervals."""
+    below = math.hypot(two - bounds_of_two.low, bounds_of_one.high - one)
+    above = math.hypot(bounds_of_two.high - two, one - bounds_of_one.low)
+    return Interval(max(-1.0, two - one - below), min(1.0, two - one + above))
 
 
 def _are_shares(values: np.ndarray) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from vd100k.boxes.box import BoxError, from_row
 from vd100k.config.run import Run
 from vd100k.console import say
 from vd100k.errors import DataError
+from vd100k.evaluation import slices
 from vd100k.images.find import Selection, find_images
 from vd100k.images.groups import joined, names
 from vd100k.io import tables
@@ -34,6 +35,27 @@ def read_labels(run: Run, path: Path, images: str) -> dict[str, Any]:
         if (found := _label(row, run.task.reader)) and found[0] in asked:
             labels[found[0]] = _structured(found[1], run.task.reader)
     return labels
+
+
+def read_columns(path: Path, ids: Collection[str], names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The values of other columns of the labels by column and image id; of columns that some row has."""
+    columns: dict[str, dict[str, Any]] = {}
+    for _, row in tables.read(path):
+        id = None if isinstance(row, Fault) else _id(row)
+        if isinstance(id, str) and id in ids and not isinstance(row, Fault):
+            for name in names:
+                if name in row:
+                    columns.setdefault(name, {}).update({id: row[name]})
+    return {name: dict.fromkeys(ids) | values for name, values in columns.items()}
+
+
+def slice_faults(run: Run, path: Path, names: Iterable[str]) -> Iterator[str]:
+    """A sentence about each name to slice by that is neither a column of the labels nor a field of one."""
+    reader = run.task.reader
+    with contextlib.suppress(DataError):  # a file that cannot be read is a fault of its own
+        rows = [row for _, row in tables.read(path) if not isinstance(row, Fault)]
+        labelled = [(row, _structured(found[1], reader)) for row in rows if (found := _label(row, reader))]
+        yield from (f"{run.key}.slices contains {fault}" for fault in slices.unknown(names, labelled))
 
 
 def label_faults(run: Run, path: Path, images: str) -> Iterator[str]:
@@ -70,12 +92,17 @@ def _asked(run: Run, images: str) -> dict[str, None]:
 def _label(row: Row, reader: str) -> tuple[str, Any] | None:
     """The image or group and its correct answer, which Roboflow calls image and suffix; None if one is missing.
 
-    For a task that asks for boxes, the correct answer is the ``boxes`` of the row.
+    Several correct answers are a list, which data sets of questions call answers. For a task that asks for boxes, the
+    correct answer is the ``boxes`` of the row.
     """
-    id, label = row.get("id") or joined(names(row)), row.get("answer", row.get("suffix"))
+    id, label = _id(row), row.get("answer", row.get("suffix", row.get("answers")))
     if reader == "boxes":
         label = _boxes(row.get("boxes"))
     return (id, label) if isinstance(id, str) and id and label is not None else None
+
+
+def _id(row: Row) -> Any:
+    return row.get("id") or joined(names(row))
 
 
 def _boxes(value: object) -> list[Row] | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from vd100k.config.run import Run
 from vd100k.config.stages import Generate
 from vd100k.console import say
-from vd100k.engines.serving.fleet import Fleet, fleet
+from vd100k.engines.serving.fleet import Fleet, Servers, fleet
 from vd100k.errors import DataError, ServerError
 from vd100k.generation.progress import Progress
 from vd100k.generation.scheduler import Scheduler, refuse_full_disk
@@ -50,12 +50,14 @@ def ask_all(
     progress: Progress,
     only: Collection[str] | None = None,
     reuse: bool = True,
+    servers: Servers = fleet,
 ) -> None:
     """Ask about each image once; existing answers are reused and cost nothing.
 
     An image that has changed since its answer is asked about again; its old row is kept in a file
     of its own. ``progress`` is kept up to date however this ends. ``only`` limits the images to these
-    ids. Without ``reuse``, all existing answers count as made differently.
+    ids. Without ``reuse``, all existing answers count as made differently. ``servers`` are entered if there is
+    something to ask.
 
     Raises:
         DataError: no images, rows that were made differently, a full disk, or too many failures.
@@ -81,8 +83,8 @@ def ask_all(
             first = next(items, None)
             if first is not None:
                 refuse_full_disk(ledger.path, settings.min_free_disk_mb, run.key)
-                with fleet(run, logs) as servers:
-                    _ask(run, settings, ledger, progress, servers, itertools.chain([first], items), survey)
+                with servers(run, logs) as found:
+                    _ask(run, settings, ledger, progress, found, itertools.chain([first], items), survey)
         finally:
             progress.saved = ledger.sync()
         if settings.sorted:

@@ -9,13 +9,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from vd100k.answers.texts import letter
 from vd100k.boxes.box import Box, BoxError
 
 LETTERS = "ABCD"
-# B, b., (B), choiceB, option B: …, and after other words: "The answer is B", 答案：B.
-LETTER = re.compile(
-    r"^\W*(?:choice|option|选项|the answer is|answer|答案)?\W*([A-D])(?=\s*$|[.):：、，。])", re.IGNORECASE
-)
 # A label that chat models put before a question although the prompt asks for the question alone.
 PREFACE = re.compile(r"^\s*(?:\*\*)?(?:question|问题)(?:\*\*)?\s*[:：]\s*(?:\*\*)?", re.IGNORECASE)
 QUOTES = ('""', "''", "“”", "‘’", "「」")
@@ -45,8 +42,7 @@ class Choice(BaseModel):
             return found
         said = str(found.get("answer")).strip()
         same = [letter for letter in LETTERS if str(found.get(f"choice{letter}")).strip() == said]
-        named = LETTER.match(said)
-        return found | {"answer": same[0] if same else named[1].upper() if named else said}
+        return found | {"answer": same[0] if same else letter(said) or said}
 
     @model_validator(mode="after")
     def _different(self) -> Choice:

@@ -53,6 +53,29 @@ class Pairs:
 
 
 @dataclass(frozen=True)
+class Measure:
+    """A share from 0 to 1 of each side with its interval (None if it is not known), and what is said about it.
+
+    ``note`` is a short text such as the number of images; ``tone`` is "right", "wrong" or empty.
+    """
+
+    name: str
+    note: str
+    bars: list[tuple[str, float, list[float] | None]]
+    said: str = ""
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class Measures:
+    """A table of shares as bars with their intervals."""
+
+    kind: ClassVar[str] = "measures"
+    title: str
+    rows: list[Measure]
+
+
+@dataclass(frozen=True)
 class Curve:
     """A line through points (step, value); the axis of values begins at zero if no value is below it.
 
@@ -145,7 +168,7 @@ class Gallery:
         return len({card.rank for card in self.cards}) > 1
 
 
-Block = Table | Bars | Curve | Gallery
+Block = Table | Bars | Measures | Curve | Gallery
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""What a run leaves behind: its summary, report page and charts, the table of a sweep, and W&B tracking."""
+"""What a run leaves behind: its summary, report page and charts, and W&B tracking."""

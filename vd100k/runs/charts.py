@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import textwrap
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from vd100k.images.decode import opened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from vd100k.evaluation.comparison import Comparison
 
 Curves = dict[str, list[tuple[int, float]]]
 
@@ -28,6 +31,21 @@ class Compared:
 
     images: list[Path]
     answers: dict[str, tuple[str | None, bool]]
+
+
+def compared(found: Comparison, most: int) -> list[Compared]:
+    """The first ``most`` labelled images that have an answer."""
+    answered = {id for answers in found.answers.values() for id in answers} & found.labels.keys()
+    return [
+        Compared(
+            list(map(Path, found.images[id])),
+            {
+                side: (answers.get(id), bool(found.scores[side][id]["exact_match"]))
+                for side, answers in found.answers.items()
+            },
+        )
+        for id in islice((id for id in found.images if id in answered), most)
+    ]
 
 
 def training_curves(curves: Curves, path: Path) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 from vd100k.config.run import Run
 from vd100k.evaluation.certainty import brief
+from vd100k.evaluation.metrics import title
+from vd100k.evaluation.sides import figures
 from vd100k.runs.summary import Summary
 from vd100k.verification.scores import promise
 
@@ -161,13 +163,24 @@ def _label(step: dict[str, Any]) -> str | None:
 
 
 def _evaluate(step: dict[str, Any]) -> str | None:
-    overlaps = [f"{side['mean_iou']:.3f}" for side in step["metrics"].values() if "mean_iou" in side]
-    exact = [f"{100 * side['exact_match']:.3g} %" for side in step["metrics"].values()]
+    sides, sure = figures(step["metrics"]), step.get("certainty", {})
+    overlaps = any("mean_iou" in side for side in sides.values())
+    main = sure.get("main", "mean_iou" if overlaps else "exact_match")
+    known = [side[main] for side in sides.values() if main in side]
+    if not known:
+        return None
     images = next((f" on {_count(file['rows'], 'held-out image')}" for file in step["inputs"] if file["rows"]), "")
-    change = step.get("certainty", {}).get("changes", {}).get("mean_iou" if overlaps else "exact_match")
-    if overlaps:
-        return f"mean IoU {' → '.join(overlaps)}{images}{f', {brief(change)}' if change else ''}"
-    return f"{' → '.join(exact)} exact{images}{f', {brief(change)}' if change else ''}" if exact else None
+    change = sure.get("changes", {}).get(main)
+    changed = f", {brief(change)}" if change else ""
+    forgot = [row for row in sure.get("retention", [])[1:] if (row["change"] or {}).get("verdict") == "worse"]
+    lost = "".join(f"; forgot {row['name'].partition(':')[0]}" for row in forgot)
+    if main == "mean_iou":
+        told = f"mean IoU {' → '.join(f'{value:.3f}' for value in known)}"
+    elif main == "exact_match":
+        told = f"{' → '.join(f'{100 * value:.3g} %' for value in known)} exact"
+    else:
+        told = f"{title(main)} {' → '.join(f'{100 * value:.3g} %' for value in known)}"
+    return f"{told}{images}{changed}{lost}"
 
 
 def _parity(step: dict[str, Any]) -> str | None:

@@ -47,8 +47,9 @@ def not_leaked(
 
 def record(found: list[Leak], folder: Path, summary: Summary) -> Path:
     """Write the pairs to a file in the run folder, with pictures of them for the report. Return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "leaked.jsonl"
     jsonl.write(path, (leak._asdict() for leak in found))
-    summary.counts["leaked"] = len(found)
+    summary.counts["leaked"] = summary.counts.get("leaked", 0) + len(found)
     summary.add_copies(side_by_side(((leak.path, leak.training) for leak in found), folder / "copies"))
     return path

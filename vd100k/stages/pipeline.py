@@ -11,6 +11,7 @@ from vd100k.config.run import Run
 from vd100k.config.stages import Evaluate, Pipeline
 from vd100k.console import say
 from vd100k.errors import DataError, Vd100kError
+from vd100k.evaluation.sides import others
 from vd100k.generation.work_items import selection
 from vd100k.images.find import Selection, find_images
 from vd100k.runs import closing
@@ -62,15 +63,16 @@ def _refuse_leaks(run: Run, stage: Evaluate, folder: Path, summary: Summary) -> 
     Raises:
         DataError: some are; the message names them.
     """
-    evaluation, images, held_out = run.parts.get("evaluate"), str(run.images), str(stage.images)
-    asks = "generate" in run.parts and evaluation is not None and "after" in stage.sides
-    if not asks or stage.if_leaked != "refuse":
+    evaluation, images = run.parts.get("evaluate"), str(run.images)
+    if "generate" not in run.parts or not evaluation or "after" not in stage.sides or stage.if_leaked != "refuse":
         return
-    if not all(Path(one).expanduser().exists() for one in (images, held_out)):  # an earlier step draws them
-        return
-    among = find_images(images, selection(run.parts["generate"]), run.image_folder)
-    asked = list(find_images(held_out, Selection(run.limit, group=run.group), run.image_folder))
-    leaked = leaks.find(asked, (path for image in among for path in image.paths), run.looks)
-    if leaked:
-        pairs = record(leaked, folder, summary)
-        raise DataError(leaks.message(leaked, len(asked), f"{run.key}.evaluate", held_out, pairs))
+    for one, settings in [(evaluation, stage), *others(evaluation).values()]:
+        held_out = str(settings.images)
+        if not all(Path(path).expanduser().exists() for path in (images, held_out)):  # an earlier step draws them
+            continue
+        among = find_images(images, selection(run.parts["generate"]), run.image_folder)
+        asked = list(find_images(held_out, Selection(run.limit, group=run.group), run.image_folder))
+        leaked = leaks.find(asked, (path for image in among for path in image.paths), run.looks)
+        if leaked:
+            pairs = record(leaked, folder, summary)
+            raise DataError(leaks.message(leaked, len(asked), one.key, held_out, pairs))

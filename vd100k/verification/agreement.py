@@ -7,23 +7,19 @@ the other answers do not confirm is doubtful, and an answer is as doubtful as it
 from __future__ import annotations
 
 import json
-import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
+from vd100k.answers import values
+from vd100k.answers.texts import letter, words
+from vd100k.answers.values import Path, fields
 from vd100k.boxes import matching
 from vd100k.boxes.box import Box
-from vd100k.conversion.filters import normalize
-from vd100k.evaluation.metrics import Path, fields
-from vd100k.llm.readers import LETTER
 
 Comparison = Literal["fields", "letters", "short", "words"]
 
 SHORT = 40  # characters; longer answers say the same in different words
-# A word, a number, or one character of a script without spaces.
-WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|\d+(?:[.,]\d+)*|[^\W\d_\u3040-\u30ff\u3400-\u9fff]+")
 SHOWN = 3  # other values that a reason names
 LONGEST = 60  # characters of a value in a reason
 
@@ -48,7 +44,7 @@ def agreement(answer: str, others: Sequence[str], how: Comparison, tolerance: fl
         score = sum(overlap(answer, other) for other in others) / len(others)
         return Agreement(score, f"the texts of {len(others)} other answers share {100 * score:.0f} % of its words")
     if how == "letters":
-        answer, others = _letter(answer), [_letter(other) for other in others]
+        answer, others = letter(answer) or answer, [letter(other) or other for other in others]
     if how != "fields":
         return _confirmed("the answer", answer, list(others), tolerance)
     own = _parsed(answer)
@@ -57,14 +53,15 @@ def agreement(answer: str, others: Sequence[str], how: Comparison, tolerance: fl
     parsed = [_parsed(other) for other in others]
     missing = [_extra(own, other) for other in parsed]
     found = [
-        _confirmed(_name(fact), value, [o.get(fact, _NONE) for o in parsed], tolerance) for fact, value in own.items()
+        _confirmed(values.name(fact), value, [o.get(fact, _NONE) for o in parsed], tolerance)
+        for fact, value in own.items()
     ]
     if any(missing):
         name = Counter(fact for facts in missing for fact in facts).most_common(1)[0][0]
         share = sum(name not in facts for facts in missing) / len(missing)
         found.append(
             Agreement(
-                share, f"{_name(name)}: the answer has none, {sum(map(bool, missing))} of {len(others)} others do"
+                share, f"{values.name(name)}: the answer has none, {sum(map(bool, missing))} of {len(others)} others do"
             )
         )
     return min(found, default=Agreement(1.0, ""), key=lambda one: one.score)
@@ -78,9 +75,9 @@ def of_boxes(boxes: Sequence[Box], others: Sequence[Sequence[Box]]) -> Agreement
 
 def overlap(one: str, other: str) -> float:
     """The F1 of the words of two texts, 1 if both have the same ones as often."""
-    words, others = Counter(WORD.findall(one.casefold())), Counter(WORD.findall(other.casefold()))
-    total = words.total() + others.total()
-    return 2 * (words & others).total() / total if total else float(one.strip() == other.strip())
+    own, others = Counter(words(one)), Counter(words(other))
+    total = own.total() + others.total()
+    return 2 * (own & others).total() / total if total else float(one.strip() == other.strip())
 
 
 class _Nothing:
@@ -102,27 +99,8 @@ def _confirmed(name: str, value: Any, others: list[Any], tolerance: float) -> Ag
 
 
 def _same(one: Any, other: Any, tolerance: float) -> bool:
-    """Equality of two values: texts without case, spaces and outer punctuation, numbers within the tolerance."""
-    if isinstance(one, _Nothing) or isinstance(other, _Nothing):
-        return False
-    number, counterpart = _number(one), _number(other)
-    if number is not None and counterpart is not None:
-        return math.isclose(number, counterpart, rel_tol=tolerance, abs_tol=0.0)
-    if isinstance(one, str) and isinstance(other, str):
-        return normalize(one) == normalize(other)
-    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
-
-
-def _number(value: Any) -> float | None:
-    """A number, also one that is written as text; a date or a code such as 007 is not one."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, str):
-        text = value.strip()
-        if not re.fullmatch(r"-?(?:0|[1-9]\d{0,14})(?:\.\d+)?", text):
-            return None
-        return float(text)
-    return float(value) if isinstance(value, int | float) and abs(value) < 2**53 else None
+    """Whether two values say the same; what is missing says nothing."""
+    return not isinstance(other, _Nothing) and values.same(one, other, tolerance)
 
 
 def _parsed(answer: str) -> dict[Path, Any]:
@@ -132,19 +110,9 @@ def _parsed(answer: str) -> dict[Path, Any]:
         return {}
 
 
-def _letter(answer: str) -> str:
-    """The letter of a multiple-choice answer such as "B. a cat"; the answer itself if it names none."""
-    found = LETTER.match(answer)
-    return found[1].upper() if found else answer
-
-
 def _extra(own: dict[Path, Any], other: dict[Path, Any]) -> set[Path]:
     """The facts of another answer that this one lacks."""
     return other.keys() - own.keys()
-
-
-def _name(fact: Path) -> str:
-    return ".".join(map(str, fact)) or "the answer"
 
 
 def _shown(value: Any) -> str:

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vd100k.answers.texts import normalize
 from vd100k.config.run import Run
 from vd100k.config.stages import Convert
 from vd100k.console import say
-from vd100k.conversion.filters import RejectedRow, normalize
+from vd100k.conversion.filters import RejectedRow
 from vd100k.errors import DataError
 from vd100k.io.jsonl import Entry, Row
 from vd100k.labelling import judgements, labels

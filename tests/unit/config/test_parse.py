@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from tests.conftest import ROOT
-from vd100k.config import checks
+from vd100k.config.names import check_names
 from vd100k.config.run import Run
 from vd100k.engines import commands
 from vd100k.errors import ConfigError
@@ -211,7 +211,7 @@ def test_training_and_serving_use_the_same_pixel_cap(parsed: Parsed) -> None:
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300))
 def test_a_name_that_is_accepted_stays_within_its_folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
     folder = tmp_path_factory.getbasetemp() / "names"
-    if not list(checks._check_names({"dataset": name})):
+    if not list(check_names({"dataset": name})):
         path = folder / f"{name}.failures.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()  # the file system accepts it

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vd100k.answers.texts import normalize
 from vd100k.config.stages import Rules
-from vd100k.conversion.filters import RejectedRow, RowFilter, normalize
+from vd100k.conversion.filters import RejectedRow, RowFilter
 from vd100k.conversion.token_lengths import TokenLengths
 from vd100k.images.resizing import SizeRule
 

@@ -168,7 +168,9 @@ def test_the_report_of_an_evaluation_shows_the_worst_answers_first(tmp_path: Pat
     html = checked_as_safe(page.write(folder).read_text(encoding="utf-8"))
     gallery = html[html.index(" data-gallery>") :]
     assert gallery.index(">bad<") < gallery.index(">none<") < gallery.index(">good<")
-    assert '<option value="exact">exact (1)</option>' in gallery
+    assert '<option value="became better">became better (1)</option>' in gallery
+    assert '<option value="became worse">became worse (1)</option>' in gallery
+    assert '<option value="wrong">wrong (1)</option>' in gallery
     assert "50.0 %" in html
 
 

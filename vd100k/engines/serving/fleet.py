@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from vd100k.models import model_folder as weights
 if TYPE_CHECKING:
     from vd100k.engines.serving.supervisor import Program, Service
 
+Servers = Callable[[Run, Path], AbstractContextManager["Fleet"]]  # what asks for the servers of a run; logs go there
 POLL_S = 0.2
 CHECK_S = 0.5
 STOP_HINT = "Ctrl-C stops it."
@@ -82,6 +84,21 @@ def fleet(run: Run, logs: Path, front: bool = False) -> Iterator[Fleet]:
         return
     with start(run, logs, balanced=front) as started:
         yield started
+
+
+@contextlib.contextmanager
+def shared() -> Iterator[Servers]:
+    """A function like ``fleet`` whose servers, once there are any, serve every later call within the block."""
+    with contextlib.ExitStack() as stack:
+        found: list[Fleet] = []
+
+        @contextlib.contextmanager
+        def servers(run: Run, logs: Path) -> Iterator[Fleet]:
+            if not found:
+                found.append(stack.enter_context(fleet(run, logs)))
+            yield found[0]
+
+        yield servers
 
 
 @contextlib.contextmanager

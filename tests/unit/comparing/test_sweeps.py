@@ -13,9 +13,9 @@ import pytest
 
 from tests.chat_server import chat_server
 from tests.conftest import ROOT, draw_pictures, sweep_table
+from vd100k.comparing import sweeps
 from vd100k.config import sweep_job
 from vd100k.config.run import Run
-from vd100k.runs import sweeps
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -19,6 +19,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import InterpolationResolutionError
 
+from vd100k.comparing import noise
 from vd100k.config.run import Run, Sweep
 from vd100k.config.sweep_job import overrides_by_key
 from vd100k.console import say, show
@@ -26,6 +27,7 @@ from vd100k.errors import DataError
 from vd100k.runs import hydra_files
 from vd100k.runs.summary import Summary, figures
 
+COMPARED = "compared with the best"  # the heading of a column
 # The figures that jobs are ordered by; the first one that exists.
 METRICS = ("after/exact_match", "before/exact_match", "eval_loss", "loss")
 
@@ -128,30 +130,62 @@ def write_table(folder: Path) -> None:
         say(f"sweep.metric={sweep.metric} is not one of {', '.join(known)}: the jobs are not ordered.")
     ordered = sorted(found, key=lambda job: _rank(job, metric, sweep))
     keys = list(dict.fromkeys(key for job in found for key in job.values))
-    names = list(dict.fromkeys(name for job in ordered for name in job.figures))
-    with (folder / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["job", *keys, "status", *names, "seconds", "reason", "folder"])
-        for job in ordered:
-            values, results = [job.values.get(key) for key in keys], [job.figures.get(name) for name in names]
-            writer.writerow(
-                [job.number, *values, job.status, *results, job.summary.get("seconds"), job.reason, job.folder]
-            )
-    _show(ordered, keys, metric)
+    standings = _standings(ordered, metric)
+    _write(folder / "sweep.csv", ordered, keys, metric, standings)
+    _show(ordered, keys, metric, standings)
     say(f"{sum(job.status == 'ok' for job in found)} of {len(found)} jobs finished: {folder / 'sweep.csv'}")
 
 
-def _show(ordered: list[Job], keys: list[str], metric: str | None) -> None:
+def _standings(ordered: list[Job], metric: str | None) -> list[noise.Standing | None]:
+    """How each job compares with the first one, if the metric has intervals."""
+    if not metric or not ordered or metric not in ordered[0].figures:
+        return [None] * len(ordered)
+    finished = [job.summary if job.status == "ok" else {} for job in ordered]
+    return noise.standings(finished, metric, best=0)
+
+
+def _write(
+    path: Path, ordered: list[Job], keys: list[str], metric: str | None, standings: list[noise.Standing | None]
+) -> None:
+    names = list(dict.fromkeys(name for job in ordered for name in job.figures))
+    compared = [f"{metric} low", f"{metric} high", COMPARED] if any(standings) else []
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["job", *keys, "status", *names, *compared, "seconds", "reason", "folder"])
+        for job, standing in zip(ordered, standings, strict=True):
+            values, results = [job.values.get(key) for key in keys], [job.figures.get(name) for name in names]
+            bounds = noise.interval(job.summary, metric) if standing and metric else None
+            certain = [*(bounds or ("", "")), standing.told if standing else ""] if compared else []
+            rest = [job.summary.get("seconds"), job.reason, job.folder]
+            writer.writerow([job.number, *values, job.status, *results, *certain, *rest])
+
+
+def _show(ordered: list[Job], keys: list[str], metric: str | None, standings: list[noise.Standing | None]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("job", *map(escape, keys), "status", *([metric] if metric else []), "seconds", "reason")
-    for job in ordered:
-        result = [f"{job.figures[metric]:.6g}" if metric in job.figures else ""] if metric else []
+    compared = [COMPARED] if any(standings) else []
+    figure = [metric] if metric else []
+    table = Table("job", *map(escape, keys), "status", *figure, *compared, "seconds", "reason")
+    for column in table.columns:
+        column.no_wrap = column.header == metric
+    for job, standing in zip(ordered, standings, strict=True):
+        result = [_told(job, name) for name in figure]
         values = [escape(job.values.get(key, "")) for key in keys]
+        certain = [standing.word if standing else ""] if compared else []
         seconds = f"{job.summary.get('seconds', 0):.0f}"
-        table.add_row(str(job.number), *values, job.status, *result, seconds, escape(job.reason))
+        table.add_row(str(job.number), *values, job.status, *result, *certain, seconds, escape(job.reason))
     show(table)
+    if any(standings):
+        numbers = [f"job {job.number}" for job in ordered]
+        say(f"{metric}: {noise.sentence(numbers, standings)}")
+
+
+def _told(job: Job, metric: str) -> str:
+    """The figure of a job, with its interval if that is known."""
+    if metric not in job.figures:
+        return ""
+    return noise.told(job.summary, metric) or f"{job.figures[metric]:.6g}"
 
 
 def _rank(job: Job, metric: str | None, sweep: Sweep) -> tuple[bool, bool, float, int]:

@@ -1,0 +1,1 @@
+"""When two answers say the same."""

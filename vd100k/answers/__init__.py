@@ -1,0 +1,1 @@
+"""When two answers say the same: texts, letters, numbers, dates, and the fields of JSON. Pure functions."""

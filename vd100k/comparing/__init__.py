@@ -1,0 +1,1 @@
+"""Several runs beside each other: the table of a sweep, the settings that differ, and what is within noise."""
