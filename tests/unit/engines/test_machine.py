@@ -16,8 +16,7 @@ T4 = "Tesla T4, 15360, 7.5"
 A100 = "NVIDIA A100-SXM4-80GB, 81920, 8.0"
 SMI = """#!/bin/sh
 case "$*" in
-*query-gpu=name,memory.total,compute_cap*) printf '%s\\n' "$LISTED" ;;
-*query-gpu=uuid*) printf 'GPU-%s\\n' a b c d ;;
+*query-gpu=index,name,memory.total,compute_cap,uuid*) printf '%s\\n' "$LISTED" ;;
 esac
 """
 
@@ -32,7 +31,7 @@ def programs(tmp_path: Path) -> Path:
 def serve(folder: Path, lines: list[str] | None, *overrides: str, **env: str) -> subprocess.CompletedProcess[str]:
     """The dry run of a server on a machine whose nvidia-smi prints ``lines``; None is a machine without nvidia-smi."""
     if lines is not None:
-        text = "\n".join(lines)
+        text = "\n".join(f"{k}, {line}, GPU-{'abcd'[k]}" for k, line in enumerate(lines))
         (folder / "nvidia-smi").write_text(SMI.replace('"$LISTED"', f"'{text}'"), encoding="utf-8")
         (folder / "nvidia-smi").chmod(0o755)
     clean = {key: value for key, value in os.environ.items() if key != "CUDA_VISIBLE_DEVICES"}

@@ -246,7 +246,7 @@ def four_t4s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fake nvidia-smi that lists four Tesla T4."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    lines = "\n".join(f"{k}, Tesla T4, 7.5, GPU-{k}" for k in range(4))
+    lines = "\n".join(f"{k}, Tesla T4, 15360, 7.5, GPU-{k}" for k in range(4))
     (folder / "nvidia-smi").write_text(f"#!/bin/sh\ncat <<'END'\n{lines}\nEND\n")
     (folder / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
