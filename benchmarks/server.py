@@ -4,7 +4,7 @@
 
 It answers ``POST /v1/chat/completions`` and ``GET /v1/models``. ``GET /requests`` returns the log of all chat requests:
 for each, its time (seconds since the epoch), the hash of its body, and its outcome. The fault of each request is drawn
-at random from ``--seed``. The server listens on 127.0.0.1 only.
+at random from ``--seed``. The server listens on 127.0.0.1 unless ``--host`` names another address.
 """
 
 from __future__ import annotations
@@ -166,20 +166,21 @@ def completion(model: str, text: str) -> bytes:
     ).encode()
 
 
-async def serve(behaviour: Behaviour, port: int) -> None:
+async def serve(behaviour: Behaviour, port: int, host: str = "127.0.0.1") -> None:
     """Serve until SIGTERM or SIGINT. Print the URL as soon as the server listens."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    server = await loop.create_server(lambda: Connection(behaviour), "127.0.0.1", port, backlog=1024)
-    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)
+    server = await loop.create_server(lambda: Connection(behaviour), host, port, backlog=1024)
+    print(f"http://{host}:{server.sockets[0].getsockname()[1]}/v1", flush=True)
     await ended.wait()
     server.close()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--host", default="127.0.0.1", help="an address of this machine")
     parser.add_argument("--port", type=int, default=0, help="0 selects a free port")
     parser.add_argument("--name", default="m", help="the name of the model")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds")
@@ -190,7 +191,7 @@ def main() -> None:
     args = vars(parser.parse_args())
     faults = {fault: args[fault.replace("-", "_")] for fault in FAULTS}
     behaviour = Behaviour(args["name"], args["latency"], args["slots"], faults, args["seed"])
-    asyncio.run(serve(behaviour, args["port"]))
+    asyncio.run(serve(behaviour, args["port"], args["host"]))
 
 
 if __name__ == "__main__":

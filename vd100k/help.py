@@ -13,6 +13,7 @@ from pathlib import Path
 # How each group is chosen on the command line.
 GROUPS = {
     "hardware": "hardware",
+    "cluster": "cluster",
     "engine": "engine@hardware.engine",
     "model": "model",
     "stage": "stage",

@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "llm": {"errors", "console", "io", "images", "boxes", "config", "answers"},
     "models": {"errors", "console", "io", "config"},
     "engines": {"errors", "console", "io", "images", "config", "llm", "models"},
+    "cluster": {"errors", "console", "config", "engines"},
     "ledger": {"errors", "console", "io", "images", "config"},
     "pages": {"errors", "console", "io", "images", "boxes"},
     "generation": {
@@ -40,6 +41,7 @@ MAY_IMPORT = {
         "llm",
         "models",
         "engines",
+        "cluster",
         "ledger",
         "pages",
     },

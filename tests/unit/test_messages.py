@@ -23,7 +23,7 @@ GROUPS = {path.name for path in (ROOT / "conf").iterdir() if path.is_dir()} - {"
 MOUNTED = {"model@teacher.model", "hardware@teacher.hardware", "engine@hardware.engine"}
 MOUNTED |= {"model@judge.model", "hardware@judge.hardware"}
 # The keys below these are options of other programs, names that the user chooses, or Hydra's own.
-FREE = re.compile(r"hydra|.*\.(args|adapter_args|env|inherits|sampling|schema|models|texts)|served_names")
+FREE = re.compile(r"hydra|.*\.(args|adapter_args|env|inherits|resources|sampling|schema|models|texts)|served_names")
 # The configuration key of a stage is known only to the run: stage in a run of its own, stage.STEP in a pipeline.
 STAGE_KEYS = {"run.key", "self.stage_key", "stage_key", "self._stage_key", "self._run.key"}
 # In a document, the stage that a recipe adds; elsewhere, names that are no keys: a column of ps, an argument of Python.

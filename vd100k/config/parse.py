@@ -24,6 +24,7 @@ PARTS = (
     "stage",
     "task",
     "model",
+    "cluster",
     "hardware",
     "teacher",
     "sweep",

@@ -77,6 +77,23 @@ class Hardware(Part):
         return [first + k for k in range(self.replicas)]
 
 
+class Cluster(Part):
+    """Several machines, each of which serves as ``Hardware`` says; ``name`` is ``none`` for this machine alone."""
+
+    name: str
+    address: str | None
+    nodes: PositiveInt
+    resources: dict[str, PositiveFloat]
+    python: str | None
+    wait_s: PositiveFloat
+    auth: Literal["token", "none"]
+
+    @property
+    def here(self) -> bool:
+        """Whether everything runs on this machine."""
+        return self.name == "none"
+
+
 class Price(Part):
     """USD for a million tokens."""
 
@@ -228,6 +245,7 @@ class Run(Part):
     run: Path | None
     runs: list[Path]
     sweep: Sweep
+    cluster: Cluster
     hardware: Hardware
     model: Model
     served_names: dict[str, str]

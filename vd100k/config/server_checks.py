@@ -47,8 +47,15 @@ def _check_host(run: Run) -> Problems:
     hardware, engine = run.hardware, run.hardware.engine
     if ":" in str(hardware.host):
         yield f"hardware.host={hardware.host}: IPv6 is not supported: set an IPv4 address or a host name"
-    elif engine is None or hardware.host in LOOPBACK:
+    elif engine is None or (hardware.host in LOOPBACK and run.cluster.here):
         return
+    elif not run.cluster.here and hardware.urls is None and engine.key_env:
+        if not run.model.api_key_env and run.cluster.auth == "token":
+            yield (
+                f"cluster={run.cluster.name}: the replicas answer anyone who can reach the machines: set "
+                "model.api_key_env=VARIABLE, the environment variable here with a key of your choice, which requests "
+                "must send (or accept that with cluster.auth=none)"
+            )
     elif engine.key_env and engine.keeps_to_media:
         problem = f"hardware.host={hardware.host} lets anyone who can reach this machine send requests"
         if not run.model.api_key_env:

@@ -10,10 +10,11 @@ from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
 
+from vd100k.cluster.serving import Servers, fleet
 from vd100k.config.run import Run
 from vd100k.config.stages import Generate
 from vd100k.console import say
-from vd100k.engines.serving.fleet import Fleet, Servers, fleet
+from vd100k.engines.serving.fleet import Fleet
 from vd100k.errors import DataError, ServerError
 from vd100k.generation.progress import Progress
 from vd100k.generation.scheduler import Scheduler, refuse_full_disk

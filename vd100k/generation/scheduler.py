@@ -112,6 +112,7 @@ class Scheduler:
         while True:
             await asyncio.sleep(TICK_S)
             self._progress.saved = await asyncio.to_thread(self._ledger.sync)
+            self._pool.update(self._servers.urls)
             self._show()
             if self._workers.end:
                 self._stop(self._workers.end)

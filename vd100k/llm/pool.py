@@ -207,6 +207,19 @@ class Pool:
             elif len(self.endpoints) > 1:
                 say(f"{endpoint.url} does not answer and is quarantined; its images go to the others.")
 
+    def update(self, urls: list[str]) -> None:
+        """Use these endpoints from now on; those that stay keep their images, and what they are known to take."""
+        known = {endpoint.url: endpoint for endpoint in self.endpoints}
+        if not urls or known.keys() == set(urls):
+            return
+        for url in known.keys() - set(urls):
+            known[url].quarantined = True  # an image that it has been asked about goes to another one
+            say(f"{url} is not used any more.")
+        for url in set(urls) - known.keys():
+            say(f"{url} is used from now on.")
+        self.endpoints = [known.get(url) or Endpoint(url, self._max_in_flight) for url in urls]
+        self._serve_waiters()
+
     def end(self, error: Exception) -> None:
         """Grant no more leases: whatever waits for one, or asks for one later, gets the error."""
         self._end = self._end or error
@@ -263,6 +276,8 @@ class Pool:
         while True:
             await asyncio.sleep(endpoint.probe_s)
             endpoint.probe_s = min(2 * endpoint.probe_s, MAX_PROBE_S)
+            if endpoint not in self.endpoints:
+                return
             if await self._is_back(endpoint.url):
                 break
         endpoint.quarantined, endpoint.consecutive_failures = False, 0

@@ -6,11 +6,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from vd100k.cluster import serving
 from vd100k.config.run import Run
 from vd100k.config.stages import Chat
 from vd100k.console import say, waiting
-from vd100k.engines import commands
-from vd100k.engines.serving.fleet import fleet
 from vd100k.engines.serving.http_api import api_key, served_models
 from vd100k.runs.summary import Summary
 from vd100k.runs.tracker import Tracker
@@ -21,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def plan(run: Run, stage: Chat) -> list[str]:
-    return [*commands.describe_server(run), f"serve a page at {address.address(stage)}"]
+    return [*serving.describe(run), f"serve a page at {address.address(stage)}"]
 
 
 def run(run: Run, stage: Chat, folder: Path, summary: Summary, tracker: Tracker) -> None:
     address.check(stage)
-    with fleet(run, folder, front=True) as servers, TemporaryDirectory(prefix="vd100k-page-") as uploads:
+    with serving.fleet(run, folder, front=True) as servers, TemporaryDirectory(prefix="vd100k-page-") as uploads:
         url = servers.urls[0]
         with waiting("building the page"):
             address.prepare_gradio(uploads)

@@ -7,11 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vd100k.cluster import serving
 from vd100k.config.run import Run
 from vd100k.config.stages import Evaluate
 from vd100k.console import say
 from vd100k.engines import commands
-from vd100k.engines.serving import availability, fleet
+from vd100k.engines.serving import availability
 from vd100k.evaluation import comparison, metrics
 from vd100k.evaluation.comparison import Comparison
 from vd100k.evaluation.labels import label_faults, read_columns, read_labels, slice_faults
@@ -123,13 +124,13 @@ def _ask(tasks: list[HeldOut], summary: Summary) -> list[Answers]:
     """The answers about each task by side; one side after the other, whose servers start once."""
     answers: list[Answers] = [{} for _ in tasks]
     for side in sides(tasks[0].run, tasks[0].stage):
-        with fleet.shared() as servers:
+        with serving.shared() as servers:
             for given, one in zip(answers, tasks, strict=True):
                 given[side] = _answers(one, sides(one.run, one.stage)[side], side, servers, summary)
     return answers
 
 
-def _answers(one: HeldOut, part: Run, side: str, servers: fleet.Servers, summary: Summary) -> dict[str, str]:
+def _answers(one: HeldOut, part: Run, side: str, servers: serving.Servers, summary: Summary) -> dict[str, str]:
     """The answers of one side by image id; the requests are counted in the summary."""
     progress = Progress(unit_name(part))
     try:

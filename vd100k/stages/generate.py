@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from vd100k.cluster import serving
 from vd100k.config.run import Run
 from vd100k.config.stages import Generate
 from vd100k.console import say
-from vd100k.engines import commands
 from vd100k.engines.serving import availability
 from vd100k.errors import DataError
 from vd100k.generation.progress import Progress
@@ -46,7 +46,7 @@ def makes(run: Run, stage: Generate) -> list[Path]:
 
 def plan(run: Run, stage: Generate) -> list[str]:
     """The endpoints or server commands, the number of rows to generate, and the file they are appended to."""
-    lines, rows = [*_language(run), *commands.describe_server(run)], rows_path(run)
+    lines, rows = [*_language(run), *serving.describe(run)], rows_path(run)
     refuse_other_folder(run)
     with contextlib.suppress(DataError):  # it is among the faults of what ``needs`` yields
         done = answered(rows, row_identity(run))

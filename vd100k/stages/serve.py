@@ -11,13 +11,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from vd100k.cluster import serving
 from vd100k.config.run import Run
 from vd100k.config.stages import Serve
 from vd100k.console import say
 from vd100k.engines import commands
 from vd100k.engines.process import tail
 from vd100k.engines.serving import adapter_check, registry
-from vd100k.engines.serving.fleet import STOP_HINT, start
+from vd100k.engines.serving.fleet import STOP_HINT
 from vd100k.engines.serving.nginx import nginx_files
 from vd100k.errors import ServerError
 from vd100k.runs.summary import Summary
@@ -33,11 +34,11 @@ def plan(run: Run, stage: Serve) -> list[str]:
         return [f"{stage.action}: the servers registered in {registry.folder(run)}"]
     engine = run.hardware.engine
     assert engine is not None
-    lines = [str(command) for command in commands.replicas(run)]
+    lines = list(map(str, commands.replicas(run))) if run.cluster.here else serving.placed(run)
     for name, text in engine.files.items():
         lines += ["", f"# {name}", *text.splitlines()]
     if run.hardware.balanced and not engine.steps:
-        for name, text in nginx_files(run, Path("RUN_FOLDER")).items():
+        for name, text in nginx_files(serving.whole(run), Path("RUN_FOLDER"), serving.addresses(run)).items():
             lines += ["", f"# {name}", *text.splitlines()]
     return lines
 
@@ -64,7 +65,7 @@ def _serve(run: Run, folder: Path) -> None:
     registry.refuse_second(run)
     with contextlib.ExitStack() as stack:
         stack.callback(registry.forget, run, run.hardware.port or 0, os.getpid())
-        fleet = stack.enter_context(start(run, folder, True, lambda fleet: registry.write(run, fleet, folder)))
+        fleet = stack.enter_context(serving.start(run, folder, True, lambda fleet: registry.write(run, fleet, folder)))
         url = fleet.urls[0]
         say(f"\n  URL    {url}\n  model  {run.served_name}\n  logs   {folder}\n\nTry it:\n{_curl(run, url)}\n")
         if changed := adapter_check.describe_effect(run, url):
@@ -114,7 +115,8 @@ def _show(servers: list[registry.Server]) -> None:
         say(f"{server.port}  {server.model}  {server.status}, started {registry.age(server)} ago  {server.url}")
         for program in server.programs:
             restarts = f", restarted {program.restarts} times" if program.restarts else ""
-            say(f"      {program.name}  {program.state}{restarts}  process {program.pid}")
+            process = f"  process {program.pid}" if program.pid else f"  {program.url}"
+            say(f"      {program.name}  {program.state}{restarts}{process}")
         say(f"      process {server.pid}, logs {server.folder}")
     if not servers:
         say("No server is running here.")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from vd100k.cluster import serving
 from vd100k.config.run import Run
 from vd100k.config.stages import Verify
 from vd100k.console import say
-from vd100k.engines import commands
 from vd100k.engines.serving import availability
 from vd100k.errors import DataError
 from vd100k.generation.progress import Progress
@@ -51,7 +51,7 @@ def plan(run: Run, stage: Verify) -> list[str]:
     lines = []
     for name, part in ways.parts(run).items():
         times = f" {ways.samples(run, name)} times" if ways.samples(run, name) > 1 else ""
-        lines += [*commands.describe_server(part)]
+        lines += [*serving.describe(part)]
         lines.append(f"{name}: ask {part.served_name} about each row of {run.paths.rows}{times}")
         lines.append(f"append replies to {rows_path(part)}")
     lines += [*ways.notes(run), *(f"agreement: compare with {path}" for path in ways.against(run).values())]

@@ -87,6 +87,29 @@ def test_an_endpoint_that_answers_again_gets_images_again(monkeypatch: pytest.Mo
     asyncio.run(story())
 
 
+def test_endpoints_come_and_go_while_images_wait() -> None:
+    async def story() -> None:
+        endpoints = make_pool("a", max_in_flight=2)
+        one = await endpoints.take()
+        waiting = asyncio.create_task(Lease(endpoints, at=one).__aenter__())
+        blocked = [await endpoints.take()]
+        await asyncio.sleep(0)
+        endpoints.update(["b", "c"])
+        assert [endpoint.url for endpoint in endpoints.endpoints] == ["b", "c"]
+        endpoints.give_back(blocked.pop())
+        lease = await waiting  # it asked for the endpoint that is gone
+        assert lease.url in ("b", "c")
+        endpoints.update([])  # nothing is known for a moment
+        assert len(endpoints.endpoints) == 2
+        endpoints.update(["c"])
+        lease.release()
+        endpoints.give_back(one)
+        assert (await endpoints.take()).url == "c"
+        assert endpoints.in_flight == 1
+
+    asyncio.run(story())
+
+
 def test_all_waiters_get_an_error_if_no_endpoint_comes_back_in_time() -> None:
     async def story() -> None:
         endpoints = make_pool(wait_s=0.1)

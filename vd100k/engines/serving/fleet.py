@@ -1,15 +1,17 @@
-"""The servers of a run's model: existing ones that are used, or replicas that are started and supervised."""
+"""The servers of a run's model: existing ones that are used, or replicas that are started and supervised.
+
+Replicas run on this machine; ``vd100k.cluster`` passes a ``starter`` that places them on others.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from vd100k.config.run import Run
 from vd100k.console import say, waiting
@@ -21,9 +23,8 @@ from vd100k.errors import ServerError
 from vd100k.models import model_folder as weights
 
 if TYPE_CHECKING:
-    from vd100k.engines.serving.supervisor import Program, Service
+    from vd100k.engines.serving.supervisor import Program, Service, Supervised
 
-Servers = Callable[[Run, Path], AbstractContextManager["Fleet"]]  # what asks for the servers of a run; logs go there
 POLL_S = 0.2
 CHECK_S = 0.5
 STOP_HINT = "Ctrl-C stops it."
@@ -31,19 +32,24 @@ STOP_HINT = "Ctrl-C stops it."
 
 @dataclass
 class Fleet:
-    """The URLs that serve a model, and our programs behind them (none if existing servers are used).
+    """The URLs that serve a model (``given`` ones of existing servers), and our programs behind them, if any."""
 
-    ``urls`` has the URL of nginx if there is one, otherwise the URL of each replica.
-    """
-
-    urls: list[str]
-    replicas: list[Service] = field(default_factory=list)
+    given: list[str] = field(default_factory=list)
+    replicas: list[Supervised] = field(default_factory=list)
     balancer: Service | None = None
     error: ServerError | None = None  # the error that stopped the supervision
+    relist: Callable[[list[str]], None] = lambda addresses: None  # writes nginx's files for other addresses
 
     @property
-    def services(self) -> list[Service]:
+    def services(self) -> list[Supervised]:
         return [*self.replicas, *([self.balancer] if self.balancer else [])]
+
+    @property
+    def urls(self) -> list[str]:
+        """The URL of nginx if there is one, otherwise the URL of each replica; they change if replicas move."""
+        if self.balancer:
+            return [self.balancer.program.url]
+        return [url for replica in self.replicas if (url := replica.program.url)] or self.given
 
     def check(self) -> None:
         """Raise ServerError if no server is left that could respond (with the end of a log), or none is supervised."""
@@ -64,8 +70,14 @@ class Fleet:
             say("stopping")
 
 
+class Starter(Protocol):
+    """Makes the services of all replicas, none of them ready yet; ``stack`` closes what they need."""
+
+    def __call__(self, run: Run, logs: Path, stack: contextlib.ExitStack) -> list[Supervised]: ...
+
+
 @contextlib.contextmanager
-def fleet(run: Run, logs: Path, front: bool = False) -> Iterator[Fleet]:
+def fleet(run: Run, logs: Path, front: bool = False, starter: Starter | None = None) -> Iterator[Fleet]:
     """The servers of the run's model: the given URLs, servers that already run here, or replicas for the duration.
 
     With ``front``, one URL for people is enough: that of nginx if there is one. Without it, a merged
@@ -82,33 +94,23 @@ def fleet(run: Run, logs: Path, front: bool = False) -> Iterator[Fleet]:
         say(f"using the server that is already running at {', '.join(found)}")
         yield Fleet(found)
         return
-    with start(run, logs, balanced=front) as started:
+    with start(run, logs, balanced=front, starter=starter) as started:
         yield started
 
 
 @contextlib.contextmanager
-def shared() -> Iterator[Servers]:
-    """A function like ``fleet`` whose servers, once there are any, serve every later call within the block."""
-    with contextlib.ExitStack() as stack:
-        found: list[Fleet] = []
-
-        @contextlib.contextmanager
-        def servers(run: Run, logs: Path) -> Iterator[Fleet]:
-            if not found:
-                found.append(stack.enter_context(fleet(run, logs)))
-            yield found[0]
-
-        yield servers
-
-
-@contextlib.contextmanager
 def start(
-    run: Run, logs: Path, balanced: bool = False, changed: Callable[[Fleet], None] = lambda fleet: None
+    run: Run,
+    logs: Path,
+    balanced: bool = False,
+    changed: Callable[[Fleet], None] = lambda fleet: None,
+    starter: Starter | None = None,
 ) -> Iterator[Fleet]:
     """Start all replicas in parallel and wait for them, then start nginx if ``balanced``.
 
     Within the block, a replica that exits is restarted. ``changed`` is called after each change of
-    state, within the block from another thread. Leaving the block stops all programs.
+    state, within the block from another thread. Leaving the block stops all programs. ``starter`` makes
+    the services of the replicas; without one, they run on this machine.
 
     Raises:
         ServerError: the engine is not installed or cannot run here, or a replica exited or did not
@@ -117,20 +119,21 @@ def start(
     """
     from vd100k.engines.serving import preflight
 
+    balanced = balanced and run.hardware.balanced
     weights.ensure(run)
-    preflight.check(run, balanced)
+    if starter is None:
+        preflight.check(run, balanced)
+    elif balanced:
+        preflight.check_front(run)
     with contextlib.ExitStack() as stack:
-        started = Fleet(_replica_urls(run))
-        for program in _replicas(run, logs):
-            started.replicas.append(_service(run, program, stack))
+        started = Fleet(replicas=(starter or _local_replicas)(run, logs, stack))
         # Called before the other callbacks: all programs get SIGTERM before we wait for any of them.
         stack.callback(_terminate, started)
         with waiting(f"starting {len(started.replicas)} x {run.served_name}"):
             _await(started.replicas, started, changed)
-        if balanced and run.hardware.balanced:
-            stack.enter_context(configured(run, logs.absolute()))
+        if balanced:
+            started.relist = stack.enter_context(configured(run, logs.absolute(), ready_addresses(started)))
             started.balancer = _service(run, _nginx(run, logs), stack)
-            started.urls = [started.balancer.program.url]
             _await([started.balancer], started, changed)
         stack.enter_context(_supervised(started, changed))
         yield started
@@ -149,7 +152,18 @@ def _service(run: Run, program: Program, stack: contextlib.ExitStack) -> Service
     return service
 
 
-def _replicas(run: Run, logs: Path) -> Iterator[Program]:
+def _local_replicas(run: Run, logs: Path, stack: contextlib.ExitStack) -> list[Supervised]:
+    return [_service(run, program, stack) for program in _programs(run, logs)]
+
+
+def ready_addresses(fleet: Fleet) -> list[str]:
+    """HOST:PORT of each replica that is ready; of all if none is, because nginx refuses an empty list."""
+    known = {one: one.program.url.removeprefix("http://").removesuffix("/v1") for one in fleet.replicas}
+    ready = [address for one, address in known.items() if address and one.state == "ready"]
+    return ready or [address for address in known.values() if address]
+
+
+def _programs(run: Run, logs: Path) -> Iterator[Program]:
     from vd100k.engines.serving.supervisor import Program
 
     engine, key = run.hardware.engine, api_key(run)
@@ -182,7 +196,7 @@ def _nginx(run: Run, logs: Path) -> Program:
     return Program("nginx", command, port, url, logs / "nginx.log", lambda: served_models(url, key) is not None)
 
 
-def _await(services: list[Service], fleet: Fleet, changed: Callable[[Fleet], None]) -> None:
+def _await(services: Sequence[Supervised], fleet: Fleet, changed: Callable[[Fleet], None]) -> None:
     """Poll until each service is ready or has failed; a failure before any is ready is raised as ServerError."""
     while not all(service.was_ready or service.state == "failed" for service in services):
         for service in services:

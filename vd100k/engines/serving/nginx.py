@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
 
 from vd100k.config.run import Run
 from vd100k.engines.serving.http_api import api_key
 from vd100k.errors import ServerError
+from vd100k.io import atomic
 
 KEY_FILE = "nginx-key.conf"
 
 
-def nginx_files(run: Run, folder: Path, scratch: Path | None = None) -> dict[str, str]:
+def nginx_files(
+    run: Run, folder: Path, addresses: list[str] | None = None, scratch: Path | None = None
+) -> dict[str, str]:
     """The content of the two files by name; neither has the API key.
+
+    ``addresses`` are those of the replicas, HOST:PORT; the default are all ports of this machine.
 
     ``vllm.conf`` has an upstream and a server for the ``http`` block of any nginx. ``nginx.conf``
     includes it, so that an ordinary user can run nginx from ``folder``. Large request bodies are
@@ -26,12 +32,13 @@ def nginx_files(run: Run, folder: Path, scratch: Path | None = None) -> dict[str
 
     hardware = run.hardware
     templates = Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)
-    shares = hardware.replica_weights or [1] * hardware.replicas
+    addresses = addresses or [f"127.0.0.1:{port}" for port in hardware.ports]
+    shares = hardware.replica_weights or [1] * len(addresses)
     header = hardware.affinity_header
     facts = {
         "host": hardware.host,
         "port": hardware.port,
-        "replicas": list(zip(hardware.ports, shares, strict=True)),
+        "replicas": list(zip(addresses, shares, strict=False)),
         "affinity": header and f"$http_{header.lower().replace('-', '_')}",
         "folder": folder,
         "scratch": scratch or folder,
@@ -46,8 +53,10 @@ def nginx_files(run: Run, folder: Path, scratch: Path | None = None) -> dict[str
 
 
 @contextlib.contextmanager
-def configured(run: Run, folder: Path) -> Iterator[None]:
+def configured(run: Run, folder: Path, addresses: list[str] | None = None) -> Iterator[Callable[[list[str]], None]]:
     """The files in ``folder``, an absolute path; the one with the API key is removed when the block ends.
+
+    The value of the block writes them again for other addresses of replicas; nginx reads them on SIGHUP.
 
     Raises:
         ServerError: they cannot be written.
@@ -55,14 +64,19 @@ def configured(run: Run, folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             scratch = stack.enter_context(_scratch(folder))
-            for name, text in nginx_files(run, folder, scratch).items():
-                (folder / name).write_text(text, encoding="utf-8")
+            write = functools.partial(_write_files, run, folder, scratch)
+            write(addresses)
             stack.callback((folder / KEY_FILE).unlink, missing_ok=True)
             _write_key(api_key(run), folder / KEY_FILE)
         except OSError as error:
             remedy = "choose another folder (output_dir=FOLDER)"
             raise ServerError(f"{folder}: nginx's files cannot be written ({error.strerror}): {remedy}") from error
-        yield
+        yield write
+
+
+def _write_files(run: Run, folder: Path, scratch: Path, addresses: list[str] | None) -> None:
+    for name, text in nginx_files(run, folder, addresses, scratch).items():
+        atomic.replace(folder / name, [text.encode()])
 
 
 def _write_key(key: str | None, file: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import os
@@ -11,30 +10,22 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vd100k.config.run import Engine, Run
 from vd100k.console import say
+from vd100k.engines import gpus
 from vd100k.engines.commands import Command, environment
+from vd100k.engines.gpus import BFLOAT16_SINCE
 from vd100k.engines.serving.ports import binding_error
 from vd100k.errors import ServerError
 from vd100k.io import hub as hubs
 from vd100k.models import model_folder as weights
 
 KEY = "hardware.engine"
-BFLOAT16_SINCE = 8.0  # compute capability of Ampere
 IDLE_TIMEOUT_S = 75.0  # TIME_WAIT takes a minute
 POLL_S = 0.5
-
-
-@dataclass(frozen=True)
-class Gpu:
-    index: str
-    name: str
-    capability: float
-    uuid: str
 
 
 def check(run: Run, balanced: bool) -> None:
@@ -43,9 +34,8 @@ def check(run: Run, balanced: bool) -> None:
     assert engine is not None
     found = list(_lasting_faults(run, engine))
     if not engine.steps:
-        found += _ports(run, balanced)
-        if balanced and run.hardware.balanced and not shutil.which("nginx"):
-            found.append("nginx is not installed: install it, or set hardware.balancer=none")
+        found += _ports(run, run.hardware.ports)
+        found += _front(run) if balanced else ()
         folder = Path(run.model_path or "").expanduser()
         try:
             found += (
@@ -58,6 +48,18 @@ def check(run: Run, balanced: bool) -> None:
     if not engine.rebinds_port:
         for port in run.hardware.ports:
             _await_idle(port)
+
+
+def check_front(run: Run) -> None:
+    """Raise ServerError with all problems that would keep nginx from starting here."""
+    if found := list(_front(run)):
+        raise ServerError("\n".join(["nginx cannot be started here:", *(f"  - {fault}" for fault in found)]))
+
+
+def _front(run: Run) -> Iterator[str]:
+    yield from _ports(run, [run.hardware.port or 0])
+    if not shutil.which("nginx"):
+        yield "nginx is not installed: install it, or set hardware.balancer=none"
 
 
 def lasting_faults(run: Run) -> list[str]:
@@ -128,9 +130,8 @@ def _probe_host(run: Run) -> str:
     return "127.0.0.1" if host == "0.0.0.0" or run.hardware.balanced else host
 
 
-def _ports(run: Run, balanced: bool) -> Iterator[str]:
-    front = [run.hardware.port or 0] if balanced and run.hardware.balanced else []
-    for port in [*front, *run.hardware.ports]:
+def _ports(run: Run, ports: list[int]) -> Iterator[str]:
+    for port in ports:
         with socket.socket() as probe:
             probe.settimeout(1)
             if probe.connect_ex((_probe_host(run), port)) == 0:
@@ -156,7 +157,7 @@ def _await_idle(port: int) -> None:
 def _gpus(run: Run) -> Iterator[str]:
     hardware = run.hardware
     wanted = hardware.replicas * hardware.gpus_per_replica
-    found = gpus()
+    found = gpus.visible()
     if len(found) < wanted:
         there = ", ".join(f"{gpu.index}: {gpu.name}" for gpu in found) or "none"
         yield (
@@ -170,25 +171,6 @@ def _gpus(run: Run) -> Iterator[str]:
             f"hardware.dtype=bfloat16 needs compute capability {BFLOAT16_SINCE}, but GPU {old.index} ({old.name}) has "
             f"{old.capability}: set hardware.dtype=half"
         )
-
-
-def gpus() -> list[Gpu]:
-    """The NVIDIA GPUs in the output of nvidia-smi, limited to ``CUDA_VISIBLE_DEVICES`` if that is set."""
-    query = ["nvidia-smi", "--query-gpu=index,name,compute_cap,uuid", "--format=csv,noheader"]
-    try:
-        listed = _asked(query, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    found = []
-    for line in listed.splitlines():
-        with contextlib.suppress(ValueError):
-            index, name, capability, uuid = (part.strip() for part in line.split(","))
-            found.append(Gpu(index, name, float(capability), uuid))
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return found
-    names = [name.strip() for name in visible.split(",")]
-    return [gpu for name in names for gpu in found if name == gpu.index or (name and gpu.uuid.startswith(name))]
 
 
 def _model(run: Run, engine: Engine, folder: Path) -> Iterator[str]:

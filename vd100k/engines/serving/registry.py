@@ -124,14 +124,14 @@ def write(run: Run, fleet: Fleet, logs: Path) -> None:
             url=service.program.url,
             restarts=service.restarts,
             log=str(service.program.log.absolute()),
-            **identity(service.pid),
+            **(identity(service.pid) if service.pid else {}),  # unknown on another machine
         )
         for service in fleet.services
     ]
     server = Server(
         port=run.hardware.port or 0,
         model=run.served_name,
-        url=fleet.urls[0],
+        url=next(iter(fleet.urls), ""),
         host=platform.node(),
         folder=str(logs.absolute()),
         programs=programs,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from vd100k.engines.commands import Command
 from vd100k.engines.process import Child
@@ -29,6 +29,22 @@ class Program:
     log: Path
     answers: Callable[[], bool]
     rebinds_port: bool = True
+
+
+class Supervised(Protocol):
+    """A program as its fleet sees it, on this machine (``Service``) or on another; ``poll`` advances its state."""
+
+    state: State
+    restarts: int
+    was_ready: bool
+    last_words: str
+
+    @property
+    def program(self) -> Program: ...
+    @property
+    def pid(self) -> int | None: ...
+    def poll(self) -> str | None: ...
+    def terminate(self) -> None: ...
 
 
 class Service:

@@ -1,0 +1,141 @@
+"""A Ray cluster on this machine: each node is a raylet, in a network namespace of its own where that is allowed.
+
+A namespace has its own addresses and ports, so a node is as far away as another machine: it can be killed and started
+again. Without the right to make namespaces, all nodes share the address of the head.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from tests.conftest import free_ports
+
+READY_S = 120
+# At the head: a node that does not respond is noticed in seconds instead of a minute.
+HEALTH = {"period_ms": 1000, "timeout_ms": 2000, "failure_threshold": 3}
+RAY = str(Path(sys.executable).with_name("ray"))
+
+
+def namespaces() -> bool:
+    """Whether network namespaces can be made here."""
+    return not os.geteuid() and bool(shutil.which("ip")) and not _run(["unshare", "-n", "true"], check=False)
+
+
+@dataclass
+class Nodes:
+    """A head without room for work, and nodes counted from 0; ``environment`` is what a program needs to use them."""
+
+    count: int
+    gpus: int
+    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="ray", dir="/tmp")))
+    namespaces: bool = field(default_factory=namespaces)
+
+    def __post_init__(self) -> None:
+        self._net = secrets.token_hex(2)
+        self._subnet = f"10.{200 + secrets.randbelow(50)}.{secrets.randbelow(250)}"
+        self.head = f"{self._subnet}.1" if self.namespaces else "127.0.0.2"
+        self.address = f"{self.head}:{free_ports(1)}"
+        health = {f"RAY_health_check_{name}": str(value) for name, value in HEALTH.items()}
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(20)}
+        self.environment = {**os.environ, **health, **token, "RAY_USAGE_STATS_ENABLED": "0", "FLEET_KEY": "k" * 20}
+
+    def __enter__(self) -> Nodes:
+        if self.namespaces:
+            _run(["ip", "link", "add", self._bridge, "type", "bridge"])
+            _run(["ip", "addr", "add", f"{self.head}/24", "dev", self._bridge])
+            _run(["ip", "link", "set", self._bridge, "up"])
+            for number in range(self.count):
+                self._join(number)
+        port = self.address.partition(":")[2]
+        head = ["--head", "--port", port, "--num-cpus", "0", "--include-dashboard", "false"]
+        self._ray(self.head, "head", *head).wait(READY_S)
+        for started in [self.start(number) for number in range(self.count)]:
+            started.wait(READY_S)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes(str(self.folder)):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        for number in range(self.count if self.namespaces else 0):
+            _run(["ip", "netns", "del", self._name(number)], check=False)
+        if self.namespaces:
+            _run(["ip", "link", "del", self._bridge], check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def address_of(self, number: int) -> str:
+        """The address of a node."""
+        return f"{self._subnet}.{10 + number}" if self.namespaces else self.head
+
+    def start(self, number: int) -> subprocess.Popen[bytes]:
+        """Start a node, also after it was killed; the process ends when the node has joined the cluster."""
+        inside = ["ip", "netns", "exec", self._name(number)] if self.namespaces else []
+        options = ["--address", self.address, "--num-cpus", "4", "--num-gpus", str(self.gpus)]
+        return self._ray(self.address_of(number), f"node-{number}", *options, inside=inside)
+
+    def kill(self, number: int) -> None:
+        """Kill a node: its raylet gets SIGKILL, as if the power failed (its programs are not told)."""
+        for process in self._processes(str(self.folder / f"node-{number}")):
+            with contextlib.suppress(psutil.Error):
+                if process.name() == "raylet":
+                    process.kill()
+
+    def kill_head(self) -> None:
+        """Kill the head's register of machines, Ray's global control service."""
+        for process in self._processes(str(self.folder / "head")):
+            with contextlib.suppress(psutil.Error):
+                if process.name() == "gcs_server":
+                    process.kill()
+
+    def _ray(self, host: str, name: str, *options: str, inside: list[str] | None = None) -> subprocess.Popen[bytes]:
+        place = ["--node-ip-address", host, "--temp-dir", str(self.folder / name), "--object-store-memory", "80000000"]
+        with (self.folder / f"{name}.log").open("ab") as log:
+            command = [*(inside or []), RAY, "start", *place, "--disable-usage-stats", *options]
+            return subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
+
+    def _join(self, number: int) -> None:
+        name, outer = self._name(number), f"v{self._net}{number}"
+        inside = ["ip", "netns", "exec", name]
+        _run(["ip", "netns", "add", name])
+        _run(["ip", "link", "add", outer, "type", "veth", "peer", "name", "eth0", "netns", name])
+        _run(["ip", "link", "set", outer, "master", self._bridge, "up"])
+        _run([*inside, "ip", "addr", "add", f"{self.address_of(number)}/24", "dev", "eth0"])
+        _run([*inside, "ip", "link", "set", "eth0", "up"])
+        _run([*inside, "ip", "link", "set", "lo", "up"])
+
+    @property
+    def _bridge(self) -> str:
+        return f"b{self._net}"
+
+    def _name(self, number: int) -> str:
+        return f"n{self._net}{number}"
+
+    def _processes(self, folder: str) -> Iterator[psutil.Process]:
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if any(folder in argument for argument in process.cmdline()):
+                    yield process
+
+
+def _run(command: list[str], check: bool = True) -> int:
+    return subprocess.run(command, check=check, capture_output=True).returncode
+
+
+def until(true: object, seconds: float = 60) -> None:
+    """Wait until a condition, a function without arguments, is true."""
+    end = time.monotonic() + seconds
+    while not true():  # type: ignore[operator]
+        assert time.monotonic() < end
+        time.sleep(0.2)

@@ -1,0 +1,110 @@
+"""Our process on a machine of the cluster: it serves there what ``stage=serve`` would serve on one machine.
+
+Interpreter, address, ports, devices and model folder are those of that machine. Ray says which GPUs it may use
+(``CUDA_VISIBLE_DEVICES``), and starts this process again, there or on another machine, when it is lost.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+from vd100k.config.run import Run
+from vd100k.engines.serving.fleet import Fleet, start
+from vd100k.engines.serving.ports import binding_error
+from vd100k.engines.serving.supervisor import State
+from vd100k.errors import Vd100kError
+
+PORTS = 200  # tried after the first one
+
+
+class Seen(NamedTuple):
+    """The state of a replica as its machine sees it."""
+
+    name: str
+    state: State
+    url: str
+    restarts: int
+    log: str
+    last_words: str
+
+
+class _Ended(Exception):
+    """The machine was told to stop."""
+
+
+class Machine:
+    """Serves the replicas of one machine from its creation on.
+
+    ``number`` counts the machines of a run from 0, ``cwd`` is the folder that the run was started in, ``probe`` a file
+    in a folder that all machines share, and ``keys`` the API keys by the names of their environment variables.
+    """
+
+    def __init__(self, run: Run, number: int, logs: Path, cwd: Path, probe: Path, keys: dict[str, str]) -> None:
+        os.environ.update(keys)
+        self.error = ""
+        self._ended = threading.Event()
+        self._fleet = Fleet()
+        self._seen: list[Seen] = []
+        self._thread = threading.Thread(target=self._serve, args=(run, number, logs, cwd, probe), daemon=True)
+        self._thread.start()
+
+    def seen(self) -> tuple[str, str, list[Seen]]:
+        """The address of this machine, why it cannot serve (empty if it can), and its replicas."""
+        return address(), self.error, self._seen
+
+    def stop(self) -> None:
+        """End all replicas, also those that still load, and wait for them."""
+        self._ended.set()
+        for replica in self._fleet.replicas:
+            replica.terminate()
+        self._thread.join()
+
+    def _serve(self, run: Run, number: int, logs: Path, cwd: Path, probe: Path) -> None:
+        try:
+            if not probe.exists():
+                raise Vd100kError(
+                    f"{probe.parent} is not the same folder there as on the machine that started the run: set "
+                    "output_dir to a folder that all machines share"
+                )
+            os.chdir(cwd)  # relative paths, as of models, are meant from there
+            folder = logs / f"machine-{number}"
+            folder.mkdir(parents=True, exist_ok=True)
+            with start(here(run), folder, changed=self._note):
+                self._ended.wait()
+        except _Ended:
+            return
+        except Exception as error:  # told by ``seen``: nobody waits for this thread
+            self.error = str(error) if isinstance(error, Vd100kError) else f"{type(error).__name__}: {error}"
+
+    def _note(self, fleet: Fleet) -> None:
+        if self._ended.is_set():  # leave ``start``, which would wait for replicas that load
+            raise _Ended
+        self._fleet = fleet
+        self._seen = [
+            Seen(one.program.name, one.state, one.program.url, one.restarts, str(one.program.log), one.last_words)
+            for one in fleet.replicas
+        ]
+
+
+def here(run: Run) -> Run:
+    """The run as this machine alone would serve it, at its address and at ports that are free."""
+    hardware = run.hardware.model_copy(update={"host": address(), "balancer": "none"})
+    first = next(
+        (port for port in range(hardware.port or 0, (hardware.port or 0) + PORTS) if _free(port, hardware.replicas)),
+        hardware.port,
+    )
+    return run.model_copy(update={"hardware": hardware.model_copy(update={"port": first})})
+
+
+def _free(first: int, count: int) -> bool:
+    return all(binding_error(port) is None for port in range(first, first + count))
+
+
+def address() -> str:
+    """The address at which the other machines of the cluster reach this one."""
+    from ray.util import get_node_ip_address
+
+    return str(get_node_ip_address())

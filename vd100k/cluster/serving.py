@@ -1,0 +1,249 @@
+"""The servers of a run's model on the machines of a cluster, or on this machine if there is no cluster.
+
+Each machine has an actor (``cluster.machine``) that serves there as one machine would. This process asks each actor
+for the states of its replicas, so a fleet and its front see replicas of other machines as they see their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vd100k.cluster import session
+from vd100k.cluster.machine import Machine, Seen
+from vd100k.config.run import Run
+from vd100k.engines import commands
+from vd100k.engines.commands import Command
+from vd100k.engines.serving import fleet as local
+from vd100k.engines.serving.fleet import Fleet, ready_addresses
+from vd100k.engines.serving.http_api import api_key
+from vd100k.engines.serving.supervisor import Program, State, Supervised
+
+# What asks for the servers of a run; logs go to the folder.
+Servers = Callable[[Run, Path], contextlib.AbstractContextManager[Fleet]]
+ASKED_EVERY_S = 0.5
+STOPPED_S = 20.0  # the guard of a replica needs ten
+
+
+def fleet(run: Run, logs: Path, front: bool = False) -> contextlib.AbstractContextManager[Fleet]:
+    """The servers of the run's model, as ``engines.serving.fleet.fleet``, on the machines that ``cluster`` chooses."""
+    if run.cluster.here or run.hardware.urls is not None:
+        return local.fleet(run, logs, front)
+    return start(run, logs, balanced=front)
+
+
+@contextlib.contextmanager
+def shared() -> Iterator[Servers]:
+    """A function like ``fleet`` whose servers, once there are any, serve every later call within the block."""
+    with contextlib.ExitStack() as stack:
+        found: list[Fleet] = []
+
+        @contextlib.contextmanager
+        def servers(run: Run, logs: Path) -> Iterator[Fleet]:
+            if not found:
+                found.append(stack.enter_context(fleet(run, logs)))
+            yield found[0]
+
+        yield servers
+
+
+@contextlib.contextmanager
+def start(
+    run: Run, logs: Path, balanced: bool = False, changed: Callable[[Fleet], None] = lambda fleet: None
+) -> Iterator[Fleet]:
+    """Start all replicas, as ``engines.serving.fleet.start``, on the machines that ``cluster`` chooses.
+
+    Raises:
+        ServerError: there is no such cluster, it has too few machines, or see there.
+    """
+    if run.cluster.here:
+        with local.start(run, logs, balanced, changed) as started:
+            yield started
+        return
+    front = _Front(changed)
+    with local.start(whole(run), logs, balanced, front.changed, functools.partial(_machines, run)) as started:
+        yield started
+
+
+def describe(run: Run) -> list[str]:
+    """The lines of a dry run about the servers: the given URLs, or the commands of the replicas to start."""
+    if run.cluster.here or run.hardware.urls is not None:
+        return commands.describe_server(run)
+    return placed(run)
+
+
+def placed(run: Run) -> list[str]:
+    """The lines of a dry run about the machines: what each must have, and the commands of its replicas."""
+    there = run.model_copy(update={"hardware": run.hardware.model_copy(update={"host": "ADDRESS", "balancer": "none"})})
+    nodes, needed = run.cluster.nodes, session.told(session.bundle(run))
+    return [
+        f"on each of {nodes} machines of the cluster with {needed}, {nodes * run.hardware.replicas} replicas in all:",
+        *map(str, commands.replicas(there)),
+    ]
+
+
+def addresses(run: Run) -> list[str] | None:
+    """Placeholders for the addresses of all replicas in a dry run; None if they run on this machine."""
+    first, hardware = run.hardware.port or 0, run.hardware
+    if run.cluster.here:
+        return None
+    return [f"ADDRESS-{node}:{first + k}" for node in range(run.cluster.nodes) for k in range(hardware.replicas)]
+
+
+def whole(run: Run) -> Run:
+    """The run with the replicas of all machines, as its front sees them."""
+    hardware = run.hardware
+    shares = hardware.replica_weights and hardware.replica_weights * run.cluster.nodes
+    changes = {"replicas": hardware.replicas * run.cluster.nodes, "replica_weights": shares}
+    return run.model_copy(update={"hardware": hardware.model_copy(update=changes)})
+
+
+class _Front:
+    """Keeps nginx's list to the replicas that are ready, wherever they are now; nginx finishes what it has sent."""
+
+    def __init__(self, changed: Callable[[Fleet], None]) -> None:
+        self._changed = changed
+        self._listed: list[str] = []
+
+    def changed(self, fleet: Fleet) -> None:
+        listed = ready_addresses(fleet)
+        if fleet.balancer and fleet.balancer.state == "ready" and fleet.balancer.pid and listed != self._listed:
+            fleet.relist(listed)
+            os.kill(fleet.balancer.pid, signal.SIGHUP)
+            self._listed = listed
+        self._changed(fleet)
+
+
+def _machines(run: Run, _: Run, logs: Path, stack: contextlib.ExitStack) -> list[Supervised]:
+    """Place an actor on each machine; the services are the replicas that they serve, in their order."""
+    probe = stack.enter_context(session.probe(run.output_dir))
+    ray = stack.enter_context(session.connected(run))
+    session.require(run, ray)
+    wanted = session.bundle(run)
+    group = ray.util.placement_group([wanted] * run.cluster.nodes, strategy="STRICT_SPREAD")
+    name, key = run.model.api_key_env, api_key(run)
+    keys = {name: key} if name and key else {}
+    head = session.Head(ray.get_runtime_context().gcs_address)
+    machines: list[MachineView] = []
+    for number in range(run.cluster.nodes):
+        # It is started again, there or on another machine, as often as it is lost.
+        actor = ray.remote(Machine).options(max_restarts=-1, **_options(wanted), scheduling_strategy=_at(group, number))
+        machines.append(
+            MachineView(ray, head, actor.remote(run, number, logs.absolute(), Path.cwd(), probe, keys), number)
+        )
+    stack.callback(_stop, ray, head, machines, group)
+    return [Replica(run, machine, k) for machine in machines for k in range(run.hardware.replicas)]
+
+
+def _options(wanted: dict[str, float]) -> dict[str, Any]:
+    rest = {name: amount for name, amount in wanted.items() if name not in ("CPU", "GPU")}
+    return {"num_cpus": wanted["CPU"], "num_gpus": wanted.get("GPU", 0), "resources": rest}
+
+
+def _at(group: Any, k: int) -> Any:
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    return PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=k)
+
+
+def _stop(ray: Any, head: session.Head, machines: list[MachineView], group: Any) -> None:
+    """End the replicas of all machines together, wait for them, and give the machines back."""
+    stopping = [machine.stop() for machine in machines]
+    ray.wait(stopping, num_returns=len(stopping), timeout=STOPPED_S)
+    if head.answers:  # otherwise, these calls would wait for it
+        for machine in machines:
+            ray.kill(machine.actor)
+        ray.util.remove_placement_group(group)
+
+
+class MachineView:
+    """What this process knows about a machine of the cluster, from the last answer of its actor."""
+
+    def __init__(self, ray: Any, head: session.Head, actor: Any, number: int) -> None:
+        self.actor, self.number = actor, number
+        self.address = self.error = ""
+        self.replicas: list[Seen] = []
+        self.losses = 0
+        self.lost = False
+        self._ray, self._head = ray, head
+        self._asked: Any = None
+        self._due = 0.0
+
+    def refresh(self) -> None:
+        """Take the actor's answer if there is one, and ask it again after a while; never waits.
+
+        Raises:
+            ServerError: the cluster has lost its head.
+        """
+        self._head.require()
+        now = time.monotonic()
+        if self._asked is None and now >= self._due:
+            self._asked, self._due = self.actor.seen.remote(), now + ASKED_EVERY_S
+        if self._asked is not None and self._ray.wait([self._asked], timeout=0)[0]:
+            try:
+                self.address, self.error, self.replicas = self._ray.get(self._asked)
+                self.lost = False
+            except self._ray.exceptions.RayError:
+                self.losses += not self.lost
+                self.lost, self.replicas = True, []
+            self._asked = None
+
+    def stop(self) -> Any:
+        return self.actor.stop.remote()
+
+
+class Replica:
+    """A replica on another machine, as ``engines.serving.supervisor.Service`` is one on this machine."""
+
+    pid = None  # of another machine
+
+    def __init__(self, run: Run, machine: MachineView, k: int) -> None:
+        self.program = Program(f"machine {machine.number}, replica {k}", Command([]), 0, "", Path(), lambda: False)
+        self.state: State = "loading"
+        self.restarts = 0
+        self.was_ready = False
+        self.last_words = ""
+        self._machine, self._k = machine, k
+        self._until = time.monotonic() + run.cluster.wait_s + run.hardware.start_timeout_s
+
+    def poll(self) -> str | None:
+        """Take over what the machine says; returns a message if the state changed, otherwise None."""
+        self._machine.refresh()
+        before, self.state = self.state, self._state()
+        if self.state == before:
+            return None
+        self.was_ready |= self.state == "ready"
+        where = f"{self.program.name} on {self._machine.address}"
+        if self.state == "ready":
+            return f"{where} answers: {self.program.url}"
+        return f"{where}: {self.state}. {self.last_words}".rstrip(". ") + "."
+
+    def terminate(self) -> None:
+        """Nothing: all replicas of a machine are ended together."""
+
+    def _state(self) -> State:
+        machine = self._machine
+        if machine.error:
+            self.last_words = f"{self.program.name} on {machine.address} cannot serve: {machine.error}"
+            return "failed"
+        if machine.lost:
+            self.last_words = "The machine was lost: it is used again when it is back, or another one that is free"
+            self.restarts = machine.losses
+            return "restarting"
+        if self._k >= len(machine.replicas):
+            if not self.was_ready and time.monotonic() > self._until:
+                self.last_words = f"{self.program.name} was not placed on any machine in time (cluster.wait_s)"
+                return "failed"
+            return "loading" if not machine.losses else "restarting"
+        seen = machine.replicas[self._k]
+        self.program = replace(self.program, url=seen.url, log=Path(seen.log))
+        self.last_words = seen.last_words
+        self.restarts = machine.losses + seen.restarts
+        return seen.state
