@@ -68,6 +68,7 @@ MAY_IMPORT = {
         "similarity",
         "verification",
     },
+    "preference": {"errors", "console", "io", "config", "evaluation", "generation", "verification"},
     "comparing": {"errors", "console", "io", "config", "evaluation", "runs"},
     "chat": {"errors", "console", "io", "images", "boxes", "config"},
     "tiny": set(),

@@ -184,6 +184,10 @@ def _check_evaluate(run: Run, stage: Evaluate, teacher: set[str]) -> Problems:
                 f"{run.key}.{key} is missing: set {run.key}.images=FOLDER (held-out images) and "
                 f"{run.key}.labels=FILE (their correct answers)"
             )
+    if stage.judge and not run.verify.judge:
+        yield f"{run.key}.judge=true asks a judge, and none is chosen: add verify=judge (model@judge.model=OPTION)"
+    if stage.judge and len(stage.sides) < 2:
+        yield f"{run.key}.judge=true compares the answers of two sides: set '{run.key}.sides=[before,after]'"
     others = {f"{run.key}.also[{k}].name": one.name or one.task for k, one in enumerate(stage.also)}
     yield from check_names(others)
     names = [run.task.name, *others.values()]

@@ -48,7 +48,7 @@ def changes(cfg: DictConfig, name: str, other: DictConfig) -> dict[str, Any]:
     assert isinstance(stage, dict)
     own = {"images": other.images, "labels": other.labels, "folder": f"{stage['folder']}/also/{name}"}
     kept = OmegaConf.to_container(cfg.paths, resolve=True)  # the weights and training files are those of the run
-    return {"task": task, "stage": stage | own | {"slices": [], "also": []}, "paths": kept}
+    return {"task": task, "stage": stage | own | {"slices": [], "also": [], "judge": False}, "paths": kept}
 
 
 def _file(name: str) -> Path | None:

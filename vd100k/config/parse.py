@@ -112,6 +112,8 @@ class _Builder:
     def _build_verifier(self, cfg: DictConfig, name: str, key: str) -> Run | None:
         """A run that asks for the verification of answers; a judge that was chosen takes the place of the teacher."""
         changes = {"stage": cfg.stage.ask}
+        if cfg.stage.name == "evaluate":
+            changes |= {"images": cfg.stage.images}
         if name == "agreement" or not _chosen(cfg.judge):
             return self.build(_with(cfg, changes), key)
         inner = _Builder()
@@ -198,7 +200,12 @@ def _sides(cfg: DictConfig) -> list[str]:
 
 
 def _verifiers(cfg: DictConfig) -> list[str]:
-    """The ways of verification that ask a model; agreement may compare with existing answers alone."""
+    """The ways of verification that ask a model; agreement may compare with existing answers alone.
+
+    An evaluation may ask the judge about its held-out images.
+    """
+    if cfg.stage.get("name") == "evaluate":
+        return ["judge"] if cfg.stage.get("judge") is True and isinstance(cfg.verify.get("judge"), DictConfig) else []
     if cfg.stage.get("name") != "verify":
         return []
     chosen = {name: cfg.verify.get(name) for name in ("agreement", "judge")}

@@ -164,6 +164,7 @@ class Judge(Part):
     texts: dict[str, dict[str, str]]
     system_prompt: str | None
     prompt: Annotated[str, Field(min_length=1)]
+    comparison: Annotated[str, Field(min_length=1)]
     right: Annotated[str, Field(min_length=1)]
     wrong: Annotated[str, Field(min_length=1)]
     json_reply: bool

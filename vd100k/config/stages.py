@@ -180,6 +180,7 @@ class Evaluate(Part):
     ask: Generate
     images: str | None
     labels: Path | None
+    judge: bool
     slices: list[str]
     also: list[OtherTask]
     if_leaked: Literal["refuse", "drop", "warn"]

@@ -43,6 +43,12 @@ class Comparison:
         return metrics.main(self.task)
 
     @property
+    def shown(self) -> list[str]:
+        """The metrics of its tables: those of the task, and what a judge prefers."""
+        first: Mapping[str, float] = next(iter(next(iter(self.scores.values())).values()), {})
+        return [*metrics.chosen(self.task), *([metrics.JUDGED] if metrics.JUDGED in first else [])]
+
+    @property
     def figures(self) -> dict[str, Scores]:
         """The means of each side."""
         return {side: metrics.mean(list(found.values())) for side, found in self.scores.items()}
@@ -72,7 +78,7 @@ def compare(
 def sure(compared: Comparison, slices: list[str], given: Mapping[str, Mapping[str, Any]]) -> Certainty:
     """How far the figures can be trusted, and those of fields and slices; ``given`` are columns of the labels."""
     found = certainty({side: list(scores.values()) for side, scores in compared.scores.items()})
-    found |= {"main": compared.main, "shown": list(metrics.chosen(compared.task))}
+    found |= {"main": compared.main, "shown": compared.shown}
     if compared.task.reader == "json" and (fields := by_field(compared.labels, compared.answers)):
         found["fields"] = fields
     if slices and compared.labels:

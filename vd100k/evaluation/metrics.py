@@ -21,6 +21,7 @@ from vd100k.config.run import Task
 
 Scores = dict[str, float]  # the figures of one answer, or the means of many, by the name of the metric
 ALWAYS = ("exact_match", "valid_json", "field_accuracy")  # in every summary, whatever a task chooses
+JUDGED = "judge"  # what a judge prefers (the package preference): of 1 for each image, the share of each side
 OF_BOXES = (*ALWAYS, "mean_iou", "iou_over_half")
 ANLS_THRESHOLD = 0.5  # of Biten et al.: an answer with more than half of its characters wrong is another answer
 
@@ -208,7 +209,7 @@ def mean(scores: Sequence[Mapping[str, float]]) -> Scores:
 
 def title(name: str) -> str:
     """How tables call a metric."""
-    return METRICS[name].title if name in METRICS else name
+    return METRICS[name].title if name in METRICS else "preferred by the judge" if name == JUDGED else name
 
 
 def faults(task: Task) -> Iterator[str]:

@@ -23,6 +23,7 @@ from vd100k.generation.work_items import unit_name
 from vd100k.images.find import Selection, find_images
 from vd100k.images.ignored import Ignored
 from vd100k.io import jsonl
+from vd100k.preference import judge as preference
 from vd100k.runs import charts
 from vd100k.runs.leaked import not_leaked
 from vd100k.runs.needs import Need, missing, raised
@@ -57,6 +58,8 @@ def needs(run: Run, stage: Evaluate) -> Iterator[Need]:
             yield missing(part.paths.merged, text)
         if part.hardware.urls is not None or not part.paths.rows.exists():  # answers of a URL are not reused
             yield Need(partial(availability.faults, part))
+    if judge := preference.asking(run, stage):
+        yield Need(partial(availability.faults, judge))
     for other in others(run).values():
         yield from needs(*other)
 
@@ -74,6 +77,9 @@ def plan(run: Run, stage: Evaluate) -> list[str]:
             lines += map(str, commands.replicas(part))
         lines.append(f"{name}: ask {part.served_name} about {part.images}, append rows to {part.paths.rows}")
     lines.append(f"compare with {stage.labels}")
+    if judge := preference.asking(run, stage):
+        lines += commands.describe_server(judge)
+        lines.append(f"judge: ask {judge.served_name} which answer is better, append replies to {judge.paths.rows}")
     for name, (other, evaluation) in others(run).items():
         for part in sides(other, evaluation).values():
             lines.append(f"{name}: ask {part.served_name} about {part.images}, append rows to {part.paths.rows}")
@@ -94,6 +100,7 @@ def run(run: Run, stage: Evaluate, folder: Path, summary: Summary, tracker: Trac
         for one, given in zip([own, *tasks.values()], answers, strict=True)
     )
     also = dict(zip(tasks, rest, strict=True))
+    compared = preference.judged(run, stage, compared, folder / "judge", summary.counts)
     rows, chart = _path(own, "jsonl"), _path(own, "png")
     jsonl.write(rows, comparison.rows(compared))
     charts.comparison(charts.compared(compared, CHART_IMAGES), f"{run.model.name} on held-out images", chart)

@@ -290,6 +290,34 @@ def test_the_summary_of_a_run_with_any_content_is_reported_or_refused(
         assert "summary.json" in str(refused)  # noqa: PT017 (either outcome is right)
 
 
+def test_an_evaluation_shows_its_parts_and_those_that_became_worse_first(tmp_path: Path) -> None:
+    rows = [
+        {
+            **{"id": f"{k:03}", "label": "a cat on a mat", "before": "?", "after": NASTY},
+            "scores": {"before": {"exact_match": 0, "chrf": 0.5}, "after": {"exact_match": 0, "chrf": value}},
+        }
+        for k, value in enumerate([*[0.2] * 50, *[0.6] * 3, 0.1])
+    ]
+    rows[53]["scores"]["before"]["chrf"] = 0.1
+    (tmp_path / "m.compared.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    outputs = [{"path": str(tmp_path / "m.compared.jsonl"), "rows": 54, "sha256": ""}]
+    change = {"change": -0.3, "low": -0.4, "high": -0.2, "better": 3, "worse": 50, "p": 0.001, "verdict": "worse"}
+    part = {"name": NASTY, "images": 9, "figures": {"before": 0.5, "after": 0.2}, "change": change | {"needed": None}}
+    part["intervals"] = {"before": [0.4, 0.6], "after": [0.1, 0.3]}
+    figures = {"exact_match": 0.0, "chrf": 0.5}
+    certainty = {"main": "chrf", "shown": ["chrf"], "slices": {NASTY: [part]}, "fields": [part]}
+    certainty["retention"] = [part | {"verdict": "forgot: -30 points (-40 to -20)"}]
+    metrics = {"before": figures, "after": figures, "also": {"vqa": {"before": figures, "after": figures}}}
+    folder = summary(tmp_path / "run", "evaluate", outputs=outputs, metrics=metrics, certainty=certainty)
+    html = checked_as_safe(page.write(folder).read_text(encoding="utf-8"))
+    assert '<td class="wrong">forgot: -30 points (-40 to -20)</td>' in html
+    assert html.count("9: too few to say much") == 3
+    gallery = html[html.index(" data-gallery>") :]
+    assert '<option value="became better">became better (3)</option>' in gallery
+    assert '<option value="partly right">partly right (1)</option>' in gallery
+    assert "after, chrF 20 %" in gallery
+
+
 def test_a_folder_that_is_not_a_run_is_refused(vd100k: Call, tmp_path: Path) -> None:
     for content in (None, "{", "[]", '{"stage": "x"}'):
         if content is not None:

@@ -9,7 +9,7 @@ from typing import Any
 from vd100k.boxes import frames
 from vd100k.boxes.notations import NOTATIONS
 from vd100k.evaluation import page as evaluation
-from vd100k.evaluation.metrics import METRICS
+from vd100k.evaluation.metrics import JUDGED, METRICS
 from vd100k.images.resizing import SizeRule
 from vd100k.io.redaction import redact
 from vd100k.labelling import report as labelling
@@ -52,7 +52,9 @@ def _copies(summary: Summary, album: Album) -> Blocks:
 
 def _facts(summary: Summary) -> dict[str, float]:
     """The figures of a stage, without those that a table and bars show as percentages."""
-    return {name: value for name, value in figures(summary).items() if name.rpartition("/")[2] not in METRICS}
+    return {
+        name: value for name, value in figures(summary).items() if name.rpartition("/")[2] not in {*METRICS, JUDGED}
+    }
 
 
 def result(summary: Summary) -> str | None:

@@ -1,0 +1,1 @@
+"""Which of two answers about the same image a judge prefers."""
