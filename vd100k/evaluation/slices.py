@@ -96,7 +96,8 @@ def worst_first(parts: Iterable[Certainty]) -> Parts:
 
 def size_note(part: Certainty) -> str:
     """The number of images of a part, and whether it says too little."""
-    return f"{part['images']:,}" if part["images"] >= FEWEST else f"{part['images']:,}: too few to say much"
+    count = f"{part['images']:,} image{'' if part['images'] == 1 else 's'}"
+    return count if part["images"] >= FEWEST else f"{count}: too few to say much"
 
 
 def worst(slices: Mapping[str, Parts], whole: float) -> list[tuple[str, Certainty, bool]]:

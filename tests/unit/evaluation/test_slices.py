@@ -36,8 +36,8 @@ def test_a_small_slice_says_so_and_is_not_named() -> None:
     scores = {"after": {str(k): float(k >= FEWEST - 1) for k in range(40)}}
     (found,) = by_slice(values, scores).values()
     assert [one["name"] for one in found] == ["usual", "rare"]
-    assert size_note(found[1]) == "9: too few to say much"
-    assert size_note(found[0]) == "31"
+    assert size_note(found[1]) == "9 images: too few to say much"
+    assert size_note(found[0]) == "31 images"
     assert worst({"kind": found}, 0.775) == []
 
 

@@ -311,7 +311,7 @@ def test_an_evaluation_shows_its_parts_and_those_that_became_worse_first(tmp_pat
     folder = summary(tmp_path / "run", "evaluate", outputs=outputs, metrics=metrics, certainty=certainty)
     html = checked_as_safe(page.write(folder).read_text(encoding="utf-8"))
     assert '<td class="wrong">forgot: -30 points (-40 to -20)</td>' in html
-    assert html.count("9: too few to say much") == 3
+    assert html.count("9 images: too few to say much") == 3
     gallery = html[html.index(" data-gallery>") :]
     assert '<option value="became better">became better (3)</option>' in gallery
     assert '<option value="partly right">partly right (1)</option>' in gallery
