@@ -47,7 +47,10 @@ MAY_IMPORT = {
     },
     "similarity": {"errors", "console", "io", "images"},
     "sources": {"errors", "console", "io", "images"},
-    "conversion": {"errors", "console", "io", "images", "boxes", "config", "similarity", "sources", "answers"},
+    "parallel": {"errors"},
+    "conversion": {"errors", "console", "io", "images", "boxes", "config", "similarity", "sources", "answers"}
+    | {"parallel"},
+    "dataset": {"errors", "console", "io", "images", "config", "sources", "conversion"},
     "evaluation": {"errors", "console", "io", "images", "boxes", "config", "pages", "answers"},
     "labelling": {"errors", "console", "io", "images", "boxes", "config", "evaluation", "pages", "chat"},
     "web": {"errors", "config", "engines"},

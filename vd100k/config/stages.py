@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -55,6 +56,11 @@ class Rules(Part):
     too_long: bool
     doubtful: bool
 
+    @property
+    def open_images(self) -> bool:
+        """Whether they look into images."""
+        return self.image_unreadable or self.image_small
+
 
 class Role(Part):
     """The model behind a name in the table of products, and the machine that it answers on."""
@@ -93,9 +99,17 @@ class Convert(Part):
     turns: Literal["separate", "merge"]
     text_rows: Literal["reject", "mixed", "apart"]
     rules: Rules
+    processes: PositiveInt | Literal["auto"]
     models: dict[str, Role]
     product_defaults: Options
     products: list[Product]
+
+    @property
+    def process_count(self) -> int:
+        """The number of processes that share the work on rows."""
+        if isinstance(self.processes, int):
+            return self.processes
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     @model_validator(mode="before")
     @classmethod

@@ -8,7 +8,8 @@ from vd100k.boxes import frames
 from vd100k.boxes.box import Box, BoxError, Size, checked, from_row
 from vd100k.boxes.notations import Frame
 from vd100k.config.run import Run
-from vd100k.conversion.filters import RejectedRow, TrainingImage
+from vd100k.conversion.filters import RejectedRow
+from vd100k.conversion.images import TrainingImage
 from vd100k.images.encode import ImageError, upright_size
 from vd100k.io.jsonl import Row
 

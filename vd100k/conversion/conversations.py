@@ -29,8 +29,10 @@ def unpack(row: Row) -> None:
     Raises:
         RejectedRow: the messages are no conversation that a model can be trained on.
     """
-    column = next((name for name in MESSAGES if row.get(name) is not None), None)
-    if column is None:
+    for column in MESSAGES:
+        if row.get(column) is not None:
+            break
+    else:
         return
     said = _messages(row.pop(column))
     if said and said[0][0] == "system":
@@ -61,7 +63,8 @@ def _messages(given: Any) -> list[tuple[str, str]]:
     return said
 
 
-Added = tuple[int, str, Row, list[Size | None]]  # a row with its number and side, and the sizes of its images
+Numbered = tuple[int, str, Row, list[Size | None]]  # a row with its number and side, and the sizes of its images
+Added = tuple[int, str, str, bytes]  # an accepted row for a ``Joiner``: number, side, image, the row with its sizes
 
 
 class Joined(NamedTuple):
@@ -94,10 +97,9 @@ class Joiner:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._table.close()
 
-    def add(self, number: int, side: str, identity: str, row: Row, sizes: list[Size | None]) -> None:
-        """Add an accepted row; ``identity`` tells its image, and ``sizes`` is what is known of its size."""
-        content = orjson.dumps([row, sizes])
-        self._table.execute("INSERT INTO turns VALUES (NULL, ?, ?, ?, ?)", (number, side, identity, content))
+    def add(self, turn: Added) -> None:
+        """Add an accepted row."""
+        self._table.execute("INSERT INTO turns VALUES (NULL, ?, ?, ?, ?)", turn)
         self.rows += 1
 
     def joined(self) -> Iterator[Joined]:
@@ -109,12 +111,12 @@ class Joiner:
             "ORDER BY first, place"
         )
         for _, entries in groupby(found, key=lambda entry: entry[0]):
-            rows = [_as_added(*entry[1:]) for entry in entries]
+            rows = [_numbered(*entry[1:]) for entry in entries]
             asked_together = [entry for entry in rows if "turn" in entry[2]]
             yield from self._continued(sorted(asked_together, key=lambda entry: int(entry[2]["turn"])))
             yield from self._merged([entry for entry in rows if "turn" not in entry[2]])
 
-    def _continued(self, entries: list[Added]) -> Iterator[Joined]:
+    def _continued(self, entries: list[Numbered]) -> Iterator[Joined]:
         """The rows of one conversation, as far as no turn is missing and the trainer takes its length."""
         kept: list[Row] = []
         for number, side, row, sizes in entries:
@@ -130,7 +132,7 @@ class Joiner:
         if kept:
             yield Joined(entries[0][0], entries[0][1], _conversation(kept))
 
-    def _merged(self, entries: list[Added]) -> Iterator[Joined]:
+    def _merged(self, entries: list[Numbered]) -> Iterator[Joined]:
         """As few conversations as the trainer's limit allows."""
         part: list[Row] = []
         for k, (_, _, row, sizes) in enumerate(entries):
@@ -147,7 +149,18 @@ class Joiner:
         return self._token_lengths.excess(turns(_conversation(rows)), sizes)
 
 
-def _as_added(number: int, side: str, content: bytes) -> Added:
+def added(number: int, side: str, identity: str, row: Row, sizes: list[Size | None]) -> Added:
+    """An accepted row for a ``Joiner``; ``identity`` tells its image, and ``sizes`` is what is known of its size.
+
+    Raises:
+        RejectedRow: nobody can say where in its conversation it was asked.
+    """
+    if row.get("turn", 0).__class__ not in (int, float):
+        raise RejectedRow("bad_conversation", f"its turn is {row['turn']!r}, which is no number")
+    return number, side, identity, orjson.dumps([row, sizes])
+
+
+def _numbered(number: int, side: str, content: bytes) -> Numbered:
     row, sizes = orjson.loads(content)
     return number, side, row, sizes
 

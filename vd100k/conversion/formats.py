@@ -30,11 +30,15 @@ def asked(row: Row) -> list[Turn]:
 
 def turns(row: Row, separator: str = "") -> list[Turn]:
     """The same with an ``<image>`` tag for each image, before the first question unless the texts have them."""
-    (first, answer), *others = said = asked(row)
-    images = len(names(row))
-    if not images or any(TAG in question for question, _ in said):
+    said, tags = asked(row), TAG * len(names(row))
+    if not tags:
         return said
-    return [(f"{TAG * images}{separator}{first}", answer), *others]
+    for question, _ in said:
+        if TAG in question:
+            return said
+    first, answer = said[0]
+    said[0] = f"{tags}{separator}{first}", answer
+    return said
 
 
 def swift(row: Row, system: str | None) -> Row:
@@ -46,11 +50,9 @@ def swift(row: Row, system: str | None) -> Row:
     if "placeholders" in row:
         answers = [row["placeholders"]] if isinstance(row["placeholders"], str) else row["placeholders"]
         said = [(question, answer) for (question, _), answer in zip(said, answers, strict=True)]
-    messages = [
-        {"role": role, "content": text} for turn in said for role, text in zip(("user", "assistant"), turn, strict=True)
-    ]
-    if system:
-        messages.insert(0, {"role": "system", "content": system})
+    messages = [{"role": "system", "content": system}] if system else []
+    for question, answer in said:
+        messages += {"role": "user", "content": question}, {"role": "assistant", "content": answer}
     record: Row = {"messages": messages}
     if images := names(row):  # a row of text alone has none
         record["images"] = images
@@ -85,7 +87,7 @@ def published_groups(row: Row, system: str | None) -> Row:
 def parquet(row: Row, system: str | None) -> Row:
     """The columns of a Parquet data set; ``image`` is a path here, and the writer replaces it by the file's bytes."""
     kept = ("id", "image", "question", *OPTIONS, "answer", "rejected", "model")
-    return {key: row[key] for key in kept if key in row} | {"system": system or ""}
+    return {key: str(row[key]) for key in kept if key in row} | {"system": system or ""}
 
 
 def parquet_groups(row: Row, system: str | None) -> Row:

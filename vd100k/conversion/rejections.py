@@ -25,16 +25,15 @@ def told(training_file: Path) -> str:
     return f"{reasons.total()} rows were rejected: {why}. Look at them in {rejected}."
 
 
-def rejection(number: int, row: Row | Fault, error: RejectedRow) -> Row:
-    """The record of a rejected row in rejected.jsonl."""
+def rejection(number: int, row: Row | Fault, error: RejectedRow) -> bytes:
+    """The line of a rejected row in rejected.jsonl."""
+    record = {"line": number, "id": None, "reason": error.reason, "detail": as_text(str(error))}
     if isinstance(row, Fault):
-        return {"line": number, "id": None, "reason": error.reason, "detail": str(error), "row": row.raw}
+        return orjson.dumps(record | {"row": row.raw}, option=orjson.OPT_APPEND_NEWLINE)
     try:
-        orjson.dumps(row)
+        return orjson.dumps(record | {"id": row.get("id"), "row": row}, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:
-        row = {key: as_text(value) for key, value in row.items()}
-    id = row.get("id")
-    return {"line": number, "id": id, "reason": error.reason, "detail": as_text(str(error)), "row": row}
+        return rejection(number, {key: as_text(value) for key, value in row.items()}, error)
 
 
 def as_text(value: object) -> str:

@@ -4,49 +4,41 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
 from rich.table import Table
 
 from vd100k import console
-from vd100k.config.run import Run
-from vd100k.config.stages import Convert
-from vd100k.conversion import dedup, filters
-from vd100k.conversion.boxes import BoxWriter
-from vd100k.conversion.conversations import Joiner, unpack
-from vd100k.conversion.filters import ImageChecker, RejectedRow, RowFilter, TrainingImage
-from vd100k.conversion.formats import Layout
+from vd100k.conversion.blocks import BlockConverter, Converted, Recipe
+from vd100k.conversion.conversations import Joiner
+from vd100k.conversion.filters import RejectedRow
 from vd100k.conversion.rejections import as_text, rejection
-from vd100k.conversion.splits import Copies, Splits
-from vd100k.conversion.token_lengths import TokenLengths
-from vd100k.conversion.writers import JsonWriter, Writer
-from vd100k.images.groups import joined, names
-from vd100k.images.resizing import SizeRule
-from vd100k.io.jsonl import Entry, Fault, Row
+from vd100k.conversion.splits import Copies
+from vd100k.errors import DataError
+from vd100k.io.jsonl import Row, dump
+from vd100k.io.repeats import KEY, RepeatFinder
+from vd100k.io.writers import JsonWriter, Writer
+from vd100k.parallel.ordered import in_order
 from vd100k.similarity.cache import LookCache
+from vd100k.sources.blocks import Block, Lines
 
-BLOCK = 1024  # rows whose images are checked in parallel
+ALONE = 8  # blocks that one process converts faster than several, which have to be started
 OPTIONAL_SIDES = ("test", "train.text", "val.text", "test.text")  # left out of the figures if they are empty
-DUPLICATE_REASONS = {dedup.EXACT: "duplicate", dedup.NEAR: "near_duplicate"}
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to convert: where the rows come from, and where they go."""
+    """What to convert, and how: where the rows come from, and where they go."""
 
-    read: Callable[[], Iterable[Entry]]  # called twice if there are duplicates
-    image_folders: tuple[Path, ...]  # images outside these folders are not read
-    layout: Layout
+    read: Callable[[], Iterable[Block]]  # called twice if rows repeat others
+    recipe: Recipe
     writers: dict[str, Callable[[], Writer]]  # by side: train, val, test
     rejected: Path
-    single: bool = False  # the layout holds one image and one turn in each row
-    amend: Callable[[Row], None] = lambda row: None  # changes a row before the rules are applied
-    check: Callable[[Row], None] = lambda row: None  # may reject it after them
 
 
 @dataclass
@@ -63,11 +55,28 @@ class Outcome:
     example: Row | None = None  # the first record written
     files: list[dict[str, Any]] = field(default_factory=list)  # path, rows and sha256 of each
     copies: Copies | None = None  # the images that show the same; None if they were not looked for
+    uncounted: int = 0  # rows whose tokens could not be counted
 
     @property
     def written(self) -> int:
         """The number of rows written, over all sides."""
         return sum(self.sides.values())
+
+    def reject(self, number: int, error: RejectedRow) -> None:
+        """Count a rejected row."""
+        self.reasons[error.reason] += 1
+        self.first = self.first or f"line {number}: {as_text(str(error)) or error.reason}"
+
+    def add(self, converted: Converted) -> None:
+        """Count the rows of a block."""
+        self.rows += converted.rows
+        self.reasons.update(converted.reasons)
+        self.first = self.first or converted.first
+        self.models |= converted.models
+        self.example = self.example or converted.example
+        self.uncounted += converted.uncounted
+        draws = [draw for draw in (self.lowest_draw, converted.lowest_draw) if draw is not None]
+        self.lowest_draw = min(draws, default=None)
 
     def why(self) -> str:
         """The number of rejected rows by reason, the most frequent first."""
@@ -86,67 +95,50 @@ def show(outcomes: dict[str, Outcome]) -> None:
     console.show(table)
 
 
-def convert(run: Run, stage: Convert, job: Job, token_lengths: TokenLengths) -> Outcome:
-    """Convert all rows of a job by the rules and the split of ``stage``; the files appear when all are complete.
+def convert(job: Job) -> Outcome:
+    """Convert all rows of a job; the files appear when all are complete.
 
     Most sources have no duplicates, and no copies of an image on both sides. So the first pass writes every row and
     collects the keys of the rows and the looks of the images on the way. Only if these show that rows repeat earlier
     ones, or that copies are on different sides, are its files discarded, and a second pass reads the rows again.
     """
+    run, stage = job.recipe.run, job.recipe.stage
     with contextlib.ExitStack() as stack:
-        finds_duplicates = stage.rules.duplicate or stage.rules.near_duplicate
-        duplicates = stack.enter_context(dedup.DuplicateFinder()) if finds_duplicates else None
-        finds_copies = stage.split_by == "copies" and len(job.writers) > 1
+        finder = stack.enter_context(RepeatFinder())
+        finds_copies = stage.split_by == "copies" and len(job.writers) > 1 and stage.rules.open_images
         looks = stack.enter_context(LookCache(run.looks)) if finds_copies else None
-        uncounted = token_lengths.uncounted
         try:
-            return _Pass(run, stage, job, token_lengths, looks, duplicates).run()
+            return _Pass(job, looks, finder).run()
         except _Again as found:
-            kinds, copies = found.kinds, found.copies
-        token_lengths.uncounted = uncounted  # the second pass counts the same rows again
+            again = found
         if looks is not None:
             looks.index()
-        return _Pass(run, stage, job, token_lengths, looks, None, kinds, copies).run()
+        return _Pass(job, looks, finder, again).run()
 
 
 class _Again(Exception):
     """The first pass wrote rows that do not belong there.
 
-    ``kinds`` has one byte per row that was not rejected (see ``dedup``); it is None if no row repeats another.
+    ``kinds`` has one byte per row that broke no rule (see ``repeats``), and is None if no row repeats another;
+    ``kept`` is the number of such rows in each block.
     """
 
-    def __init__(self, kinds: IO[bytes] | None, copies: Copies | None) -> None:
+    def __init__(self, kinds: IO[bytes] | None, copies: Copies | None, kept: list[int]) -> None:
         super().__init__()
-        self.kinds, self.copies = kinds, copies
+        self.kinds, self.copies, self.kept = kinds, copies, kept
 
 
 class _Pass:
     """Reads all rows once, and writes or rejects each of them.
 
-    The first pass collects keys in ``duplicates``, and looks of images; the second one gets what they showed as
-    ``kinds`` and ``copies``.
+    The first pass collects keys in ``finder``, and looks of images; the second one gets what they showed as ``again``.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        stage: Convert,
-        job: Job,
-        token_lengths: TokenLengths,
-        looks: LookCache | None,
-        duplicates: dedup.DuplicateFinder | None,
-        kinds: IO[bytes] | None = None,
-        copies: Copies | None = None,
-    ) -> None:
-        self._stage, self._job, self._system_prompt = stage, job, run.task.system_prompt
-        self._duplicates, self._kinds = duplicates, kinds
-        self._token_lengths = token_lengths
-        self._row_filter = RowFilter(stage.rules, run.task.reader, run.task.prompt, token_lengths)
-        reads = run.format.name == "parquet"
-        plain, size_rule = stage.folder / "plain", SizeRule.of(run.model)
-        self._image_checker = ImageChecker(job.image_folders, plain, stage.rules, size_rule, reads, looks)
-        self._boxes = BoxWriter(run, stage.rules.bad_box)
-        self._splits = Splits(stage, job.writers, looks, copies)
+    def __init__(self, job: Job, looks: LookCache | None, finder: RepeatFinder, again: _Again | None = None) -> None:
+        self._job, self._finder, self._again = job, finder, again
+        copies = again.copies if again else None
+        self._converter = BlockConverter(job.recipe, looks, copies)
+        self._kept: list[int] = []  # by block, the rows that break no rule
         self._outcome = Outcome(copies=copies)
 
     def run(self) -> Outcome:
@@ -154,131 +146,82 @@ class _Pass:
 
         Raises:
             _Again: this is the first pass, and rows repeat earlier ones, or copies are on different sides.
+            DataError: this is the second pass, and rows or images are not what they were in the first.
         """
         job, outcome = self._job, self._outcome
         with contextlib.ExitStack() as stack:
-            writers = {side: stack.enter_context(make()) for side, make in job.writers.items()}
-            rejected = stack.enter_context(JsonWriter(job.rejected))
-            self._joiner = stack.enter_context(Joiner(self._token_lengths))
+            self._writers = {side: stack.enter_context(make()) for side, make in job.writers.items()}
+            self._rejected = stack.enter_context(JsonWriter(job.rejected))
+            self._joiner = stack.enter_context(Joiner(job.recipe.token_lengths))
+            stack.callback(self._converter.close)
             bar = stack.enter_context(console.progress_bar())
             task = bar.add_task("converting", total=None, note="")
-            for block in self._blocks(stack):
-                for number, row in block:
-                    outcome.rows += 1
-                    try:
-                        self._convert(number, row, writers)
-                    except RejectedRow as error:
-                        self._reject(number, row, error, rejected)
+            for converted in stack.enter_context(contextlib.closing(self._converted())):
+                self._take(converted)
                 bar.update(task, completed=outcome.rows)
             self._require_no_second_pass()
-            self._write_joined(writers, rejected)
-            outcome.sides = {side: writer.records for side, writer in writers.items()}
+            self._write_joined()
+            outcome.sides = {side: writer.records for side, writer in self._writers.items()}
             for side in [side for side in OPTIONAL_SIDES if not outcome.sides.get(side)]:
                 outcome.sides.pop(side, None)
-        outcome.files = [facts for writer in writers.values() for facts in writer.files()]
-        outcome.lowest_draw = self._splits.lowest_draw
+        outcome.files = [facts for writer in self._writers.values() for facts in writer.files()]
         return outcome
+
+    def _converted(self) -> Generator[Converted]:
+        """What became of each block, done by this process or by several."""
+        recipe, blocks = self._job.recipe, iter(self._job.read())
+        first = list(islice(blocks, 1))
+        # Images are decoded by threads of this process, which knows the looks; the gate looks rows up in files.
+        is_shared = not (recipe.stage.rules.open_images or recipe.amend or recipe.check)
+        processes = recipe.stage.process_count if is_shared and first and isinstance(first[0], Lines) else 1
+        tasks = self._with_kinds(chain(first, blocks))
+        return in_order(self._converter, partial(BlockConverter, recipe), tasks, processes, ALONE)
+
+    def _with_kinds(self, blocks: Iterable[Block]) -> Iterator[tuple[Block, bytes]]:
+        """Each block with one byte for each of its rows that breaks no rule, if the first pass found repeated ones."""
+        again = self._again
+        for number, block in enumerate(blocks):
+            kept = again.kept[number] if again and number < len(again.kept) else 0
+            yield block, again.kinds.read(kept) if again and again.kinds else b""
+
+    def _take(self, converted: Converted) -> None:
+        """Write what became of a block, and keep what needs rows of other blocks."""
+        outcome, kept = self._outcome, len(converted.keys) // KEY
+        for side, (records, lines) in converted.sides.items():
+            self._writers[side].write(lines, records)
+        self._rejected.write(bytes(converted.rejected), converted.reasons.total())
+        for turn in converted.turns:
+            self._joiner.add(turn)
+        if self._again is None:
+            self._finder.add(converted.keys)
+        elif self._again.kinds and self._again.kept[len(self._kept) :][:1] != [kept]:
+            raise DataError("The rows or their images changed while they were converted: convert them again.")
+        self._kept.append(kept)
+        outcome.add(converted)
 
     def _require_no_second_pass(self) -> None:
         """Raise _Again if this is the first pass, and it showed that some rows do not belong where they are."""
-        kinds = None
-        if self._duplicates is not None:
-            kinds = self._duplicates.find(self._stage.rules.duplicate, self._stage.rules.near_duplicate)
-        if (copies := self._splits.copies()) is not None:
-            self._outcome.copies = copies
-        if kinds is not None or (copies is not None and (copies.sides or (copies.leaked and self._stage.rules.leaked))):
-            raise _Again(kinds, copies)
+        if self._again is not None:
+            return
+        rules = self._job.recipe.stage.rules
+        kinds = self._finder.find(rules.duplicate, rules.near_duplicate)
+        copies = self._outcome.copies = self._converter.splits.copies()
+        if kinds is not None or (copies is not None and (copies.sides or (copies.leaked and rules.leaked))):
+            raise _Again(kinds, copies, self._kept)
 
-    def _convert(self, number: int, row: Row | Fault, writers: dict[str, Writer]) -> None:
-        """Write a row, keep it for a conversation, or raise RejectedRow."""
-        stage = self._stage
-        if isinstance(row, Fault):
-            raise RejectedRow(row.reason, row.detail)
-        unpack(row)
-        filters.complete_fields(row, stage.text_rows != "reject")
-        self._job.amend(row)
-        images = self._image_checker.check_all(row)
-        if self._job.single:
-            _check_single(row, images)
-        if len(images) == 1:
-            self._boxes.write(row, images[0])
-        sizes = [image.size for image in images]
-        self._row_filter.check(row, sizes)
-        self._job.check(row)
-        identity = _identity(row, images)
-        if self._duplicates is not None:
-            self._duplicates.add(identity, row["question"])
-        elif self._kinds is not None and (kind := self._kinds.read(1)[0]):
-            raise RejectedRow(DUPLICATE_REASONS[kind], "an earlier row has the same image and question")
-        side = self._splits.side(row, identity or row["id"], images)  # rows of text alone are drawn by their id
-        if len(images) == 1:
-            row["image"], row["name"] = images[0].path, images[0].name
-            row.pop("images", None)
-        elif images:
-            row["images"], row["names"] = [image.path for image in images], [image.name for image in images]
-        if (model := row.get("model")).__class__ is str:
-            self._outcome.models.add(model)
-        if images and (stage.turns == "merge" or "turn" in row):
-            self._joiner.add(number, side, identity, row, sizes)
-        else:
-            self._write(row, side if images or stage.text_rows == "mixed" else f"{side}.text", writers)
-
-    def _write(self, row: Row, side: str, writers: dict[str, Writer]) -> None:
-        record = self._job.layout(row, row.get("system") or self._system_prompt)
-        writers[side].write(record)
-        if self._outcome.example is None:
-            self._outcome.example = record
-
-    def _write_joined(self, writers: dict[str, Writer], rejected: JsonWriter) -> None:
+    def _write_joined(self) -> None:
         """Write the conversations made of several rows."""
-        outcome, before = self._outcome, sum(writer.records for writer in writers.values())
-        refused = 0
-        for number, side, row, error in self._joiner.joined() if self._joiner.rows else ():
+        outcome, recipe, joiner = self._outcome, self._job.recipe, self._joiner
+        uncounted, refused, written = recipe.token_lengths.uncounted, 0, 0
+        for number, side, row, error in joiner.joined() if joiner.rows else ():
             if error is None:
-                self._write(row, side, writers)
+                record = recipe.layout(row, row.get("system") or recipe.run.task.system_prompt)
+                self._writers[side].write(dump(record), 1)
+                outcome.example = outcome.example or record
+                written += 1
             else:
+                outcome.reject(number, error)
+                self._rejected.write(rejection(number, row, error), 1)
                 refused += 1
-                self._reject(number, row, error, rejected)
-        written = sum(writer.records for writer in writers.values()) - before
-        outcome.joined = self._joiner.rows - refused - written
-
-    def _reject(self, number: int, row: Row | Fault, error: RejectedRow, rejected: JsonWriter) -> None:
-        outcome = self._outcome
-        outcome.reasons[error.reason] += 1
-        outcome.first = outcome.first or f"line {number}: {as_text(str(error)) or error.reason}"
-        rejected.write(rejection(number, row, error))
-
-    def _blocks(self, stack: contextlib.ExitStack) -> Iterator[list[Entry]]:
-        """The rows in blocks; the images of a block are checked in parallel, if they are read at all."""
-        lines = iter(self._job.read())
-        pool = stack.enter_context(ThreadPoolExecutor()) if self._image_checker.accesses_files else None
-        while block := list(islice(lines, BLOCK)):
-            if pool is not None:
-                rows = (row for _, row in block if isinstance(row, dict))
-                by_name = {tuple(given): row for row in rows if (given := names(row))}
-                list(pool.map(self._cache_images, by_name.values()))
-            yield block
-
-    def _cache_images(self, row: Row) -> None:
-        """Fill the caches of the image checker; a bad image is rejected later, with its row."""
-        with contextlib.suppress(RejectedRow):
-            self._image_checker.check_all(row)
-
-
-def _identity(row: Row, images: list[TrainingImage]) -> str:
-    """What tells the image of a row, or its group: the hash of the content if the row records it, else its name."""
-    contents = row.get("images_sha256") if "images" in row else [row.get("image_sha256")]
-    if not isinstance(contents, list) or len(contents) != len(images):
-        contents = [None] * len(images)
-    return joined(
-        content if content.__class__ is str else image.name for content, image in zip(contents, images, strict=True)
-    )
-
-
-def _check_single(row: Row, images: list[TrainingImage]) -> None:
-    """Refuse what a column for one image and a column for one answer cannot hold."""
-    if len(images) != 1:
-        detail = f"{len(images)} images, and the first rows have one: only then all rows of the file can have several"
-        raise RejectedRow("number_of_images", f"{detail}. Put a row with several images first, or use format=swift")
-    if len(row.get("turns", ())) > 1:
-        raise RejectedRow("several_turns", "the format has one question and one answer in a row: use format=swift")
+        outcome.joined = joiner.rows - refused - written
+        outcome.uncounted += recipe.token_lengths.uncounted - uncounted

@@ -11,7 +11,8 @@ import xxhash
 
 from vd100k import console
 from vd100k.config.stages import Convert
-from vd100k.conversion.filters import RejectedRow, TrainingImage
+from vd100k.conversion.filters import RejectedRow
+from vd100k.conversion.images import TrainingImage
 from vd100k.io.jsonl import Row
 from vd100k.io.key_set import row_key
 from vd100k.similarity.cache import LookCache
@@ -42,6 +43,7 @@ class Splits:
         self._stage, self._sides, self._known = stage, sides, known
         self._collection = Collection(looks) if looks is not None and known is None else None
         self._held_out = False
+        self._last = "", ""  # an image and the side that was drawn for it
         self.lowest_draw: float | None = None  # a larger split_dataset_ratio would hold out a row
 
     def side(self, row: Row, identity: str, images: Sequence[TrainingImage]) -> str:
@@ -51,7 +53,7 @@ class Splits:
             RejectedRow: the row is for training, and one of its images is a copy of one that the source holds out.
         """
         given = self._given(row)
-        side = given or self._drawn(identity)
+        side = given or self.drawn(identity)
         self._held_out |= side != "train"
         for image in images if self._collection is not None else ():
             self._collect(image, given, side)
@@ -91,14 +93,17 @@ class Splits:
         named = SPLITS.get(split) if split.__class__ is str else None
         return named if named in self._sides or named is None else next(iter(self._sides))
 
-    def _drawn(self, identity: str) -> str:
+    def drawn(self, identity: str) -> str:
         held_out = self._stage.split_dataset_ratio
         if not held_out or "val" not in self._sides:
             return "train"
+        if identity == self._last[0]:  # usually, the rows of an image follow each other
+            return self._last[1]
         draw = xxhash.xxh3_64_intdigest(identity.encode(), self._stage.data_seed % 2**64) / 2**64
         if self.lowest_draw is None or draw < self.lowest_draw:
             self.lowest_draw = draw
-        return "val" if draw < held_out else "train"
+        self._last = identity, "val" if draw < held_out else "train"
+        return self._last[1]
 
 
 def _decide(group: list[Member], sides: dict[int, str], leaked: dict[int, str]) -> None:

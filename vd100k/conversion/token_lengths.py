@@ -36,12 +36,12 @@ class TokenLengths:
     def __init__(
         self, model: str | None, system: str | None, size_rule: SizeRule, max_length: int, thinks: bool | None = None
     ) -> None:
-        self._size_rule = size_rule
+        self._size_rule, self._most_visual = size_rule, size_rule.most_tokens
         self._max_length = max_length
         self._system = SYSTEM.format(system=system) if system else ""
         self._answer = ANSWER if thinks is not False else NO_THOUGHTS + ANSWER
         # In bytes, which are at least as many as the tokens.
-        self._frame, self._turn = _bytes(self._system), len(PROMPT) + len(self._answer)
+        self._frame, self._turn = bytes_of(self._system), len(PROMPT) + len(self._answer)
         self.model = model
         self.uncounted = 0
 
@@ -54,10 +54,7 @@ class TokenLengths:
 
         The questions have an ``<image>`` tag for each image. For one without a size, the largest is assumed.
         """
-        rule = self._size_rule
-        visual = sum(rule.most_tokens if size is None else rule.tokens(*size) for size in sizes)
-        frame = self._frame + len(IMAGE) * len(sizes) + self._turn * len(turns)
-        if sum(_bytes(question) + _bytes(answer) for question, answer in turns) + visual + frame <= self._max_length:
+        if self.fits(sum(bytes_of(question) + bytes_of(answer) for question, answer in turns), len(turns), sizes):
             return None
         if self._tokenizer is None:
             self.uncounted += 1
@@ -66,11 +63,29 @@ class TokenLengths:
         for question, answer in turns:
             pieces += before + PROMPT.format(question=question.replace(TAG, IMAGE)), self._answer.format(answer=answer)
             before = ""
-        tokens = visual + sum(len(self._tokenizer.encode(piece, add_special_tokens=False).ids) for piece in pieces)
+        tokens = self._visual(sizes) + sum(
+            len(self._tokenizer.encode(piece, add_special_tokens=False).ids) for piece in pieces
+        )
         return tokens if tokens > self._max_length else None
 
+    @property
+    def room(self) -> int:
+        return self._max_length - self._frame - len(IMAGE) - self._turn - self._most_visual - len(TAG)
 
-def _bytes(text: str) -> int:
+    def fits(self, length: int, turns: int, sizes: Sequence[Size | None]) -> bool:
+        """Whether so many turns, of ``length`` bytes together, are short enough whatever their tokens are."""
+        frame = self._frame + len(IMAGE) * len(sizes) + self._turn * turns
+        return length + frame + self._visual(sizes) <= self._max_length
+
+    def _visual(self, sizes: Sequence[Size | None]) -> int:
+        tokens = 0
+        for size in sizes:
+            tokens += self._most_visual if size is None else self._size_rule.tokens(*size)
+        return tokens
+
+
+def bytes_of(text: str) -> int:
+    """The number of bytes of a text in UTF-8."""
     return len(text) if text.isascii() else len(text.encode())
 
 

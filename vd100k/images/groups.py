@@ -48,10 +48,11 @@ def names(row: dict[str, Any]) -> list[str]:
 
     The list is empty if the row names none, or names one that is not text.
     """
-    several, one = row.get("images"), row.get("image")
+    several = row.get("images")
     if isinstance(several, str):
         several = [name.strip() for name in several.split(SEPARATOR)] if several else None
     if several is None:
+        one = row.get("image")
         return [one] if isinstance(one, str) and one else []
     usable = isinstance(several, list) and all(isinstance(name, str) and name for name in several)
     return list(several) if usable else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from vd100k.io import atomic
 
 Row = dict[str, Any]
 MAX_RAW = 2000  # characters kept of a line that cannot be read
+BLOCK = 1 << 20  # bytes
 
 
 class Fault(NamedTuple):
@@ -26,6 +28,7 @@ class Fault(NamedTuple):
 
 
 Entry = tuple[int, Row | Fault]  # the number of a line, from 1, and what it holds
+Finish = Callable[[int, Row], Row]  # changes the row of a line with this number
 
 
 def scan(
@@ -46,6 +49,53 @@ def scan(
             if content is not None:
                 yield number, offset, line, content
             offset += len(line)
+
+
+class Block(NamedTuple):
+    """Whole lines of a file: where they begin, how many bytes they are, and the number of the first one."""
+
+    offset: int
+    size: int
+    number: int
+
+
+def blocks(path: Path) -> Iterator[Block]:
+    """The lines of a file in blocks of about a mebibyte, so that several processes can parse them.
+
+    Raises:
+        OSError: the file cannot be opened or read.
+    """
+    offset, number = 0, 1
+    with path.open("rb") as file:
+        while content := file.read(BLOCK) + file.readline():
+            yield Block(offset, len(content), number)
+            offset += len(content)
+            number += content.count(b"\n")
+
+
+def read_block(path: Path, block: Block, finish: Finish | None = None) -> Iterator[Entry]:
+    """The number and the content of every line of a block, except for empty lines; see ``parse_lines``."""
+    with path.open("rb") as file:
+        file.seek(block.offset)
+        content = file.read(block.size)
+    return parse_lines(content, block.number, finish)
+
+
+def parse_lines(content: bytes, number: int = 1, finish: Finish | None = None) -> Iterator[Entry]:
+    """The number and the content of every line, except for empty lines; ``number`` is that of the first.
+
+    ``finish`` is applied to each row.
+    """
+    loads = orjson.loads
+    for at, line in enumerate(io.BytesIO(content), number):
+        try:
+            row = loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if row.__class__ is dict:
+            yield at, row if finish is None else finish(at, row)
+        elif (fault := parse(at, line)) is not None:
+            yield at, fault
 
 
 def read(path: Path, step: int = 1) -> Iterator[Entry]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import cached_property, partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from vd100k.errors import DataError
 from vd100k.images.find import SUFFIXES
 from vd100k.images.groups import joined, names
 from vd100k.io import tables
-from vd100k.io.jsonl import Entry, Fault, Row
+from vd100k.io.jsonl import Entry, Fault, Finish, Row
+from vd100k.sources import blocks
+from vd100k.sources.blocks import Block
 
 ANNOTATIONS = "annotations.jsonl"
 ROBOFLOW = ("train", "valid", "test")
@@ -99,11 +102,15 @@ class Source:
         Raises:
             DataError: the source is in no supported format, or cannot be read.
         """
+        return chain.from_iterable(block.entries() for block in self.blocks())
+
+    def blocks(self) -> Iterator[Block]:
+        """The same rows in blocks."""
         if self._is_table:
-            return self._table(self.path)
+            return self._table()
         if self._is_roboflow:
             return self._roboflow()
-        return self._hugging_face()
+        return blocks.of_entries(self._hugging_face)
 
     @property
     def _is_table(self) -> bool:
@@ -124,21 +131,40 @@ class Source:
     def _parquet(self) -> list[Path]:
         return [self.path] if self.path.is_file() else sorted(self.path.rglob("*.parquet"))
 
-    def _table(self, path: Path) -> Iterator[Entry]:
-        renamed = any(self.columns[key] != key for key in KEYS)
+    def _table(self) -> Iterator[Block]:
+        if self.path.suffix.lower() == ".jsonl":
+            yield from self._lines(self.path, self._finished)
+            return
         answer = self.columns["answer"]
         answers = [answer, ROBOFLOW_ANSWER, BOXES] if answer == "answer" else [answer, BOXES]
         needed = [[self.columns["image"], "images"], answers]
         if not self.question:
             needed.append([self.columns["question"]])
         remedy = f"Set {self.stage_key}.columns.image=NAME (or answer, question) to the column that has it."
-        for number, row in tables.read(path, needed, remedy):
-            if not isinstance(row, Fault):
-                if renamed:
-                    row = self._renamed(row)
-                if row.get("id") is None or "question" not in row or "answer" not in row:
-                    self._complete(row, number)
-            yield number, row
+        yield from blocks.of_entries(self._csv, needed, remedy)
+
+    def _csv(self, needed: Sequence[Collection[str]], remedy: str) -> Iterator[Entry]:
+        for number, row in tables.read(self.path, needed, remedy):
+            yield number, row if isinstance(row, Fault) else self._finished(number, row)
+
+    @staticmethod
+    def _lines(path: Path, finish: Finish) -> Iterator[Block]:
+        try:
+            yield from blocks.of_file(path, finish)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}.") from error
+
+    def _finished(self, number: int, row: Row) -> Row:
+        """A row of a table with our column names, and with the fields that the table leaves out."""
+        if self._is_renamed:
+            row = self._renamed(row)
+        if row.get("id") is None or "question" not in row or "answer" not in row:
+            self._complete(row, number)
+        return row
+
+    @cached_property
+    def _is_renamed(self) -> bool:
+        return any(self.columns[key] != key for key in KEYS)
 
     def _renamed(self, row: Row) -> Row:
         """The row with our column names; a configured column replaces one that already has our name."""
@@ -155,15 +181,19 @@ class Source:
         if "question" not in row and self.question and not has_messages(row):
             row["question"] = self.question
 
-    def _roboflow(self) -> Iterator[Entry]:
+    def _roboflow(self) -> Iterator[Block]:
         for split in ROBOFLOW:
             path = self.path / split / ANNOTATIONS
-            for number, row in self._table(path) if path.exists() else ():
-                if not isinstance(row, Fault) and isinstance(row.get("image"), str):
-                    name = row["image"]
-                    row["image"] = name if Path(name).is_absolute() else f"{split}/{name}"
-                    row["id"], row["split"] = f"{split}/{name.removeprefix(f'{path.parent}/')}", split
-                yield number, row
+            if path.exists():
+                yield from self._lines(path, partial(self._annotated, split))
+
+    def _annotated(self, split: str, number: int, row: Row) -> Row:
+        """A row of a split of a Roboflow folder."""
+        row = self._finished(number, row)
+        if isinstance(name := row.get("image"), str):
+            row["image"] = name if Path(name).is_absolute() else f"{split}/{name}"
+            row["id"], row["split"] = f"{split}/{name.removeprefix(f'{self.path / split}/')}", split
+        return row
 
     def _hugging_face(self) -> Iterator[Entry]:
         number = 0

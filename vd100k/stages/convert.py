@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -11,20 +11,21 @@ from vd100k.config.checks import ASKS_FOR_QUESTION
 from vd100k.config.run import Run
 from vd100k.config.stages import Convert
 from vd100k.console import say
-from vd100k.conversion import advice, formats, products, rejections, training_files
-from vd100k.conversion.run import Job, convert, show
+from vd100k.conversion import formats, rejections
+from vd100k.conversion.blocks import Recipe
+from vd100k.conversion.run import Job, Outcome, convert, show
 from vd100k.conversion.splits import Copies
 from vd100k.conversion.token_lengths import TokenLengths
+from vd100k.dataset import advice, products, training_files
 from vd100k.errors import DataError
 from vd100k.images.resizing import SizeRule
 from vd100k.io import jsonl
-from vd100k.io.jsonl import Entry
 from vd100k.runs import rows_elsewhere
 from vd100k.runs.needs import Need, missing
 from vd100k.runs.summary import Summary, file_facts
 from vd100k.runs.tracker import Tracker
 from vd100k.similarity.pictures import side_by_side
-from vd100k.sources import joins
+from vd100k.sources import blocks, joins
 from vd100k.sources.readers import Source
 from vd100k.verification import gate, verdicts
 from vd100k.verification.scores import promise
@@ -65,16 +66,16 @@ def run(run: Run, stage: Convert, folder: Path, summary: Summary, tracker: Track
     system = run.task.system_prompt or run.system
     model, rule = run.model, SizeRule.of(run.model)
     token_lengths = TokenLengths(model.path, system, rule, stage.max_length, model.thinking)
-    (_products if stage.products else _rows)(run, stage, token_lengths, folder, summary)
-    if token_lengths.uncounted:
+    outcomes = (_products if stage.products else _rows)(run, stage, token_lengths, folder, summary)
+    if uncounted := sum(outcome.uncounted for outcome in outcomes):
         say(
-            f"{token_lengths.uncounted} rows may be longer than max_length={stage.max_length}: their tokens cannot be "
+            f"{uncounted} rows may be longer than max_length={stage.max_length}: their tokens cannot be "
             f"counted, because tokenizer.json of {run.model.path or run.model.name} is not on this machine. "
             "Download the model, or set model.path=FOLDER."
         )
 
 
-def _rows(run: Run, stage: Convert, token_lengths: TokenLengths, folder: Path, summary: Summary) -> None:
+def _rows(run: Run, stage: Convert, token_lengths: TokenLengths, folder: Path, summary: Summary) -> Collection[Outcome]:
     """Convert the rows of the run into the format of the run."""
     source = _source(run, stage)
     stage.folder.mkdir(parents=True, exist_ok=True)
@@ -82,21 +83,17 @@ def _rows(run: Run, stage: Convert, token_lengths: TokenLengths, folder: Path, s
     layouts = formats.GROUP_LAYOUTS if groups else formats.LAYOUTS
     layout, rejected = layouts[run.format.name], stage.folder / rejections.NAME
     single = run.format.name in ONE_IMAGE and not groups
-    lines: Callable[[], Iterable[Entry]] = source.lines
+    image_folders = (_image_folder(run, source), source.unpacked)
+    summary.image_folders = [str(folder.absolute()) for folder in image_folders]
+    writers, read = training_files.writers(run, stage, groups), source.blocks
     if stage.rejected and run.rejected != gate.SAMPLES:
-        lines = partial(joins.pairs, source.lines, stage.rejected)
-    job = Job(
-        lines,
-        (_image_folder(run, source), source.unpacked),
-        layout,
-        training_files.writers(run, stage, groups),
-        rejected,
-        single,
-    )
-    summary.image_folders = [str(folder.absolute()) for folder in job.image_folders]
+        read = partial(blocks.of_entries, joins.pairs, source.lines, stage.rejected)
     known, summary.certainty = gate.examine(run, stage, source.lines)
-    with gate.opened(run, stage, known) as gated:
-        outcome = convert(run, stage, replace(job, amend=gated.amend, check=gated.check), token_lengths)
+    inputs = [source.path, stage.rejected, gate.labels_path(run, stage), verdicts.path(run.paths.rows)]
+    with gate.opened(run, stage, known) as gated, ThreadPoolExecutor(1) as thread:
+        read_files = thread.map(file_facts, [path for path in inputs if path and path.is_file()])
+        recipe = Recipe(run, stage, token_lengths, image_folders, layout, tuple(writers), single, *gated.rules)
+        outcome = convert(Job(read, recipe, writers, rejected))
     show({stage.folder.name: outcome})
     joined = {"joined": outcome.joined} if outcome.joined else {}
     summary.counts = {"rows": outcome.rows, **outcome.sides, **joined, "rejected": outcome.reasons.total()}
@@ -120,9 +117,8 @@ def _rows(run: Run, stage: Convert, token_lengths: TokenLengths, folder: Path, s
     say(f"{sides}, {turns}{outcome.reasons.total()} rejected: {stage.folder}")
     if stage.split_dataset_ratio and not outcome.sides.get("val"):
         say(advice.nothing_held_out(run, stage, outcome))
-    read = [source.path, stage.rejected, gate.labels_path(run, stage), verdicts.path(run.paths.rows)]
-    summary.inputs = [file_facts(path) for path in read if path and path.is_file()]
-    summary.outputs = outcome.files
+    summary.inputs, summary.outputs = list(read_files), outcome.files
+    return [outcome]
 
 
 def _show_copies(copies: Copies, path: Path, folder: Path, summary: Summary) -> None:
@@ -158,7 +154,9 @@ def _faults(run: Run, stage: Convert, source: Source) -> Iterator[str]:
         yield from source.faults()
 
 
-def _products(run: Run, stage: Convert, token_lengths: TokenLengths, folder: Path, summary: Summary) -> None:
+def _products(
+    run: Run, stage: Convert, token_lengths: TokenLengths, folder: Path, summary: Summary
+) -> Collection[Outcome]:
     """Make every product whose inputs exist, and print the commands that make the missing inputs."""
     stage.folder.mkdir(parents=True, exist_ok=True)
     made = products.make(run, stage, token_lengths)
@@ -172,6 +170,7 @@ def _products(run: Run, stage: Convert, token_lengths: TokenLengths, folder: Pat
     summary.outputs = [facts for outcome in made.values() for facts in outcome.files]
     if not made:
         raise DataError("No file can be made yet: first generate the answers with the commands above.")
+    return made.values()
 
 
 def _source(run: Run, stage: Convert) -> Source:

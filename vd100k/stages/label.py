@@ -12,7 +12,7 @@ from vd100k.boxes import frames
 from vd100k.config.run import Run
 from vd100k.config.stages import Label
 from vd100k.console import say, waiting
-from vd100k.conversion.products import generated_from
+from vd100k.dataset.products import generated_from
 from vd100k.errors import DataError
 from vd100k.io import jsonl
 from vd100k.labelling import draw, ledger

@@ -135,6 +135,12 @@ class Gate:
     def __init__(self, known: Judgements, found: Lookup | None, threshold: float | None, pairs: bool) -> None:
         self._judgements, self._verdicts, self._threshold, self._pairs = known, found, threshold, pairs
 
+    @property
+    def rules(self) -> tuple[Callable[[Row], None], Callable[[Row], None]] | tuple[()]:
+        """``amend`` and ``check``; nothing if they would leave every row as it is."""
+        is_idle = not (self._judgements.rows or self._pairs or self._threshold is not None)
+        return () if is_idle else (self.amend, self.check)
+
     def amend(self, row: Row) -> None:
         """Put the corrected answer of a label in the place of a wrong one, and pair the answer with a worse one.
 

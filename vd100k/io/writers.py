@@ -1,15 +1,14 @@
-"""Write files record by record; a file gets its final name only when it is complete."""
+"""Write files of records, which are given as lines of JSON; a file gets its final name only when it is complete."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-import orjson
-
-from vd100k.io import fingerprint
+from vd100k.io import fingerprint, jsonl
 
 Record = dict[str, Any]
 BUFFER = 1 << 20  # bytes
@@ -26,8 +25,8 @@ class Writer(Protocol):
 
     def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None: ...
 
-    def write(self, record: Record) -> None:
-        """Add a record."""
+    def write(self, lines: bytes, records: int) -> None:
+        """Add so many records, one in each line."""
 
     def files(self) -> list[dict[str, Any]]:
         """The path, number of rows and sha256 of each file written."""
@@ -40,18 +39,19 @@ class JsonWriter:
         self.path, self.records = path, 0
         self._array, self._optional = array, optional
         self._scratch = path.with_name(f"{path.name}.tmp")
+        self._digest = hashlib.sha256()
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._scratch.open("wb", buffering=BUFFER)
         if self._array:
-            self._file.write(b"[\n")
+            self._add(b"[\n")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
         if kind is None:
             if self._array:
-                self._file.write(b"\n]\n")
+                self._add(b"\n]\n")
             self._file.close()
             self._scratch.replace(self.path)
             if self._optional and not self.records:
@@ -61,17 +61,20 @@ class JsonWriter:
                 self._file.close()
             self._scratch.unlink(missing_ok=True)
 
-    def write(self, record: Record) -> None:
-        if self._array:
-            self._file.write((b",\n" if self.records else b"") + orjson.dumps(record))
-        else:
-            self._file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
-        self.records += 1
+    def write(self, lines: bytes, records: int) -> None:
+        if self._array and records:  # JSON has no line break within a record
+            lines = (b",\n" if self.records else b"") + lines[:-1].replace(b"\n", b",\n")
+        self._add(lines)
+        self.records += records
+
+    def _add(self, content: bytes) -> None:
+        self._file.write(content)
+        self._digest.update(content)
 
     def files(self) -> list[dict[str, Any]]:
         if self._optional and not self.records:
             return []
-        return [{"path": str(self.path), "rows": self.records, "sha256": fingerprint.of_file(self.path)}]
+        return [{"path": str(self.path), "rows": self.records, "sha256": self._digest.hexdigest()}]
 
 
 class ParquetWriter:
@@ -113,7 +116,11 @@ class ParquetWriter:
             old.unlink()
         self._shards = [(path.replace(path.with_suffix("")), rows) for path, rows in self._shards]
 
-    def write(self, record: Record) -> None:
+    def write(self, lines: bytes, records: int) -> None:
+        for _, record in jsonl.parse_lines(lines):
+            self._write(record)  # type: ignore[arg-type]
+
+    def _write(self, record: Record) -> None:
         texts = {name: str(record.get(name, "")) for name in self._texts}
         if self._groups:
             images = [{"bytes": Path(path).read_bytes(), "path": Path(path).name} for path in record["images"]]

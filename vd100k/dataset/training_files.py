@@ -15,8 +15,8 @@ from vd100k.config.stages import Convert
 from vd100k.console import say
 from vd100k.conversion import formats
 from vd100k.conversion.run import Outcome
-from vd100k.conversion.writers import JsonWriter, ParquetWriter, Writer
 from vd100k.io import atomic
+from vd100k.io.writers import JsonWriter, ParquetWriter, Writer
 
 SIDES = ("train", "val", "test")
 SUFFIXES = {"swift": ".jsonl", "sharegpt": ".json", "vd100k": ".json"}
@@ -59,7 +59,7 @@ def describe(run: Run, stage: Convert, outcome: Outcome, verified: str | None) -
 
 
 def _card(run: Run, stage: Convert, outcome: Outcome, verified: str | None) -> str:
-    text = (files("vd100k.conversion") / "card.md.j2").read_text(encoding="utf-8")
+    text = (files("vd100k.dataset") / "card.md.j2").read_text(encoding="utf-8")
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )

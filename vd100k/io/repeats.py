@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import tempfile
-from array import array
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
 import numpy as np
 
-from vd100k.answers.texts import normalize
-
 NEW, EXACT, NEAR = 0, 1, 2
 CHUNK = 1 << 15  # rows sorted at a time
+KEY = 16  # bytes
 
 
-class DuplicateFinder:
-    """Takes the (image, question) of every row, then says which rows repeat an earlier one.
+class RepeatFinder:
+    """Takes the key of every row, then says which rows repeat an earlier one.
 
-    A row takes 16 bytes in a temporary file: a hash of the image with the normalized question, and one of the
-    image with the exact question. Rows with equal 64-bit hashes count as equal; among a million different rows,
-    the probability that any two have the same hash is about 3e-8.
+    A key is two 64-bit hashes: rows with the same first one are near each other, and those with both are equal. Among
+    a million different rows, the probability that any two have the same hash is about 3e-8. A key stays in a
+    temporary file.
     """
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
         self._kinds = tempfile.TemporaryFile()  # noqa: SIM115
-        self._buffer = array("q")
-        self._question = self._normalized = ""
 
     def __enter__(self) -> Self:
         return self
@@ -37,23 +33,16 @@ class DuplicateFinder:
         self._file.close()
         self._kinds.close()
 
-    def add(self, image: str, question: str) -> None:
-        """Add the next row."""
-        if question != self._question:  # often, all rows have the same question
-            self._question, self._normalized = question, normalize(question)
-        buffer = self._buffer
-        buffer.append(hash((image, self._normalized)))
-        buffer.append(hash((image, question)))
-        if len(buffer) >= 2 * CHUNK:
-            self._flush()
+    def add(self, keys: bytes) -> None:
+        """Add the keys of the next rows."""
+        self._file.write(keys)
 
     def find(self, exact: bool, near: bool) -> IO[bytes] | None:
         """A file with one byte per row, NEW, EXACT or NEAR, or None if no row repeats another.
 
         ``exact`` and ``near`` select the kinds to look for; a row of the other kind counts as NEW.
         """
-        self._flush()
-        rows = self._file.tell() // 16
+        rows = self._file.tell() // KEY
         kinds = self._kinds
         kinds.truncate(rows)
         any_found = False
@@ -69,15 +58,11 @@ class DuplicateFinder:
         kinds.seek(0)
         return kinds if any_found else None
 
-    def _flush(self) -> None:
-        self._buffer.tofile(self._file)
-        self._buffer = array("q")
-
     def _partition(self, folder: Path, parts: int) -> None:
         """Distribute (near hash, exact hash, row number) over files, so that equal rows meet in the same file."""
         self._file.seek(0)
         start = 0
-        while content := self._file.read(16 * CHUNK):
+        while content := self._file.read(KEY * CHUNK):
             keys = np.frombuffer(content, np.int64).reshape(-1, 2)
             rows = np.arange(start, start + len(keys), dtype=np.int64)
             start += len(keys)

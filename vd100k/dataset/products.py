@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,15 @@ from typing import Any
 from vd100k.config.run import Run
 from vd100k.config.stages import Convert, Product
 from vd100k.conversion import formats
+from vd100k.conversion.blocks import Recipe
 from vd100k.conversion.formats import Layout
 from vd100k.conversion.run import Job, Outcome, convert
 from vd100k.conversion.token_lengths import TokenLengths
-from vd100k.conversion.writers import JsonWriter
 from vd100k.images.groups import SEPARATOR, names
 from vd100k.io import jsonl
 from vd100k.io.atomic import write_json
-from vd100k.io.jsonl import Entry
-from vd100k.sources import joins
+from vd100k.io.writers import JsonWriter
+from vd100k.sources import blocks, joins
 
 LAYOUTS: dict[str, Layout] = {"rows": formats.rows, "sft": formats.published, "dpo": formats.published}
 
@@ -31,7 +30,7 @@ def make(run: Run, stage: Convert, token_lengths: TokenLengths) -> dict[str, Out
     for product in stage.products:
         if not all(path.exists() for path in _inputs(run, stage, product).values()):
             continue
-        made[product.file] = convert(run, stage, _job(run, stage, product), token_lengths)
+        made[product.file] = convert(_job(run, stage, product, token_lengths))
         if product.layout != "rows":
             name, system = Path(product.file).stem, bool(run.task.system_prompt)
             info |= formats.dataset_info(name, product.file, "image", system, product.layout == "dpo")
@@ -64,18 +63,19 @@ def generated_from(rows: Path) -> Path | None:
     return None
 
 
-def _job(run: Run, stage: Convert, product: Product) -> Job:
+def _job(run: Run, stage: Convert, product: Product, token_lengths: TokenLengths) -> Job:
     inputs = _inputs(run, stage, product)
     answers = inputs["answers"]
-    lines: Callable[[], Iterable[Entry]] = partial(jsonl.read, answers)
+    read = partial(blocks.of_file, answers)
     if product.sorted:
-        lines = partial(joins.in_order, answers, inputs["asker"])
+        read = partial(blocks.of_entries, joins.in_order, answers, inputs["asker"])
     elif product.rejected:
-        lines = partial(joins.pairs, lines, inputs["rejected"])
+        read = partial(blocks.of_entries, joins.pairs, partial(jsonl.read, answers), inputs["rejected"])
     path = stage.folder / product.file
     writer = partial(JsonWriter, path, array=path.suffix == ".json")
     folder = run.image_folder or generated_from(answers) or answers.parent
-    return Job(lines, (folder,), LAYOUTS[product.layout], {"train": writer}, path.with_suffix(".rejected.jsonl"))
+    recipe = Recipe(run, stage, token_lengths, (folder,), LAYOUTS[product.layout], ("train",))
+    return Job(read, recipe, {"train": writer}, path.with_suffix(".rejected.jsonl"))
 
 
 def _inputs(run: Run, stage: Convert, product: Product) -> dict[str, Path]:
