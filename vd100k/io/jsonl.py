@@ -92,10 +92,12 @@ def parse_lines(content: bytes, number: int = 1, finish: Finish | None = None) -
             row = loads(line)
         except (ValueError, RecursionError):
             row = None
-        if row.__class__ is dict:
-            yield at, row if finish is None else finish(at, row)
-        elif (fault := parse(at, line)) is not None:
-            yield at, fault
+        if row.__class__ is not dict:
+            row = parse(at, line)  # which knows what may be wrong
+        if finish is not None and row.__class__ is dict:
+            row = finish(at, row)
+        if row is not None:
+            yield at, row
 
 
 def read(path: Path, step: int = 1) -> Iterator[Entry]:

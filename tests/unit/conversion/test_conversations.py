@@ -164,6 +164,14 @@ def test_a_long_conversation_is_split_and_nothing_dropped(convert: Convert, whol
     assert all(contents(record)[0].startswith("<image>") for record in records)
 
 
+@pytest.mark.parametrize("turn", [None, "1", [], {}, True])
+def test_a_turn_without_a_number_costs_one_row(convert: Convert, turn: object) -> None:
+    rows = [single("a.png", "q1", "a1", turn=1), single("a.png", "q2", "a2", turn=turn)]
+    counts, folder = convert(rows)
+    assert counts == {"rows": 2, "train": 1, "val": 0, "rejected": 1}
+    assert [reason for reason, _ in rejected(folder)] == ["bad_conversation"]
+
+
 def test_turns_that_were_asked_together_stay_together(convert: Convert) -> None:
     rows = [single("a.png", f"q{turn}", f"a{turn}", turn=turn) for turn in (1, 3, 2)]
     rows += [single("b.png", f"q{turn}", "" if turn == 2 else "a", turn=turn) for turn in (1, 2, 3)]

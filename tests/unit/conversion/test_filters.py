@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import string
+import unicodedata
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vd100k.answers.texts import normalize
+from vd100k.answers.texts import PUNCTUATION, normalize, normalized
 from vd100k.config.stages import Rules
 from vd100k.conversion.filters import RejectedRow, RowFilter
 from vd100k.conversion.token_lengths import TokenLengths
@@ -71,3 +73,10 @@ def test_tokens_are_counted_only_if_the_size_of_the_row_does_not_decide(tmp_path
     assert token_lengths.uncounted == 0
     assert token_lengths.excess([("q", "字" * 2000)], [None]) is None
     assert token_lengths.uncounted == 1, "the tokens cannot be counted without the tokenizer"
+
+
+@given(st.text() | st.text(string.printable + "\x1c\x1f\u3000ＷÉ"))
+def test_the_quick_way_for_ascii_gives_the_same_as_that_for_all_texts(text: str) -> None:
+    slowly = "".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(PUNCTUATION)
+    assert normalize(text) == slowly
+    assert normalized(text, text.encode()) == slowly.encode()
