@@ -47,7 +47,7 @@ MAY_IMPORT = {
     },
     "similarity": {"errors", "console", "io", "images"},
     "sources": {"errors", "console", "io", "images"},
-    "parallel": {"errors"},
+    "parallel": set(),
     "conversion": {"errors", "console", "io", "images", "boxes", "config", "similarity", "sources", "answers"}
     | {"parallel"},
     "dataset": {"errors", "console", "io", "images", "config", "sources", "conversion"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
@@ -175,7 +176,13 @@ class _Pass:
         is_shared = not (recipe.stage.rules.open_images or recipe.amend or recipe.check)
         processes = recipe.stage.process_count if is_shared and first and isinstance(first[0], Lines) else 1
         tasks = self._with_kinds(chain(first, blocks))
-        return in_order(self._converter, partial(BlockConverter, recipe), tasks, processes, ALONE)
+        try:
+            yield from in_order(self._converter, partial(BlockConverter, recipe), tasks, processes, ALONE)
+        except BrokenProcessPool as error:
+            raise DataError(
+                "A process that shares the work was killed, perhaps because the memory is full. With "
+                f"{recipe.run.key}.processes=1, one process does everything."
+            ) from error
 
     def _with_kinds(self, blocks: Iterable[Block]) -> Iterator[tuple[Block, bytes]]:
         """Each block with one byte for each of its rows that breaks no rule, if the first pass found repeated ones."""

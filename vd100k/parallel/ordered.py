@@ -11,11 +11,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import Any, TypeVar
-
-from vd100k.errors import DataError
 
 IN_WORK = 2  # items for each process: one that it does, and one that waits
 
@@ -37,7 +34,7 @@ def in_order(
     so this process goes on until they are ready.
 
     Raises:
-        DataError: a process was killed from outside.
+        BrokenProcessPool: a process was killed from outside.
     """
     yield from map(own, islice(items, alone if processes > 1 else None))
     for item in items:
@@ -49,19 +46,13 @@ def in_order(
         while not started.done() and (some := list(islice(items, 1))):
             yield own(some[0])
         waiting: deque[Future[Any]] = deque()
-        try:
-            started.result()
-            for item in items:
-                waiting.append(pool.submit(_call, item))
-                if len(waiting) >= IN_WORK * processes:
-                    yield waiting.popleft().result()
-            while waiting:
+        started.result()
+        for item in items:
+            waiting.append(pool.submit(_call, item))
+            if len(waiting) >= IN_WORK * processes:
                 yield waiting.popleft().result()
-        except BrokenProcessPool as error:
-            raise DataError(
-                "A process that shares the work was killed, perhaps because the memory is full. With "
-                "stage.processes=1, one process does everything."
-            ) from error
+        while waiting:
+            yield waiting.popleft().result()
 
 
 @contextlib.contextmanager
