@@ -1,7 +1,7 @@
 """Several machines: replicas are placed, lost and used again, and no answer is lost or asked twice.
 
 The machines are nodes of a Ray cluster in network namespaces with GPUs that Ray only counts; the engine is the
-benchmarks' server. ``tests/engine/test_cluster_vllm.py`` is the same story with vLLM.
+benchmarks' server. ``tests/engine/test_cluster_engines.py`` is the same story with vLLM.
 """
 
 from __future__ import annotations

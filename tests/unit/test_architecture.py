@@ -54,7 +54,8 @@ MAY_IMPORT = {
     "evaluation": {"errors", "console", "io", "images", "boxes", "config", "pages", "answers"},
     "labelling": {"errors", "console", "io", "images", "boxes", "config", "evaluation", "pages", "chat"},
     "web": {"errors", "config", "engines"},
-    "parity": {"errors", "console", "io", "images", "config", "llm", "engines", "pages"},
+    "training": {"errors", "console", "io"},
+    "parity": {"errors", "console", "io", "images", "config", "llm", "engines", "pages", "training"},
     "verification": {"errors", "console", "io", "images", "boxes", "config", "llm", "pages"}
     | {"conversion", "evaluation", "labelling", "sources", "answers"},
     "runs": {

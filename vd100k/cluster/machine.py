@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 from typing import NamedTuple
 
+from vd100k.cluster.placement import Shared, address, enter
 from vd100k.config.run import Run
 from vd100k.engines.serving.fleet import Fleet, start
 from vd100k.engines.serving.ports import binding_error
@@ -38,17 +39,17 @@ class _Ended(Exception):
 class Machine:
     """Serves the replicas of one machine from its creation on.
 
-    ``number`` counts the machines of a run from 0, ``cwd`` is the folder that the run was started in, ``probe`` a file
-    in a folder that all machines share, and ``keys`` the API keys by the names of their environment variables.
+    ``number`` counts the machines of a run from 0; ``keys`` has the API keys by the names of their environment
+    variables.
     """
 
-    def __init__(self, run: Run, number: int, logs: Path, cwd: Path, probe: Path, keys: dict[str, str]) -> None:
+    def __init__(self, number: int, shared: Shared, run: Run, logs: Path, keys: dict[str, str]) -> None:
         os.environ.update(keys)
         self.error = ""
         self._ended = threading.Event()
         self._fleet = Fleet()
         self._seen: list[Seen] = []
-        self._thread = threading.Thread(target=self._serve, args=(run, number, logs, cwd, probe), daemon=True)
+        self._thread = threading.Thread(target=self._serve, args=(number, shared, run, logs), daemon=True)
         self._thread.start()
 
     def seen(self) -> tuple[str, str, list[Seen]]:
@@ -62,14 +63,9 @@ class Machine:
             replica.terminate()
         self._thread.join()
 
-    def _serve(self, run: Run, number: int, logs: Path, cwd: Path, probe: Path) -> None:
+    def _serve(self, number: int, shared: Shared, run: Run, logs: Path) -> None:
         try:
-            if not probe.exists():
-                raise Vd100kError(
-                    f"{probe.parent} is not the same folder there as on the machine that started the run: set "
-                    "output_dir to a folder that all machines share"
-                )
-            os.chdir(cwd)  # relative paths, as of models, are meant from there
+            enter(shared)
             folder = logs / f"machine-{number}"
             folder.mkdir(parents=True, exist_ok=True)
             with start(here(run), folder, changed=self._note):
@@ -101,10 +97,3 @@ def here(run: Run) -> Run:
 
 def _free(first: int, count: int) -> bool:
     return all(binding_error(port) is None for port in range(first, first + count))
-
-
-def address() -> str:
-    """The address at which the other machines of the cluster reach this one."""
-    from ray.util import get_node_ip_address
-
-    return str(get_node_ip_address())

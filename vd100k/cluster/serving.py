@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vd100k.cluster import session
+from vd100k.cluster import placement
 from vd100k.cluster.machine import Machine, Seen
 from vd100k.config.run import Run
 from vd100k.engines import commands
@@ -29,7 +29,6 @@ from vd100k.engines.serving.supervisor import Program, State, Supervised
 # What asks for the servers of a run; logs go to the folder.
 Servers = Callable[[Run, Path], contextlib.AbstractContextManager[Fleet]]
 ASKED_EVERY_S = 0.5
-STOPPED_S = 20.0  # the guard of a replica needs ten
 
 
 def fleet(run: Run, logs: Path, front: bool = False) -> contextlib.AbstractContextManager[Fleet]:
@@ -82,7 +81,7 @@ def describe(run: Run) -> list[str]:
 def placed(run: Run) -> list[str]:
     """The lines of a dry run about the machines: what each must have, and the commands of its replicas."""
     there = run.model_copy(update={"hardware": run.hardware.model_copy(update={"host": "ADDRESS", "balancer": "none"})})
-    nodes, needed = run.cluster.nodes, session.told(session.bundle(run))
+    nodes, needed = run.cluster.nodes, placement.told(placement.bundle(run, _gpus(run)))
     return [
         f"on each of {nodes} machines of the cluster with {needed}, {nodes * run.hardware.replicas} replicas in all:",
         *map(str, commands.replicas(there)),
@@ -123,56 +122,27 @@ class _Front:
 
 def _machines(run: Run, _: Run, logs: Path, stack: contextlib.ExitStack) -> list[Supervised]:
     """Place an actor on each machine; the services are the replicas that they serve, in their order."""
-    probe = stack.enter_context(session.probe(run.output_dir))
-    ray = stack.enter_context(session.connected(run))
-    session.require(run, ray)
-    wanted = session.bundle(run)
-    group = ray.util.placement_group([wanted] * run.cluster.nodes, strategy="STRICT_SPREAD")
     name, key = run.model.api_key_env, api_key(run)
     keys = {name: key} if name and key else {}
-    head = session.Head(ray.get_runtime_context().gcs_address)
-    machines: list[MachineView] = []
-    for number in range(run.cluster.nodes):
-        # It is started again, there or on another machine, as often as it is lost.
-        actor = ray.remote(Machine).options(max_restarts=-1, **_options(wanted), scheduling_strategy=_at(group, number))
-        machines.append(
-            MachineView(ray, head, actor.remote(run, number, logs.absolute(), Path.cwd(), probe, keys), number)
-        )
-    stack.callback(_stop, ray, head, machines, group)
-    return [Replica(run, machine, k) for machine in machines for k in range(run.hardware.replicas)]
+    machines = stack.enter_context(placement.placed(run, Machine, _gpus(run), -1, run, logs.absolute(), keys))
+    views = [MachineView(machines, number) for number in range(run.cluster.nodes)]
+    return [Replica(run, view, k) for view in views for k in range(run.hardware.replicas)]
 
 
-def _options(wanted: dict[str, float]) -> dict[str, Any]:
-    rest = {name: amount for name, amount in wanted.items() if name not in ("CPU", "GPU")}
-    return {"num_cpus": wanted["CPU"], "num_gpus": wanted.get("GPU", 0), "resources": rest}
-
-
-def _at(group: Any, k: int) -> Any:
-    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-    return PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=k)
-
-
-def _stop(ray: Any, head: session.Head, machines: list[MachineView], group: Any) -> None:
-    """End the replicas of all machines together, wait for them, and give the machines back."""
-    stopping = [machine.stop() for machine in machines]
-    ray.wait(stopping, num_returns=len(stopping), timeout=STOPPED_S)
-    if head.answers:  # otherwise, these calls would wait for it
-        for machine in machines:
-            ray.kill(machine.actor)
-        ray.util.remove_placement_group(group)
+def _gpus(run: Run) -> int:
+    return run.hardware.replicas * run.hardware.gpus_per_replica
 
 
 class MachineView:
     """What this process knows about a machine of the cluster, from the last answer of its actor."""
 
-    def __init__(self, ray: Any, head: session.Head, actor: Any, number: int) -> None:
-        self.actor, self.number = actor, number
+    def __init__(self, machines: placement.Placed, number: int) -> None:
+        self.number = number
         self.address = self.error = ""
         self.replicas: list[Seen] = []
         self.losses = 0
         self.lost = False
-        self._ray, self._head = ray, head
+        self._ray, self._head, self._actor = machines.ray, machines.head, machines.actors[number]
         self._asked: Any = None
         self._due = 0.0
 
@@ -185,7 +155,7 @@ class MachineView:
         self._head.require()
         now = time.monotonic()
         if self._asked is None and now >= self._due:
-            self._asked, self._due = self.actor.seen.remote(), now + ASKED_EVERY_S
+            self._asked, self._due = self._actor.seen.remote(), now + ASKED_EVERY_S
         if self._asked is not None and self._ray.wait([self._asked], timeout=0)[0]:
             try:
                 self.address, self.error, self.replicas = self._ray.get(self._asked)
@@ -194,9 +164,6 @@ class MachineView:
                 self.losses += not self.lost
                 self.lost, self.replicas = True, []
             self._asked = None
-
-    def stop(self) -> Any:
-        return self.actor.stop.remote()
 
 
 class Replica:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from vd100k.config.run import Cluster, Run
-from vd100k.console import say
 from vd100k.errors import ServerError
 
 INSTALL = "pip install -e '.[cluster]'"
@@ -26,8 +25,6 @@ TOKEN = "RAY_AUTH_MODE=token"
 REACHED_S = 5.0
 LOOKED_AT_EVERY_S = 5.0
 HEAD_LOST_S = 15.0  # Ray ends this program without a word of ours after 60
-POLL_S = 0.5
-ROOM = 1e-6  # resources are fractions
 
 
 def faults(cluster: Cluster) -> Iterator[str]:
@@ -138,60 +135,6 @@ def _environment(run: Run) -> dict[str, Any]:
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-def bundle(run: Run) -> dict[str, float]:
-    """What a machine must have for its part of the run, in Ray's names."""
-    gpus = run.hardware.replicas * run.hardware.gpus_per_replica
-    return {"CPU": 1.0} | ({"GPU": float(gpus)} if gpus else {}) | run.cluster.resources
-
-
-def require(run: Run, ray: Any) -> None:
-    """Wait until enough machines have room.
-
-    Raises:
-        ServerError: they do not exist, or have none within ``cluster.wait_s``.
-    """
-    cluster, wanted, said = run.cluster, bundle(run), False
-    until = time.monotonic() + cluster.wait_s
-    while True:
-        alive = [node for node in ray.nodes() if node["Alive"]]
-        fit = [node for node in alive if _holds(node["Resources"], wanted)]
-        free = ray._private.state.available_resources_per_node()
-        if sum(_holds(free.get(node["NodeID"], {}), wanted) for node in fit) >= cluster.nodes:
-            return
-        if time.monotonic() > until:
-            raise ServerError(_too_few(run, alive, fit, wanted))
-        if not said:
-            said = True
-            say(f"waiting up to {cluster.wait_s:.0f} s (cluster.wait_s): {_needed(run, wanted)} are not free yet")
-        time.sleep(POLL_S)
-
-
-def _holds(there: dict[str, float], wanted: dict[str, float]) -> bool:
-    return all(there.get(name, 0) + ROOM >= amount for name, amount in wanted.items())
-
-
-def _too_few(run: Run, alive: list[dict[str, Any]], fit: list[dict[str, Any]], wanted: dict[str, float]) -> str:
-    there = "\n".join(
-        f"  - {node['NodeManagerAddress']}: {told({name: node['Resources'].get(name, 0.0) for name in wanted})}"
-        for node in alive
-    )
-    how = "are busy" if len(fit) >= run.cluster.nodes else "do not exist"
-    return (
-        f"{_needed(run, wanted)} are needed for hardware={run.hardware.name}, but {how}. {len(fit)} of the "
-        f"{len(alive)} machines of the cluster have that:\n{there}\nChoose fewer machines (cluster.nodes), another "
-        "machine (hardware=NAME) or fewer replicas (hardware.replicas), or wait longer (cluster.wait_s)."
-    )
-
-
-def _needed(run: Run, wanted: dict[str, float]) -> str:
-    return f"{run.cluster.nodes} machines with {told(wanted)} each"
-
-
-def told(resources: dict[str, float]) -> str:
-    """Resources as text: 1 CPU, 4 GPU."""
-    return ", ".join(f"{amount:g} {name}" for name, amount in resources.items())
 
 
 @contextlib.contextmanager

@@ -9,11 +9,10 @@ from typing import Any
 from vd100k.config.run import Run
 from vd100k.config.stages import Finetune, Parity
 from vd100k.io import fingerprint
-from vd100k.io.jsonl import read_rows
 from vd100k.io.versions import versions
 from vd100k.parity import certificate, renderer
 from vd100k.parity.certificate import Certificate
-from vd100k.parity.sample import named_images
+from vd100k.training import data
 
 
 def training(stage: Parity) -> Finetune:
@@ -29,26 +28,17 @@ def base(run: Run) -> Run:
 
 def local_files(stage: Finetune) -> list[Path]:
     """The local training files; rows of data sets on a hub, and those that ms-swift makes itself, are not compared."""
-    given = stage.args.get("dataset")
-    entries = given if isinstance(given, list) else [given]
-    files = [Path(str(entry).partition("#")[0]) for entry in entries if entry is not None]
-    return [file for file in files if file.suffix == ".jsonl"]
+    return [file for file in data.local_files(stage.args, "dataset") if file.suffix == ".jsonl"]
 
 
 def fingerprint_of(run: Run, stage: Parity, files: list[Path]) -> str:
     """The fingerprint of everything that decides the result."""
-    images = {
-        image: fingerprint.of_stat(Path(image))
-        for file in files
-        for row in read_rows(file)
-        for image in named_images(row)
-        if isinstance(image, str)
-    }
-    data = [fingerprint.of_file(file) for file in files]
     ours = [stage.rows, run.seed, run.task.system_prompt, run.model.max_pixels, versions()]
     train, serve = certificate.train_command(training(stage), "job.json"), renderer.command(run, 0)
     sides = [training(stage).args, train.env, serve.argv, serve.env]
-    return fingerprint.of([data, images, ours, sides, *map(fingerprint.of_model, (run.model.path, run.model_path))])
+    return fingerprint.of(
+        [data.fingerprints(files), ours, sides, *map(fingerprint.of_model, (run.model.path, run.model_path))]
+    )
 
 
 def earlier(file: Path, wanted: str) -> dict[str, Any] | None:

@@ -7,22 +7,21 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from vd100k.cluster import training
 from vd100k.config.run import Run
 from vd100k.config.stages import Finetune
 from vd100k.console import in_terminal, progress_bar, say
 from vd100k.conversion import rejections
-from vd100k.engines import commands, swift_log
-from vd100k.engines.process import Child
+from vd100k.engines import commands
 from vd100k.errors import TrainingError
 from vd100k.io import atomic, fingerprint
-from vd100k.io.jsonl import read_rows
 from vd100k.models import model_folder
 from vd100k.runs import charts
 from vd100k.runs.needs import Need, missing, raised
 from vd100k.runs.summary import Summary, file_facts, folder_facts
 from vd100k.runs.tracker import Tracker
+from vd100k.training import data, swift_log
 
 POLL_S = 0.5
 # The metrics to show, and their names in swift's log. DPO's margin is the difference between the implicit rewards of
@@ -33,13 +32,12 @@ CURVES = {
 }
 MISSING = "{}: the training file does not exist. Make it first: python run.py stage=convert …"
 BLANK = 64  # bytes; a smaller file may have no rows
-DATA_SUFFIXES = {".jsonl", ".json", ".csv"}  # of the files that swift reads
 
 
 def needs(run: Run, stage: Finetune) -> Iterator[Need]:
-    for file in _local_files(stage, "dataset"):
+    for file in data.local_files(stage.args, "dataset"):
         yield Need(partial(_faults, file), file)
-    for file in _local_files(stage, "val_dataset"):
+    for file in data.local_files(stage.args, "val_dataset"):
         yield missing(file, MISSING.format(file))
     if not run.paths.adapter.exists():  # an unchanged training is reused
         yield Need(commands.swift_faults)
@@ -52,12 +50,12 @@ def makes(run: Run, stage: Finetune) -> list[Path]:
 
 def plan(run: Run, stage: Finetune) -> list[str]:
     checkpoints = stage.folder / "checkpoints-FINGERPRINT"
-    return [str(commands.train(stage, checkpoints)), f"link the last checkpoint as {run.paths.adapter}"]
+    return [*training.describe(run, stage, checkpoints), f"link the last checkpoint as {run.paths.adapter}"]
 
 
 def run(run: Run, stage: Finetune, folder: Path, summary: Summary, tracker: Tracker) -> None:
     stage = _without_empty(stage)
-    files = [*_local_files(stage, "dataset"), *_local_files(stage, "val_dataset")]
+    files = [*data.local_files(stage.args, "dataset"), *data.local_files(stage.args, "val_dataset")]
     summary.inputs = [file_facts(file) for file in files]
     model_folder.ensure(run, trains=True)
     # Each combination of data and options has its own folder, so a change or a failure never loses earlier training.
@@ -69,7 +67,7 @@ def run(run: Run, stage: Finetune, folder: Path, summary: Summary, tracker: Trac
         say(f"reusing the adapter trained on the same data with the same options: {run.paths.adapter}")
     else:
         model_folder.refuse_code(run, {**stage.args, "resume": swift_log.last_checkpoint(checkpoints)})
-        _train(stage, checkpoints, folder, tracker)
+        _train(run, stage, checkpoints, folder, tracker)
         done.touch()
     _link(run, swift_log.last_checkpoint(checkpoints))
     log_lines = swift_log.log_rows(checkpoints)
@@ -85,14 +83,14 @@ def run(run: Run, stage: Finetune, folder: Path, summary: Summary, tracker: Trac
     summary.outputs = folder_facts(run.paths.adapter)
 
 
-def _train(stage: Finetune, checkpoints: Path, folder: Path, tracker: Tracker) -> None:
+def _train(run: Run, stage: Finetune, checkpoints: Path, folder: Path, tracker: Tracker) -> None:
     """Run swift until it finishes; show its metrics and report them to the tracker as they arrive."""
     resume_from = swift_log.last_checkpoint(checkpoints)
     if resume_from:
         say(f"resuming from {resume_from}")
-    command = commands.train(stage, checkpoints, resume_from)
     seen = len(swift_log.log_rows(checkpoints))
-    with Child(command, folder / f"swift-{stage.method}.log") as child, progress_bar() as bar:
+    log = folder / f"swift-{stage.method}.log"
+    with training.started(run, stage, checkpoints, resume_from, log) as child, progress_bar() as bar:
         task = bar.add_task(f"swift {stage.method}", total=None, note="loading")
         ended = False
         while not ended:
@@ -113,12 +111,6 @@ def _train(stage: Finetune, checkpoints: Path, folder: Path, tracker: Tracker) -
             raise TrainingError(child.last_words(f"swift {stage.method}"))
 
 
-def _local_files(stage: Finetune, option: str) -> list[Path]:
-    """The local files in ``dataset`` or ``val_dataset``; swift also accepts hub names, and FILE#ROWS."""
-    files = [Path(str(entry).partition("#")[0]) for entry in _as_list(stage.args.get(option))]
-    return [file for file in files if file.suffix in DATA_SUFFIXES or file.exists()]
-
-
 def _faults(file: Path) -> Iterator[str]:
     """What is wrong with a training file: swift fails on an empty one without saying why."""
     if not file.exists():
@@ -137,21 +129,10 @@ def _without_empty(stage: Finetune) -> Finetune:
     return stage
 
 
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]
-
-
 def _fingerprint(run: Run, stage: Finetune, files: list[Path]) -> str:
     """The fingerprint of everything that determines the adapter: data, images, base model and options."""
-    images = {
-        image: None for file in files if file.suffix == ".jsonl" for row in read_rows(file) for image in _images(row)
-    }
-    data = [fingerprint.of_file(file) for file in files] + [fingerprint.of_stat(Path(image)) for image in images]
-    return fingerprint.of([stage.method, stage.args, stage.env, data, fingerprint.of_model(run.model.path)])
-
-
-def _images(row: dict[str, Any]) -> list[str]:
-    return [image for image in _as_list(row.get("images")) if isinstance(image, str)]
+    decided_by = [stage.method, stage.args, stage.env, data.fingerprints(files), fingerprint.of_model(run.model.path)]
+    return fingerprint.of([*decided_by, *([] if run.cluster.here else [run.cluster.nodes])])  # they share each step
 
 
 def _link(run: Run, target: Path | None) -> None:

@@ -6,7 +6,7 @@ import json
 import math
 from pathlib import Path
 
-from vd100k.engines import swift_log
+from vd100k.training import swift_log
 
 
 def test_rows_are_read_as_they_arrive(tmp_path: Path) -> None:

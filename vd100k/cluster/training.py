@@ -1,0 +1,185 @@
+"""A training on several machines: ms-swift on each, as its torchrun wants it, and all of them ended when one fails.
+
+No time-out of torch.distributed is relied on: when a cable is cut, all ranks hang (``--ddp_timeout`` is dropped on
+CPUs, and its default is 208 days). So this process watches every machine, and ends all of them when one exits with an
+error or is lost. The same command then resumes from the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from vd100k.cluster import placement
+from vd100k.cluster.placement import Placed, Shared, address, enter
+from vd100k.config.run import Run
+from vd100k.config.stages import Finetune
+from vd100k.engines import commands
+from vd100k.engines.commands import Command
+from vd100k.engines.process import Child
+from vd100k.errors import TrainingError
+
+ASKED_EVERY_S = 0.5
+LOST = -1  # the exit code of a machine that was lost
+
+
+class Training(Protocol):
+    """A training that runs: a child here, or one on each machine."""
+
+    def exit_code(self) -> int | None: ...
+    def last_words(self, name: str) -> str: ...
+
+
+@contextlib.contextmanager
+def started(run: Run, stage: Finetune, checkpoints: Path, resume_from: Path | None, log: Path) -> Iterator[Training]:
+    """ms-swift, which writes its checkpoints, on this machine or on those that ``cluster`` chooses.
+
+    The log of machine 0 is ``log``, those of the others are beside it.
+
+    Raises:
+        ServerError: there is no such cluster, or it has too few machines.
+        TrainingError: ms-swift cannot be started on a machine.
+    """
+    if run.cluster.here:
+        with Child(commands.train(stage, checkpoints, resume_from), log) as child:
+            yield child
+        return
+    arguments = (stage, checkpoints.absolute(), resume_from and resume_from.absolute(), log.absolute())
+    with placement.placed(run, Trainer, devices(stage), 0, *arguments) as machines:
+        yield Ranks(machines, log)
+
+
+def devices(stage: Finetune) -> int:
+    """How many GPUs each machine gives: as many as ``stage.cuda_devices`` names."""
+    return len(str(stage.cuda_devices).split(",")) if stage.cuda_devices is not None else 0
+
+
+def command(
+    stage: Finetune, checkpoints: Path, resume_from: Path | None, nodes: int, rank: int, master: str
+) -> Command:
+    """The command of one machine; ``master`` is HOST:PORT, where the ranks meet.
+
+    Without ``use_cpu``, ms-swift would train a model of its own in each process of a machine without GPUs.
+    """
+    host, _, port = master.rpartition(":")
+    args = stage.args if devices(stage) else {"use_cpu": True} | stage.args
+    here = {"cuda_devices": None, "args": args}  # Ray says which devices there are
+    meeting = {"NNODES": str(nodes), "NODE_RANK": str(rank), "MASTER_ADDR": host, "MASTER_PORT": port}
+    plain = commands.train(stage.model_copy(update=here), checkpoints, resume_from)
+    processes = {"NPROC_PER_NODE": str(devices(stage) or 1)}
+    inherits = [*plain.inherits, "CUDA_VISIBLE_DEVICES"]
+    return replace(plain, env=processes | plain.env | meeting, inherits=inherits)
+
+
+def describe(run: Run, stage: Finetune, checkpoints: Path) -> list[str]:
+    """The lines of a dry run."""
+    nodes = run.cluster.nodes
+    if run.cluster.here:
+        return [str(commands.train(stage, checkpoints))]
+    needed = placement.told(placement.bundle(run, devices(stage)))
+    ranks = [command(stage, checkpoints, None, nodes, rank, "ADDRESS-0:PORT") for rank in range(nodes)]
+    return [f"on each of {nodes} machines of the cluster with {needed}:", *map(str, ranks)]
+
+
+class Trainer:
+    """Our process on a machine that trains; ``number`` is the rank of the machine."""
+
+    def __init__(
+        self, number: int, shared: Shared, stage: Finetune, checkpoints: Path, resume_from: Path | None, log: Path
+    ) -> None:
+        self._number, self._shared = number, shared
+        self._stage, self._checkpoints, self._resume_from = stage, checkpoints, resume_from
+        self._log = log if not number else log.with_name(f"{log.stem}-machine-{number}.log")
+        self._child: Child | None = None
+
+    def meet(self) -> tuple[str, list[str]]:
+        """An address with a free port here, and why ms-swift cannot run on this machine."""
+        enter(self._shared)
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            return f"{address()}:{probe.getsockname()[1]}", commands.swift_faults()
+
+    def start(self, nodes: int, master: str) -> None:
+        os.environ.pop("NODE_RANK", None)
+        argv = command(self._stage, self._checkpoints, self._resume_from, nodes, self._number, master)
+        self._child = Child(argv, self._log)
+
+    def state(self) -> tuple[int | None, str]:
+        """The exit code, None while it trains, and the end of the log if it failed."""
+        code = self._child.exit_code() if self._child else None
+        return code, self._child.last_words("swift") if self._child and code else ""
+
+    def stop(self) -> None:
+        if self._child:
+            self._child.stop()
+
+
+class Ranks:
+    """The trainings of all machines, seen as one: its exit code is the first one that is not 0."""
+
+    def __init__(self, machines: Placed, log: Path) -> None:
+        self._machines, self._log = machines, log
+        self._words = ""
+        self._codes: dict[int, int] = {}
+        self._asked: dict[int, Any] = {}
+        self._due = 0.0
+        self._start()
+
+    def exit_code(self) -> int | None:
+        """None while all train; 0 when all have finished."""
+        self._machines.head.require()
+        self._refresh()
+        failed = [code for code in self._codes.values() if code]
+        finished = len(self._codes) == len(self._machines.actors)
+        return failed[0] if failed else 0 if finished else None
+
+    def last_words(self, name: str) -> str:
+        """What ended the training, as text for an error message."""
+        return f"{name}: {self._words}"
+
+    def _start(self) -> None:
+        ray, actors = self._machines.ray, self._machines.actors
+        try:
+            met = ray.get([actor.meet.remote() for actor in actors])
+        except ray.exceptions.RayError as error:
+            raise TrainingError(f"A machine of the cluster cannot train: {_cause(error)}") from error
+        faults = [f"{where}: {fault}" for where, found in met for fault in found]
+        if faults:
+            raise TrainingError("\n".join(faults))
+        self._where = [where.rpartition(":")[0] for where, _ in met]
+        ray.get([actor.start.remote(len(actors), met[0][0]) for actor in actors])
+
+    def _refresh(self) -> None:
+        ray, now = self._machines.ray, time.monotonic()
+        if now >= self._due:
+            self._due = now + ASKED_EVERY_S
+            for rank, actor in enumerate(self._machines.actors):
+                if rank not in self._codes and rank not in self._asked:
+                    self._asked[rank] = actor.state.remote()
+        for rank, asked in list(self._asked.items()):
+            if ray.wait([asked], timeout=0)[0]:
+                del self._asked[rank]
+                self._take(rank, asked)
+
+    def _take(self, rank: int, asked: Any) -> None:
+        where = f"machine {rank} ({self._where[rank]})"
+        try:
+            code, words = self._machines.ray.get(asked)
+        except self._machines.ray.exceptions.RayError as error:
+            code, words = LOST, f"was lost: {_cause(error)}"
+        if code is not None:
+            self._codes[rank] = code
+        if code and not self._words:
+            ends = "The training on the other machines was ended; the same command resumes from the last checkpoint."
+            self._words = f"{where} {words}\n{ends}"
+
+
+def _cause(error: Exception) -> str:
+    lines = [line.strip() for line in str(getattr(error, "cause", None) or error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,1 @@
+"""Trainings: the files that they read, and what ms-swift's log says about them."""
