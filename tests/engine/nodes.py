@@ -1,7 +1,7 @@
-"""A Ray cluster on this machine: each node is a raylet, in a network namespace of its own where that is allowed.
+"""A Ray cluster on this machine: each node is a raylet in a network namespace of its own.
 
 A namespace has its own addresses and ports, so a node is as far away as another machine: it can be killed and started
-again. Without the right to make namespaces, all nodes share the address of the head.
+again. Making one needs root.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.conftest import free_ports
 
@@ -28,9 +29,10 @@ HEALTH = {"period_ms": 1000, "timeout_ms": 2000, "failure_threshold": 3}
 RAY = str(Path(sys.executable).with_name("ray"))
 
 
-def namespaces() -> bool:
-    """Whether network namespaces can be made here."""
-    return not os.geteuid() and bool(shutil.which("ip")) and not _run(["unshare", "-n", "true"], check=False)
+def needs_namespaces() -> pytest.MarkDecorator:
+    """Skips tests on a machine where network namespaces cannot be made."""
+    allowed = not os.geteuid() and bool(shutil.which("ip")) and not _run(["unshare", "-n", "true"], check=False)
+    return pytest.mark.skipif(not allowed, reason="network namespaces cannot be made here")
 
 
 @dataclass
@@ -40,24 +42,22 @@ class Nodes:
     count: int
     gpus: int
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="ray", dir="/tmp")))
-    namespaces: bool = field(default_factory=namespaces)
 
     def __post_init__(self) -> None:
         self._net = secrets.token_hex(2)
         self._subnet = f"10.{200 + secrets.randbelow(50)}.{secrets.randbelow(250)}"
-        self.head = f"{self._subnet}.1" if self.namespaces else "127.0.0.2"
+        self.head = f"{self._subnet}.1"
         self.address = f"{self.head}:{free_ports(1)}"
         health = {f"RAY_health_check_{name}": str(value) for name, value in HEALTH.items()}
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(20)}
         self.environment = {**os.environ, **health, **token, "RAY_USAGE_STATS_ENABLED": "0", "FLEET_KEY": "k" * 20}
 
     def __enter__(self) -> Nodes:
-        if self.namespaces:
-            _run(["ip", "link", "add", self._bridge, "type", "bridge"])
-            _run(["ip", "addr", "add", f"{self.head}/24", "dev", self._bridge])
-            _run(["ip", "link", "set", self._bridge, "up"])
-            for number in range(self.count):
-                self._join(number)
+        _run(["ip", "link", "add", self._bridge, "type", "bridge"])
+        _run(["ip", "addr", "add", f"{self.head}/24", "dev", self._bridge])
+        _run(["ip", "link", "set", self._bridge, "up"])
+        for number in range(self.count):
+            self._join(number)
         port = self.address.partition(":")[2]
         head = ["--head", "--port", port, "--num-cpus", "0", "--include-dashboard", "false"]
         self._ray(self.head, "head", *head).wait(READY_S)
@@ -69,19 +69,18 @@ class Nodes:
         for process in self._processes(str(self.folder)):
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        for number in range(self.count if self.namespaces else 0):
+        for number in range(self.count):
             _run(["ip", "netns", "del", self._name(number)], check=False)
-        if self.namespaces:
-            _run(["ip", "link", "del", self._bridge], check=False)
+        _run(["ip", "link", "del", self._bridge], check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def address_of(self, number: int) -> str:
         """The address of a node."""
-        return f"{self._subnet}.{10 + number}" if self.namespaces else self.head
+        return f"{self._subnet}.{10 + number}"
 
     def start(self, number: int) -> subprocess.Popen[bytes]:
         """Start a node, also after it was killed; the process ends when the node has joined the cluster."""
-        inside = ["ip", "netns", "exec", self._name(number)] if self.namespaces else []
+        inside = ["ip", "netns", "exec", self._name(number)]
         options = ["--address", self.address, "--num-cpus", "4", "--num-gpus", str(self.gpus)]
         return self._ray(self.address_of(number), f"node-{number}", *options, inside=inside)
 
@@ -133,9 +132,9 @@ def _run(command: list[str], check: bool = True) -> int:
     return subprocess.run(command, check=check, capture_output=True).returncode
 
 
-def until(true: object, seconds: float = 60) -> None:
-    """Wait until a condition, a function without arguments, is true."""
+def until(true: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until a condition is true."""
     end = time.monotonic() + seconds
-    while not true():  # type: ignore[operator]
+    while not true():
         assert time.monotonic() < end
         time.sleep(0.2)

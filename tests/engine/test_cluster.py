@@ -21,9 +21,9 @@ import pytest
 
 from tests.conftest import LIGHT, command_line, draw_pictures, free_ports
 from tests.engine.conftest import rows, summary
-from tests.engine.nodes import Nodes, until
+from tests.engine.nodes import Nodes, needs_namespaces, until
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, needs_namespaces()]
 NODES, GPUS = 4, 4
 LIGHT_NODE = ["engine@hardware.engine=light-node", "model.api_key_env=FLEET_KEY"]
 
@@ -83,10 +83,8 @@ def test_each_machine_gets_its_replicas_and_each_replica_its_devices(nodes: Node
     serving = Command(nodes, tmp_path, "stage=serve", "cluster.nodes=4")
     serving.says("Ctrl-C stops it")
     found = placed(nodes)
-    if nodes.namespaces:
-        wanted = [(nodes.address_of(node), str(gpu)) for node in range(NODES) for gpu in range(GPUS)]
-        assert sorted(found) == wanted, serving.output
-    assert len(found) == NODES * GPUS, serving.output
+    wanted = [(nodes.address_of(node), str(gpu)) for node in range(NODES) for gpu in range(GPUS)]
+    assert sorted(found) == wanted, serving.output
     [server] = (tmp_path / "outputs/servers").glob("*.json")
     assert Counter(one["state"] for one in json.loads(server.read_text())["programs"]) == {"ready": NODES * GPUS + 1}
     serving.process.send_signal(signal.SIGINT)

@@ -14,10 +14,10 @@ import pytest
 
 from tests.conftest import command_line, free_ports
 from tests.engine.conftest import Running, needs_nginx, rows
-from tests.engine.nodes import Nodes, until
+from tests.engine.nodes import Nodes, needs_namespaces, until
 from tests.engine.test_finetune import COMMON, losses, prepare
 
-pytestmark = [pytest.mark.engine, pytest.mark.story, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.engine, pytest.mark.story, pytest.mark.timeout(1500), needs_namespaces()]
 IMAGES, START_S = 200, 400
 
 

@@ -8,13 +8,14 @@ error or is lost. The same command then resumes from the last checkpoint.
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
+
+import psutil
 
 from vd100k.cluster import placement
 from vd100k.cluster.placement import Placed, Shared, address, enter
@@ -61,20 +62,22 @@ def devices(stage: Finetune) -> int:
 
 
 def command(
-    stage: Finetune, checkpoints: Path, resume_from: Path | None, nodes: int, rank: int, master: str
+    stage: Finetune, checkpoints: Path, resume_from: Path | None, nodes: int, rank: int, master: str, interface: str
 ) -> Command:
     """The command of one machine; ``master`` is HOST:PORT, where the ranks meet.
 
-    Without ``use_cpu``, ms-swift would train a model of its own in each process of a machine without GPUs.
+    The ranks talk through ``interface``: Gloo and NCCL would choose one by the name of the machine, which often means
+    127.0.0.1. Without ``use_cpu``, ms-swift would train a model of its own in each process of a machine without GPUs.
     """
     host, _, port = master.rpartition(":")
     args = stage.args if devices(stage) else {"use_cpu": True} | stage.args
     here = {"cuda_devices": None, "args": args}  # Ray says which devices there are
     meeting = {"NNODES": str(nodes), "NODE_RANK": str(rank), "MASTER_ADDR": host, "MASTER_PORT": port}
+    talking = {f"{library}_SOCKET_IFNAME": interface for library in ("GLOO", "NCCL")}
     plain = commands.train(stage.model_copy(update=here), checkpoints, resume_from)
     processes = {"NPROC_PER_NODE": str(devices(stage) or 1)}
     inherits = [*plain.inherits, "CUDA_VISIBLE_DEVICES"]
-    return replace(plain, env=processes | plain.env | meeting, inherits=inherits)
+    return replace(plain, env=processes | talking | plain.env | meeting, inherits=inherits)
 
 
 def describe(run: Run, stage: Finetune, checkpoints: Path) -> list[str]:
@@ -83,7 +86,7 @@ def describe(run: Run, stage: Finetune, checkpoints: Path) -> list[str]:
     if run.cluster.here:
         return [str(commands.train(stage, checkpoints))]
     needed = placement.told(placement.bundle(run, devices(stage)))
-    ranks = [command(stage, checkpoints, None, nodes, rank, "ADDRESS-0:PORT") for rank in range(nodes)]
+    ranks = [command(stage, checkpoints, None, nodes, rank, "ADDRESS-0:PORT", "INTERFACE") for rank in range(nodes)]
     return [f"on each of {nodes} machines of the cluster with {needed}:", *map(str, ranks)]
 
 
@@ -106,9 +109,8 @@ class Trainer:
             return f"{address()}:{probe.getsockname()[1]}", commands.swift_faults()
 
     def start(self, nodes: int, master: str) -> None:
-        os.environ.pop("NODE_RANK", None)
-        argv = command(self._stage, self._checkpoints, self._resume_from, nodes, self._number, master)
-        self._child = Child(argv, self._log)
+        wanted = (nodes, self._number, master, _interface(address()))
+        self._child = Child(command(self._stage, self._checkpoints, self._resume_from, *wanted), self._log)
 
     def state(self) -> tuple[int | None, str]:
         """The exit code, None while it trains, and the end of the log if it failed."""
@@ -178,6 +180,12 @@ class Ranks:
         if code and not self._words:
             ends = "The training on the other machines was ended; the same command resumes from the last checkpoint."
             self._words = f"{where} {words}\n{ends}"
+
+
+def _interface(wanted: str) -> str:
+    """The network interface of this machine that has an address."""
+    every = psutil.net_if_addrs().items()
+    return next(name for name, found in every for one in found if one.address == wanted)
 
 
 def _cause(error: Exception) -> str:
