@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+Numbers = NDArray[np.int64]
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 # The widths of the blur in pixels, with the number of steps that are taken at each.
-COARSE, FINE = ((1.5, 3), (0.75, 3)), (0.7, 3)
-REFINING = 2.0, 2
+REFINING, FINE = (2.0, 2), (0.7, 3)
+START = 2.0  # the same when starts are compared
 BLOCKS = 8  # in each direction; differences and detail are measured in blocks
 BLACK, WHITE = 4, 250  # beyond these levels a brightened image may be clipped
 GREY = 8  # levels between the channels of an image that has no colours, at most
-ROUGHLY = 0.7  # of the contrast: what differs more at half the size is not looked at more closely
+ALIKE = 0.8  # correlation at the start; less similar images are not looked at more closely
+CUTS = np.linspace(0, 0.08, 6)  # of a side, that may have been cut off on either side
 FAINT = 3  # levels that are added to the contrast, so that noise does not count as a difference
 EDGE = 4  # levels from a pixel to the next, from which there is something to see
+SIZES = 0.8, 1.25  # of what one image shows, as a share of the other
 FARTHEST = 0.2  # shift, as a share of the image
 # Weights that keep what the pixels do not decide at "no change": the gain and level, then shifts and scales.
 STIFFNESS = np.array([1, 1, 30, 30, 30, 30], np.float32) * 3e-3
@@ -50,12 +54,6 @@ class Alignment:
         dark, bright = Box(left, top, right, bottom), Box(left_2, top_2, right_2, bottom_2)
         return (bright, dark) if self.swapped[pair] else (dark, bright)
 
-    def replaced(self, chosen: NDArray[np.bool_], better: Alignment) -> Alignment:
-        """The same with another alignment of the chosen pairs."""
-        for one in fields(self):
-            getattr(self, one.name)[chosen] = getattr(better, one.name)
-        return self
-
 
 class Box(NamedTuple):
     """A part of an image, as shares of its sides."""
@@ -85,43 +83,74 @@ def _common(start: float, size: float) -> tuple[tuple[float, float], tuple[float
     return (start + size * first, start + size * last), (first, last)
 
 
-def align(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Alignment:
+def align(first: Pixels, second: Pixels) -> tuple[Numbers, Alignment]:
     """Align pairs of square RGB images of the shape (pairs, side, side, 3), with all that separates crop and colours.
 
-    Least squares for crop, gain and level together (Lucas and Kanade, 1981): first the brightness at half the size,
-    then, for pairs that are similar so far, the colours. Pixels that are clipped in the brighter image have no say. If
-    one of two images has no colours, their brightness is compared.
+    Returned are the numbers of the pairs that are alike at the start, and the alignment of these pairs.
+
+    Least squares for crop, gain and level together (Lucas and Kanade, 1981), from the start that fits best. Pixels that
+    are clipped in the brighter image have no say. If one of two images has no colours, their brightness is compared.
     """
-    a, b = _comparable(first.astype(np.float32), second.astype(np.float32))
-    swapped = a.mean((1, 2, 3)) > b.mean((1, 2, 3))
-    a, b = (np.where(swapped[:, None, None, None], *pair) for pair in ((b, a), (a, b)))
-    fit = _Fit(len(a))
-    halves = [_halved(images) for images in (a, b)]
-    for blur, steps in COARSE:
-        dark, bright = (_blurred(images, blur) for images in halves)
-        for _ in range(steps):
-            fit.improve(dark, bright)
-    rough = _finished(fit, dark, bright, swapped)
-    near = rough.difference <= ROUGHLY
-    if not near.any():
-        return rough
-    a, b, swapped = a[near], b[near], swapped[near]
-    return rough.replaced(near, _finely(fit.chosen(near), a, b, swapped))
+    a, b, swapped = _darker_first(*_comparable(first.astype(np.float32), second.astype(np.float32)))
+    fit, alike = _start(a, b)
+    kept = np.flatnonzero(alike >= ALIKE)
+    return kept, _finely(fit.chosen(kept), a[kept], b[kept], swapped[kept])
 
 
-def refine(first: Floats, second: Floats) -> tuple[Box, Box]:
-    """The common parts of two square grey images, (side, side), that nearly cover each other."""
-    a, b = (image[None, ..., None] for image in (first, second))
-    swapped = a.mean((1, 2, 3)) > b.mean((1, 2, 3))
-    a, b = (b, a) if swapped[0] else (a, b)
+def refine(first: Floats, second: Floats) -> Alignment:
+    """The alignment of two square RGB images, (side, side, 3), that nearly cover each other."""
+    a, b, swapped = _darker_first(*_comparable(first[None], second[None]))
     fit, smooth = _Fit(1), (_blurred(a, REFINING[0]), _blurred(b, REFINING[0]))
     for _ in range(REFINING[1]):
         fit.improve(*smooth)
-    return _finely(fit, a, b, swapped).boxes(0)
+    return _finely(fit, a, b, swapped)
+
+
+def _darker_first(a: Floats, b: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    swapped = a.mean((1, 2, 3)) > b.mean((1, 2, 3))
+    which = swapped[:, None, None, None]
+    return np.where(which, b, a), np.where(which, a, b), swapped
+
+
+def _start(dark: Floats, bright: Floats) -> tuple[_Fit, Floats]:
+    """Where a fit begins for each pair, and how far the images agree then: uncut, or cut as their profiles are.
+
+    A profile is the mean of an image along one side. One of the images may be the other without some of its edges.
+    """
+    greys, smooth = [images @ LUMA for images in (dark, bright)], [_blurred(images, START) for images in (dark, bright)]
+    left, width, alike_across = _cuts(*(grey.mean(1) for grey in greys))
+    top, height, alike_down = _cuts(*(grey.mean(2) for grey in greys))
+    which = (alike_across + alike_down).argmax(0), np.arange(len(dark))
+    uncut, fit = _Fit(len(dark)), _Fit(len(dark))
+    fit.left, fit.width, fit.top, fit.height = left[which], width[which], top[which], height[which]
+    as_it_is, correlation = uncut.correlation(*smooth), fit.correlation(*smooth)
+    fit.replace(as_it_is >= correlation, uncut)
+    return fit, np.maximum(as_it_is, correlation)
+
+
+def _cuts(dark: Floats, bright: Floats) -> tuple[Floats, Floats, Floats]:
+    """Where the brighter images begin in the darker ones along one side, their size, and how far the profiles agree.
+
+    All are of the shape (2, pairs): if the brighter image is a part of the darker one, and if it is the other way.
+    """
+    first, last = (cut.ravel().astype(np.float32) for cut in np.meshgrid(CUTS, CUTS))
+    size = 1 - first - last
+    cuts = _interpolation(first, size, dark.shape[1])[0].transpose(0, 2, 1)
+    alike = np.stack([_agreement(one @ cuts, other) for one, other in ((dark, bright), (bright, dark))])
+    best = alike.argmax(1)
+    starts, sizes = np.stack([first, -first / size]), np.stack([size, 1 / size])
+    return np.take_along_axis(starts, best, 1), np.take_along_axis(sizes, best, 1), alike.max(1)
+
+
+def _agreement(cut: Floats, other: Floats) -> Floats:
+    """The correlation of profiles (cuts, pairs, side) with others (pairs, side)."""
+    one, two = (values - values.mean(-1, keepdims=True) for values in (cut, other))
+    correlation: Floats = (one * two).sum(-1) / np.sqrt((one**2).sum(-1) * (two**2).sum(-1) + 1)
+    return correlation
 
 
 def _finely(fit: _Fit, dark: Floats, bright: Floats, swapped: NDArray[np.bool_]) -> Alignment:
-    """The alignment after the last steps, at the full size."""
+    """The alignment after the last steps."""
     dark, bright = (_blurred(images, FINE[0]) for images in (dark, bright))
     for _ in range(FINE[1]):
         fit.improve(dark, bright)
@@ -132,18 +161,11 @@ def _finished(fit: _Fit, dark: Floats, bright: Floats, swapped: NDArray[np.bool_
     """The alignment that a fit has come to, and what remains."""
     remaining = fit.remaining(dark, bright)
     grey = (dark + bright).mean(-1) / 2
-    contrast = grey.reshape(len(grey), -1).std(1) + FAINT
+    contrast = grey.std((1, 2)) + FAINT
     difference = np.sqrt(_blocks(remaining**2).mean((2, 4)).max((1, 2, 3))) / contrast
     slope = np.maximum(np.abs(np.gradient(grey, axis=1)), np.abs(np.gradient(grey, axis=2)))
     detail = (_blocks(slope).max((2, 4)) > EDGE).sum((1, 2)).astype(np.float32)
     return Alignment(fit.left, fit.width, fit.top, fit.height, fit.gain, fit.level, difference, detail, swapped)
-
-
-def _halved(images: Floats) -> Floats:
-    """The brightness of images at half their size."""
-    pairs, side = images.shape[:2]
-    halved: Floats = (images @ LUMA).reshape(pairs, side // 2, 2, side // 2, 2).mean((2, 4))[..., None]
-    return halved
 
 
 def _comparable(a: Floats, b: Floats) -> tuple[Floats, Floats]:
@@ -156,7 +178,7 @@ def _comparable(a: Floats, b: Floats) -> tuple[Floats, Floats]:
 def _colour(images: Floats) -> Floats:
     """How far the channels of an image are apart, in levels, except for a hundredth of the pixels."""
     apart = images.max(-1) - images.min(-1)
-    colour: Floats = np.percentile(apart.reshape(len(images), -1), 99, axis=1)
+    colour: Floats = np.percentile(apart, 99, axis=(1, 2))
     return colour
 
 
@@ -170,8 +192,8 @@ def _blurred(images: Floats, blur: float) -> Floats:
 
 def _separable(rows: Floats, images: Floats, columns: Floats) -> Floats:
     """Each image multiplied by a matrix along its rows, and by one along its columns."""
-    pairs, side = images.shape[:2]
-    tall = np.matmul(rows, images.reshape(pairs, side, -1)).reshape(images.shape)
+    pairs, side, _, channels = images.shape
+    tall = np.matmul(rows, images.reshape(pairs, side, side * channels)).reshape(images.shape)
     wide = columns[:, None] if columns.ndim == 3 else columns
     product: Floats = np.matmul(wide, tall)
     return product
@@ -189,16 +211,33 @@ class _Fit:
         self.left, self.top, self.level = (np.zeros(pairs, np.float32) for _ in range(3))
         self.width, self.height, self.gain = (np.ones(pairs, np.float32) for _ in range(3))
 
-    def chosen(self, pairs: NDArray[np.bool_]) -> _Fit:
+    def chosen(self, pairs: NDArray[Any]) -> _Fit:
         """The fit of some of the pairs."""
         fit = _Fit(0)
         for name, values in vars(self).items():
             setattr(fit, name, values[pairs])
         return fit
 
+    def replace(self, pairs: NDArray[np.bool_], other: _Fit) -> None:
+        """Take over the parameters of some pairs from another fit."""
+        for name, values in vars(self).items():
+            values[pairs] = vars(other)[name][pairs]
+
+    def correlation(self, dark: Floats, bright: Floats) -> Floats:
+        """How far the images agree in what both show, from -1 to 1."""
+        warped, seen = self._warped(dark)
+        count = seen.sum((1, 2, 3), keepdims=True)
+        one, other = (
+            (images - (images * seen).sum((1, 2, 3), keepdims=True) / count) * seen for images in (warped, bright)
+        )
+        product = (one * other).sum((1, 2, 3))
+        correlation: Floats = product / np.sqrt((one**2).sum((1, 2, 3)) * (other**2).sum((1, 2, 3)) + 1)
+        return correlation
+
     def improve(self, dark: Floats, bright: Floats) -> None:
         """One step of Gauss and Newton."""
-        side = dark.shape[1]
+        pairs, side, _, channels = dark.shape
+        values = side * side * channels
         at = _centres(side)
         warped, seen = self._warped(dark)
         across = np.gradient(warped, 1 / side, axis=2) / self.width[:, None, None, None]
@@ -208,17 +247,17 @@ class _Fit:
         x, y = at[None, None, :, None] - 0.5, at[None, :, None, None] - 0.5
         # Scaled, so that all unknowns are of about the same size.
         terms = [warped / 100, np.ones_like(warped), across / 10, across * x / 10, down / 10, down * y / 10]
-        columns = np.stack(terms, 1).reshape(len(dark), len(terms), -1)
-        weighted = columns * (seen & ~clipped).reshape(len(dark), 1, -1)
-        stiffness = STIFFNESS * (side * side * dark.shape[3] / 3)
+        columns = np.stack(terms, 1).reshape(pairs, len(terms), values)
+        weighted = columns * (seen & ~clipped).reshape(pairs, 1, values)
+        stiffness = STIFFNESS * (values / 3)
         matrix = weighted @ columns.transpose(0, 2, 1) + np.diag(stiffness)
-        wanted = weighted @ bright.reshape(len(dark), -1, 1)
+        wanted = weighted @ bright.reshape(pairs, values, 1)
         wanted[:, 0, 0] += 100 * stiffness[0]
         found = np.linalg.solve(matrix, wanted)[..., 0]
         self.gain, self.level = np.clip(found[:, 0] / 100, 0.4, 2.5), found[:, 1]
         moves = np.clip(found[:, 2:] / 10 / self.gain[:, None], -0.05, 0.05)
         self.width, self.height = (
-            np.clip(size + moves[:, k], 0.8, 1.25).astype(np.float32) for size, k in ((self.width, 1), (self.height, 3))
+            np.clip(size + moves[:, k], *SIZES).astype(np.float32) for size, k in ((self.width, 1), (self.height, 3))
         )
         self.left, self.top = (
             np.clip(start + moves[:, k] - moves[:, k + 1] / 2, -FARTHEST, FARTHEST).astype(np.float32)

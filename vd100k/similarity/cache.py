@@ -21,7 +21,7 @@ from vd100k.io.key_set import OffsetIndex
 from vd100k.similarity.look import LOOK, SIDE, Looks, Pixels, hashes, thumbnail
 
 THUMBNAIL = SIDE * SIDE * 3  # bytes
-NAMES = "looks-1", "thumbnails-1"  # with the version of what they hold
+NAMES = "looks-2", "thumbnails-2"  # with the version of what they hold
 BLOCK = 1 << 16  # looks read at a time
 
 Files = Sequence[IO[bytes]]  # of the looks, and of the thumbnails
@@ -43,7 +43,7 @@ def take(path: str, image: Image.Image, plain: bool) -> Taken:
     look = np.zeros(1, LOOK)
     look["key"], look["content"] = _key(path), _content(path)
     look["size"], look["plain"] = image.size, plain
-    look["hash"], look["trimmed"] = hashes(image)
+    look["hash"], look["framed"], look["trimmed"] = hashes(image)
     return Taken(look.tobytes(), thumbnail(image).tobytes())
 
 
@@ -123,7 +123,8 @@ class LookCache:
         """The looks with these numbers, in their order."""
         if len(numbers) and (np.diff(numbers.astype(np.int64)) == 1).all():
             return self.looks(int(numbers[0]), int(numbers[-1]) + 1)
-        return np.concatenate([self.looks(number, number + 1) for number in numbers.tolist()])
+        parts = [self.looks(number, number + 1) for number in numbers.tolist()]
+        return np.concatenate(parts) if parts else np.empty(0, LOOK)
 
     def looks(self, start: int, end: int) -> Looks:
         """The looks with the numbers from ``start`` up to ``end``, or to the last one."""

@@ -14,20 +14,18 @@ from vd100k.io.key_set import KeySet
 from vd100k.similarity import confirm, search
 from vd100k.similarity.alignment import Alignment, align
 from vd100k.similarity.cache import LookCache
-from vd100k.similarity.look import LOOK, Pixels
+from vd100k.similarity.look import LOOK, Hashes
 
 ENTRY = np.dtype([("identity", "<u8"), ("look", "<u4"), ("side", "u1"), ("start", "<u8"), ("bytes", "<u4")])
-HASHES = np.dtype([("whole", LOOK["hash"]), ("trimmed", LOOK["trimmed"])])
+HASHES = np.dtype([(name, LOOK[name]) for name in ("hash", "framed", "trimmed")])
 BLOCK = 1 << 16  # images at a time
 PAIRS = 256  # pairs aligned at a time
-REMEMBERED = 1 << 20  # pairs that have been compared, so that they are not compared again in the next pass
 
 LITTLE_DETAIL = 3  # blocks of a thumbnail with something to see: fewer, and only equal files are copies
-DIFFERENCE = 0.6  # of the contrast of a thumbnail, in any of its blocks after the alignment
+DIFFERENCE = 1.0  # of the contrast of a thumbnail, in any of its blocks after the alignment
 GAIN, LEVEL = (0.7, 2.0), 60.0  # the change of brightness
-MOVED = 0.1  # the largest shift, and change of size
+MOVED = 0.2  # the largest shift, and change of size
 PROPORTIONS = 1.2  # the widths divided by the heights, one by the other
-MOST_DIFFERENT = 5  # comparisons of an image that show another one: pages of one form would be compared for ever
 
 
 class Member(NamedTuple):
@@ -111,58 +109,55 @@ class _Search:
     ) -> None:
         self._looks, self._numbers, self._path, self._hashes = looks, numbers, path, hashes
         self._parents = np.arange(len(numbers), dtype=np.int32)
-        self._differed = np.zeros(len(numbers), np.uint8)
-        self._compared = np.zeros(REMEMBERED, np.uint64)
 
     def groups(self) -> list[list[int]]:
-        self._join_equal_files()
-        for found in search.pairs(len(self._numbers), self._read_hashes):
-            self._compare(found)
+        firsts = self._join_equal_files()
+        self._keep_hashes(firsts)
+        for found in search.pairs(len(firsts), self._read_hashes):
+            self._compare(firsts[found])
         roots = np.fromiter(map(self._root, range(len(self._parents))), np.int32, len(self._parents))
         return _groups(roots)
 
-    def _join_equal_files(self) -> None:
-        """Join the images whose files have the same bytes, and keep the hashes of all in the order of the images."""
+    def _join_equal_files(self) -> NDArray[np.int32]:
+        """Join the images whose files have the same bytes, and return the first image of each such group."""
         contents = np.empty(len(self._numbers), np.uint64)
         for start in range(0, len(contents), BLOCK):
-            wanted = self._numbers[start : start + BLOCK]
-            looks = self._looks.chosen(wanted)
-            contents[start : start + BLOCK] = looks["content"]
-            hashes = np.empty(len(looks), HASHES)
-            hashes["whole"], hashes["trimmed"] = looks["hash"], looks["trimmed"]
-            hashes.tofile(self._hashes)
+            contents[start : start + BLOCK] = self._looks.chosen(self._numbers[start : start + BLOCK])["content"]
         for group in _groups(contents):
-            for other in group[1:]:
-                self._join(group[0], other)
+            self._parents[group] = group[0]
+        return np.flatnonzero(self._parents == np.arange(len(contents))).astype(np.int32)
 
-    def _read_hashes(self, start: int, end: int) -> tuple[Pixels, Pixels]:
+    def _keep_hashes(self, images: NDArray[np.int32]) -> None:
+        """Write the hashes of some images to the file, in their order."""
+        for start in range(0, len(images), BLOCK):
+            looks = self._looks.chosen(self._numbers[images[start : start + BLOCK]])
+            hashes = np.empty(len(looks), HASHES)
+            for name in HASHES.names or ():
+                hashes[name] = looks[name]
+            hashes.tofile(self._hashes)
+
+    def _read_hashes(self, start: int, end: int) -> Hashes:
         self._hashes.seek(start * HASHES.itemsize)
         rows = np.fromfile(self._hashes, HASHES, end - start)
-        return np.ascontiguousarray(rows["whole"]), np.ascontiguousarray(rows["trimmed"])
+        return Hashes(*(np.ascontiguousarray(rows[name]) for name in HASHES.names or ()))
 
-    def _compare(self, found: NDArray[np.int64]) -> None:
+    def _compare(self, found: NDArray[np.int32]) -> None:
         """Join those pairs that are copies, the most similar first."""
-        found = self._not_compared(np.unique(found, axis=0))
         for start in range(0, len(found), PAIRS):
             pairs = found[start : start + PAIRS]
-            first, second = (self._looks.thumbnails(self._numbers[pairs[:, k]].tolist()) for k in (0, 1))
-            alignment = align(first, second)
-            shapes = [self._looks.chosen(self._numbers[pairs[:, k]])["size"].astype(float) for k in (0, 1)]
-            similar = np.flatnonzero(_is_similar(alignment) & _same_proportions(*shapes))
+            pairs = pairs[self._parents[pairs[:, 0]] != self._parents[pairs[:, 1]]]  # not joined yet
+            if not len(pairs):
+                continue
+            numbers = [self._numbers[pairs[:, k]] for k in (0, 1)]
+            kept, alignment = align(*(self._looks.thumbnails(some.tolist()) for some in numbers))
+            sizes = [self._looks.chosen(some[kept])["size"].astype(float) for some in numbers]
+            similar = np.flatnonzero(_is_similar(alignment) & _same_proportions(*sizes))
             for k in similar[np.argsort(alignment.difference[similar])].tolist():
-                self._confirm(int(pairs[k, 0]), int(pairs[k, 1]), alignment, k)
-
-    def _not_compared(self, found: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The pairs that have not been compared yet, as far as it is remembered, and are not joined yet."""
-        keys = (found[:, 0] * len(self._numbers) + found[:, 1] + 1).astype(np.uint64)
-        slots = keys % np.uint64(REMEMBERED)
-        new = self._compared[slots] != keys
-        self._compared[slots] = keys
-        rest: NDArray[np.int64] = found[new & (self._parents[found[:, 0]] != self._parents[found[:, 1]])]
-        return rest
+                one, other = pairs[kept[k]].tolist()
+                self._confirm(one, other, alignment, k)
 
     def _confirm(self, first: int, second: int, alignment: Alignment, pair: int) -> None:
-        if self._root(first) == self._root(second) or self._differed[[first, second]].min() >= MOST_DIFFERENT:
+        if self._root(first) == self._root(second):
             return
         try:
             is_copy = confirm.is_copy(self._path(first), self._path(second), alignment, pair)
@@ -170,8 +165,6 @@ class _Search:
             return
         if is_copy:
             self._join(first, second)
-        else:
-            self._differed[[first, second]] = np.minimum(self._differed[[first, second]], MOST_DIFFERENT - 1) + 1
 
     def _root(self, number: int) -> int:
         parents = self._parents
@@ -205,7 +198,6 @@ def _groups(labels: NDArray[Any]) -> list[list[int]]:
     """The positions of equal labels, in groups of at least two."""
     order = np.argsort(labels, kind="stable")
     ordered = labels[order]
-    ends = np.flatnonzero(np.r_[ordered[1:] != ordered[:-1], True]) + 1
-    starts = np.r_[0, ends[:-1]]
-    several = np.flatnonzero(ends - starts > 1)
-    return [order[starts[k] : ends[k]].tolist() for k in several]
+    same = np.r_[False, ordered[1:] == ordered[:-1], False]
+    edges = np.flatnonzero(same[1:] != same[:-1])
+    return [order[start : end + 1].tolist() for start, end in zip(edges[::2], edges[1::2], strict=True)]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.unit.similarity.pictures import photo
 from vd100k.similarity.cache import NAMES, LookCache, take
-from vd100k.similarity.look import LOOK
+from vd100k.similarity.look import LOOK, Hashes
 from vd100k.similarity.search import pairs
 
 
@@ -63,10 +63,13 @@ def test_what_a_crash_left_behind_is_cut_off(tmp_path: Path) -> None:
 def test_hashes_that_differ_in_few_bits_are_found(count: int, seed: int, flipped: int) -> None:
     rng = np.random.default_rng(seed)
     whole = rng.integers(0, 256, (count, LOOK["hash"].shape[0]), np.uint8)
+    framed = rng.integers(0, 256, (count, LOOK["framed"].shape[0]), np.uint8)
     trimmed = rng.integers(0, 256, (count, LOOK["trimmed"].shape[0]), np.uint8)
     whole[1] = whole[0]
     for bit in rng.choice(256, flipped, replace=False).tolist():
         whole[1, bit // 8] ^= 1 << bit % 8
-    found = {tuple(pair) for some in pairs(count, lambda a, b: (whole[a:b], trimmed[a:b])) for pair in some.tolist()}
+    hashes = Hashes(whole, framed, trimmed)
+    some = pairs(count, lambda a, b: Hashes(*(part[a:b] for part in hashes)))
+    found = {tuple(sorted(pair)) for block in some for pair in block.tolist()}
     assert (0, 1) in found
     assert all(a < b < count for a, b in found)
