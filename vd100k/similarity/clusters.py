@@ -18,7 +18,7 @@ from vd100k.similarity.look import LOOK, Hashes
 
 ENTRY = np.dtype([("identity", "<u8"), ("look", "<u4"), ("side", "u1"), ("start", "<u8"), ("bytes", "<u4")])
 HASHES = np.dtype([(name, LOOK[name]) for name in ("hash", "framed", "trimmed")])
-BLOCK = 1 << 16  # images at a time
+BLOCK = 1 << 14  # images at a time
 PAIRS = 256  # pairs aligned at a time
 
 LITTLE_DETAIL = 3  # blocks of a thumbnail with something to see: fewer, and only equal files are copies
@@ -111,37 +111,45 @@ class _Search:
         self._parents = np.arange(len(numbers), dtype=np.int32)
 
     def groups(self) -> list[list[int]]:
-        firsts = self._join_equal_files()
-        self._keep_hashes(firsts)
-        for found in search.pairs(len(firsts), self._read_hashes):
-            self._compare(firsts[found])
+        self._join_equal_files()
+        count = len(self._parents) - len(self._repeated)
+        for start in range(0, count, BLOCK):
+            self._keep_hashes(self._different(np.arange(start, min(start + BLOCK, count))))
+        for found in search.pairs(count, self._read_hashes):
+            self._compare(self._different(found))
         roots = np.fromiter(map(self._root, range(len(self._parents))), np.int32, len(self._parents))
         return _groups(roots)
 
-    def _join_equal_files(self) -> NDArray[np.int32]:
-        """Join the images whose files have the same bytes, and return the first image of each such group."""
+    def _join_equal_files(self) -> None:
+        """Join the images whose files have the same bytes; only the first of them is compared with others."""
         contents = np.empty(len(self._numbers), np.uint64)
         for start in range(0, len(contents), BLOCK):
             contents[start : start + BLOCK] = self._looks.chosen(self._numbers[start : start + BLOCK])["content"]
+        repeated = []
         for group in _groups(contents):
             self._parents[group] = group[0]
-        return np.flatnonzero(self._parents == np.arange(len(contents))).astype(np.int32)
+            repeated += group[1:]
+        self._repeated = np.array(sorted(repeated), np.int64)
 
-    def _keep_hashes(self, images: NDArray[np.int32]) -> None:
-        """Write the hashes of some images to the file, in their order."""
-        for start in range(0, len(images), BLOCK):
-            looks = self._looks.chosen(self._numbers[images[start : start + BLOCK]])
-            hashes = np.empty(len(looks), HASHES)
-            for name in HASHES.names or ():
-                hashes[name] = looks[name]
-            hashes.tofile(self._hashes)
+    def _different(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The images with these numbers among those that repeat no earlier file."""
+        passed_over = self._repeated - np.arange(len(self._repeated))
+        return numbers + np.searchsorted(passed_over, numbers, side="right")
+
+    def _keep_hashes(self, images: NDArray[np.int64]) -> None:
+        """Write the hashes of the next images to the file."""
+        looks = self._looks.chosen(self._numbers[images])
+        hashes = np.empty(len(looks), HASHES)
+        for name in HASHES.names or ():
+            hashes[name] = looks[name]
+        hashes.tofile(self._hashes)
 
     def _read_hashes(self, start: int, end: int) -> Hashes:
         self._hashes.seek(start * HASHES.itemsize)
         rows = np.fromfile(self._hashes, HASHES, end - start)
         return Hashes(*(np.ascontiguousarray(rows[name]) for name in HASHES.names or ()))
 
-    def _compare(self, found: NDArray[np.int32]) -> None:
+    def _compare(self, found: NDArray[np.int64]) -> None:
         """Join those pairs that are copies, the most similar first."""
         for start in range(0, len(found), PAIRS):
             pairs = found[start : start + PAIRS]

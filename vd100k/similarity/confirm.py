@@ -29,7 +29,7 @@ SEEN = 8  # blocks with something to see, at least; in smooth images, the thumbn
 SMOOTH = 0.3  # of the contrast, between the thumbnails of smooth images
 # 1 - correlation of the worst block: above the ordinary blocks of the same pair, of which blurred images have worse.
 WORST, TIMES_ORDINARY, ORDINARY, NEVER = 0.12, 1.5, 80, 0.5
-COLOUR = 30.0  # levels between the mean colours of two blocks, at most
+COLOUR = 40.0  # levels between the mean colours of two blocks, at most
 COLOUR_OF_FEW = 24.0  # the same where there is little detail
 COLOUR_OF_PART = 20.0  # and where one image is a part of the other: a crop leaves colours as they are
 STILL = 0.002  # of a side: what lies this close in both images, on average, has not been moved

@@ -31,7 +31,7 @@ KINDS = (
 NEIGHBOURS = 12  # of an entry in sorted order that it is compared with
 NEAREST = 2  # images with the most similar hashes of each kind, which are worth a look at their pixels
 FAR = 255  # bits, where there is no such image
-BLOCK = 1 << 16  # images at a time
+BLOCK = 1 << 14  # images at a time
 GATHERED = 1 << 16  # pairs whose hashes are read at a time
 SEED = 1  # of the orders of bits
 
@@ -41,21 +41,28 @@ def pairs(count: int, read: ReadHashes) -> Iterator[Numbers]:
 
     The hashes are sorted several times, each time with their bits in another order, and every hash is compared with
     its neighbours (Charikar, 2002): similar hashes often agree in the bits that come first. The low frequencies of
-    whole and trimmed images are sorted together, for cropped ones. A pass takes up to 16 bytes an image, and the
-    nearest ones 10.
+    whole and trimmed images are sorted together, for cropped ones. The keys of a pass take up to 16 bytes an image, and
+    the nearest ones 10.
     """
     random = np.random.default_rng(SEED)
-    # Allocated once, because memory that is freed and allocated again in turn becomes fragmented.
-    nearest, memory = _Nearest(count), np.empty(2 * count, np.uint64)
+    nearest = _Nearest(count)
     for kind in KINDS:
-        bits = 8 * kind.entries(read(0, 1))[0].shape[1]
         nearest.forget()
-        for _ in range(kind.passes):
-            keys, width = _sorted_keys(memory, count, read, kind, random.permutation(bits))
-            limit = kind.farthest * (64 - width) // bits  # of the bits that a key has room for
-            for found in _gathered(_neighbours(keys, width, limit, count)):
-                nearest.improve(*_similar(found, count, read, kind))
+        _find(nearest, count, read, kind, random)
         yield from nearest.pairs()
+
+
+def _find(nearest: _Nearest, count: int, read: ReadHashes, kind: Kind, random: np.random.Generator) -> None:
+    """Find the nearest ones of a kind. The memory of the keys is given back before the pairs are looked at."""
+    entries = [hashes.shape[1] for hashes in kind.entries(read(0, 1))]
+    bits = 8 * entries[0]
+    memory = np.empty(len(entries) * count, np.uint64)  # once, as it becomes fragmented if it is freed in each pass
+    width = int(len(memory) - 1).bit_length()
+    limit = kind.farthest * (64 - width) // bits  # of the bits that a key has room for
+    for _ in range(kind.passes):
+        _sort_keys(memory, width, count, read, kind, random.permutation(bits))
+        for found in _gathered(_neighbours(memory, width, limit, count)):
+            nearest.improve(*_similar(found, count, read, kind))
 
 
 class _Nearest:
@@ -103,16 +110,11 @@ class _Nearest:
             yield np.column_stack([ones[once], others[once]])
 
 
-def _sorted_keys(
-    memory: NDArray[np.uint64], count: int, read: ReadHashes, kind: Kind, order: Numbers
-) -> tuple[NDArray[np.uint64], int]:
-    """Sorted keys, and the number of their last bits that hold the number of the entry; the others are from its hash.
+def _sort_keys(keys: NDArray[np.uint64], width: int, count: int, read: ReadHashes, kind: Kind, order: Numbers) -> None:
+    """Fill in keys and sort them: the number of an entry in the last ``width`` bits, and before it bits of its hash.
 
     Entry ``k * count + i`` is the hash k of image i.
     """
-    entries = len(kind.entries(read(0, 1)))
-    width = int(entries * count - 1).bit_length()
-    keys = memory[: entries * count]
     for start in range(0, count, BLOCK):
         for k, hashes in enumerate(kind.entries(read(start, min(start + BLOCK, count)))):
             bits = np.unpackbits(hashes, axis=1)[:, order[:64]]
@@ -121,7 +123,6 @@ def _sorted_keys(
             packed = np.ascontiguousarray(np.packbits(bits, axis=1)).view(">u8")[:, 0].astype(np.uint64)
             keys[first : first + len(bits)] = (packed >> np.uint64(width) << np.uint64(width)) | numbers
     keys.sort()
-    return keys, width
 
 
 def _neighbours(keys: NDArray[np.uint64], width: int, limit: int, count: int) -> Iterator[Numbers]:

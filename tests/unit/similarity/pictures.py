@@ -55,10 +55,16 @@ def cropped(image: Image.Image) -> Image.Image:
     return image.crop((round(0.03 * width), round(0.02 * height), round(0.98 * width), round(0.96 * height)))
 
 
+def narrowed(image: Image.Image) -> Image.Image:
+    width, height = image.size
+    return image.crop((round(0.07 * width), round(0.03 * height), round(0.95 * width), round(0.93 * height)))
+
+
 CHANGES: dict[str, Change] = {
     "resized": lambda image: image.resize((round(image.width * 0.7), round(image.height * 0.7))),
     "compressed": compressed,
     "cropped": cropped,
+    "narrowed": narrowed,
     "brightened": lambda image: ImageEnhance.Brightness(image).enhance(1.25),
     "grey": lambda image: image.convert("L"),
     "blurred": lambda image: image.filter(ImageFilter.GaussianBlur(1)),

@@ -77,7 +77,9 @@ def test_an_evaluation_on_trained_images_is_refused_before_anything_is_asked(
         assert "compressed-4.png (trained on as photo-4.png)" in done.stderr
         assert not server.requests
         report = (tmp_path / "outputs/latest/report.html").read_text(encoding="utf-8")
-        assert "Images that show the same, side by side" in report
+        shown = report[report.index("Images that show the same, side by side") :]
+        assert all(f"{name}-{seed}.png" in shown for seed in (4, 5) for name in ("compressed", "photo"))
+        assert len(list((tmp_path / "outputs/latest/copies").iterdir())) == 2
 
         done = vd100k(*asking, "stage.if_leaked=drop")
         assert done.returncode == 0, done.stderr
