@@ -46,6 +46,7 @@ STAGES: tuple[type[Part], ...] = get_args(stages.AnyStage)
 SECTIONS: list[Section] = [
     ("Keys of every run", "", run.Run, "config.yaml", ""),
     ("hardware: a machine", "hardware.", run.Hardware, "base/hardware.yaml", ""),
+    ("cluster: several machines", "cluster.", run.Cluster, "base/cluster.yaml", ""),
     ("hardware.engine: how a model is served", "hardware.engine.", run.Engine, "base/engine.yaml", ""),
     ("model: weights or an API", "model.", run.Model, "base/model.yaml", ""),
     ("task: a prompt", "task.", run.Task, "config.yaml", "task"),
