@@ -32,5 +32,5 @@ def test_every_key_of_the_schema_is_in_the_document(part: type[Part]) -> None:
     described = {key.rpartition(".")[2] for key in re.findall(r"^\| `(\S+)` \|", document, re.MULTILINE)}
     keys = {field.alias or name for name, field in part.model_fields.items()}
     if part is Run:
-        keys -= reference.INTERNAL | {"hardware", "model", "task", "format", "tracking", "sweep", "paths"}
+        keys -= reference.INTERNAL | {"cluster", "hardware", "model", "task", "format", "tracking", "sweep", "paths"}
     assert keys <= described, f"add them to vd100k/command_line/reference.py: {keys - described}"

@@ -109,8 +109,8 @@ def test_any_reply_is_read(answer: str, logprobs: Any) -> None:
     texts = {"en": {"prompt": "?"}}
     for json_reply in (True, False):
         settings = Judge(
-            samples=1, logprobs=True, texts=texts, system_prompt=None, prompt="?", comparison="?", right="right", wrong="wrong",
-            json_reply=json_reply, sampling={},
+            samples=1, logprobs=True, texts=texts, system_prompt=None, prompt="?", comparison="?",
+            right="right", wrong="wrong", json_reply=json_reply, sampling={},
         )  # fmt: skip
         found = read(reply(answer, logprobs), settings)
         assert found is None or 0 <= found.score <= 1
