@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,7 +66,8 @@ class Nodes:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self._processes(str(self.folder)):
+        inside = [process for number in range(self.count) for process in self._inside(number)]
+        for process in [*self._processes(str(self.folder)), *inside]:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         for number in range(self.count):
@@ -121,11 +122,21 @@ class Nodes:
     def _name(self, number: int) -> str:
         return f"n{self._net}{number}"
 
-    def _processes(self, folder: str) -> Iterator[psutil.Process]:
+    def _processes(self, folder: str) -> list[psutil.Process]:
+        """Ray's processes with this folder, and their children, whose arguments do not show it."""
+        found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if any(folder in argument for argument in process.cmdline()):
-                    yield process
+                    found += [process, *process.children(recursive=True)]
+        return found
+
+    def _inside(self, number: int) -> list[psutil.Process]:
+        """All processes in the namespace of a node, also those that a killed raylet has left."""
+        listed = subprocess.run(
+            ["ip", "netns", "pids", self._name(number)], capture_output=True, text=True, check=False
+        )
+        return [psutil.Process(int(pid)) for pid in listed.stdout.split() if psutil.pid_exists(int(pid))]
 
 
 def _run(command: list[str], check: bool = True) -> int:

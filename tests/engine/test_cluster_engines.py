@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import urllib.request
@@ -22,14 +21,17 @@ IMAGES, START_S = 200, 400
 
 
 @needs_nginx
-def test_two_machines_lose_a_replica_and_a_machine(tmp_path: Path, launch: Callable[..., Running]) -> None:
+def test_two_machines_lose_a_replica_and_a_machine(
+    tmp_path: Path, launch: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
     render = command_line("stage=render", f"stage.train={IMAGES}", "stage.heldout=1", "model=tiny-teacher")
     subprocess.run(render, cwd=tmp_path, check=True, capture_output=True)
     # The two machines share the cores of this one, and threads that wait for each other take time from the others.
     single = "+hardware.engine.env.OMP_NUM_THREADS=1"
     model = ["hardware=cpu", "model=tiny-teacher", "task=scene", "model.api_key_env=FLEET_KEY"]
     with Nodes(2, gpus=0) as nodes:
-        os.environ.update(nodes.environment)
+        for name, value in nodes.environment.items():
+            monkeypatch.setenv(name, value)
         port = free_ports(4)
         placed = ["cluster=ray", f"cluster.address={nodes.address}", "cluster.nodes=2", f"hardware.port={port}"]
         serving = launch(tmp_path, "stage=serve", *model, *placed, single, f"hardware.start_timeout_s={START_S}")
@@ -99,7 +101,7 @@ def served(port: int) -> list[float]:
 
 
 def test_two_machines_train_as_one_and_resume_after_a_rank_was_killed(
-    tmp_path: Path, launch: Callable[..., Running]
+    tmp_path: Path, launch: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = prepare(tmp_path)
     steps = ["+stage.args.max_steps=12", "stage.args.logging_steps=1", "stage.args.save_steps=4"]
@@ -115,7 +117,8 @@ def test_two_machines_train_as_one_and_resume_after_a_rank_was_killed(
     assert alone.process.wait(START_S) == 0, "".join(alone.lines)
     expected = losses(folder)
     with Nodes(2, gpus=0) as nodes:
-        os.environ.update(nodes.environment)
+        for name, value in nodes.environment.items():
+            monkeypatch.setenv(name, value)
         placed = ["cluster=ray", f"cluster.address={nodes.address}", "cluster.nodes=2", "variant=two"]
         together = [*common, "stage.args.gradient_accumulation_steps=1", *placed]
         killed = launch(folder, *together)
