@@ -168,9 +168,8 @@ def test_each_family_is_trained_and_gives_the_same_answers_everywhere(
     check_evaluation(loop, urls["adapter"], right)
     for running in servers:
         running.interrupt()
-    if family == "qwen3_vl":  # one family is enough for this engine, which is transformers with another front
-        swift = ["engine@hardware.engine=swift", "weights=merged", f"hardware.port={ports}"]
-        running = launch(tmp_path, "stage=serve", *loop.common, *swift)
-        running.wait_for("Ctrl-C stops it", START_S)
-        assert loop.answers(urls["merged"], "model-tuned", "swift") == right
-        running.interrupt()
+    swift = ["engine@hardware.engine=swift", "weights=merged", f"hardware.port={ports}"]
+    running = launch(tmp_path, "stage=serve", *loop.common, *swift)
+    running.wait_for("Ctrl-C stops it", START_S)
+    assert loop.answers(urls["merged"], "model-tuned", "swift") == right
+    running.interrupt()
