@@ -15,6 +15,7 @@ from vd100k.console import say
 from vd100k.errors import ServerError
 
 POLL_S = 0.5
+ASKED_EVERY_S = 0.5
 ROOM = 1e-6  # resources are fractions
 STOPPED_S = 20.0  # the guard of a program needs ten
 
@@ -32,6 +33,29 @@ class Placed(NamedTuple):
     ray: Any
     head: session.Head
     actors: list[Any]
+
+
+class Asked:
+    """A question that an actor is asked again and again, without ever waiting for the answer."""
+
+    def __init__(self, ray: Any, method: Any) -> None:
+        self._ray, self._method = ray, method
+        self._pending: Any = None
+        self._due = 0.0
+
+    def answer(self) -> Any:
+        """The answer if one has arrived since the last call, otherwise None.
+
+        Raises:
+            RayError: the actor is lost, or it failed.
+        """
+        now = time.monotonic()
+        if self._pending is None and now >= self._due:
+            self._pending, self._due = self._method.remote(), now + ASKED_EVERY_S
+        if self._pending is None or not self._ray.wait([self._pending], timeout=0)[0]:
+            return None
+        arrived, self._pending = self._pending, None
+        return self._ray.get(arrived)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from vd100k.cluster import placement
 from vd100k.cluster.machine import Machine, Seen
@@ -28,7 +27,6 @@ from vd100k.engines.serving.supervisor import Program, State, Supervised
 
 # What asks for the servers of a run; logs go to the folder.
 Servers = Callable[[Run, Path], contextlib.AbstractContextManager[Fleet]]
-ASKED_EVERY_S = 0.5
 
 
 def fleet(run: Run, logs: Path, front: bool = False) -> contextlib.AbstractContextManager[Fleet]:
@@ -142,9 +140,8 @@ class MachineView:
         self.replicas: list[Seen] = []
         self.losses = 0
         self.lost = False
-        self._ray, self._head, self._actor = machines.ray, machines.head, machines.actors[number]
-        self._asked: Any = None
-        self._due = 0.0
+        self._lost, self._head = machines.ray.exceptions.RayError, machines.head
+        self._seen = placement.Asked(machines.ray, machines.actors[number].seen)
 
     def refresh(self) -> None:
         """Take the actor's answer if there is one, and ask it again after a while; never waits.
@@ -153,17 +150,13 @@ class MachineView:
             ServerError: the cluster has lost its head.
         """
         self._head.require()
-        now = time.monotonic()
-        if self._asked is None and now >= self._due:
-            self._asked, self._due = self._actor.seen.remote(), now + ASKED_EVERY_S
-        if self._asked is not None and self._ray.wait([self._asked], timeout=0)[0]:
-            try:
-                self.address, self.error, self.replicas = self._ray.get(self._asked)
+        try:
+            if seen := self._seen.answer():
+                self.address, self.error, self.replicas = seen
                 self.lost = False
-            except self._ray.exceptions.RayError:
-                self.losses += not self.lost
-                self.lost, self.replicas = True, []
-            self._asked = None
+        except self._lost:
+            self.losses += not self.lost
+            self.lost, self.replicas = True, []
 
 
 class Replica:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import psutil
 
@@ -26,7 +25,6 @@ from vd100k.engines.commands import Command
 from vd100k.engines.process import Child
 from vd100k.errors import TrainingError
 
-ASKED_EVERY_S = 0.5
 LOST = -1  # the exit code of a machine that was lost
 
 
@@ -53,7 +51,7 @@ def started(run: Run, stage: Finetune, checkpoints: Path, resume_from: Path | No
         return
     arguments = (stage, checkpoints.absolute(), resume_from and resume_from.absolute(), log.absolute())
     with placement.placed(run, Trainer, devices(stage), 0, *arguments) as machines:
-        yield Ranks(machines, log)
+        yield Ranks(machines)
 
 
 def devices(stage: Finetune) -> int:
@@ -125,18 +123,19 @@ class Trainer:
 class Ranks:
     """The trainings of all machines, seen as one: its exit code is the first one that is not 0."""
 
-    def __init__(self, machines: Placed, log: Path) -> None:
-        self._machines, self._log = machines, log
+    def __init__(self, machines: Placed) -> None:
+        self._machines = machines
         self._words = ""
         self._codes: dict[int, int] = {}
-        self._asked: dict[int, Any] = {}
-        self._due = 0.0
         self._start()
+        self._states = [placement.Asked(machines.ray, actor.state) for actor in machines.actors]
 
     def exit_code(self) -> int | None:
         """None while all train; 0 when all have finished."""
         self._machines.head.require()
-        self._refresh()
+        for rank, state in enumerate(self._states):
+            if rank not in self._codes:
+                self._ask(rank, state)
         failed = [code for code in self._codes.values() if code]
         finished = len(self._codes) == len(self._machines.actors)
         return failed[0] if failed else 0 if finished else None
@@ -157,29 +156,17 @@ class Ranks:
         self._where = [where.rpartition(":")[0] for where, _ in met]
         ray.get([actor.start.remote(len(actors), met[0][0]) for actor in actors])
 
-    def _refresh(self) -> None:
-        ray, now = self._machines.ray, time.monotonic()
-        if now >= self._due:
-            self._due = now + ASKED_EVERY_S
-            for rank, actor in enumerate(self._machines.actors):
-                if rank not in self._codes and rank not in self._asked:
-                    self._asked[rank] = actor.state.remote()
-        for rank, asked in list(self._asked.items()):
-            if ray.wait([asked], timeout=0)[0]:
-                del self._asked[rank]
-                self._take(rank, asked)
-
-    def _take(self, rank: int, asked: Any) -> None:
-        where = f"machine {rank} ({self._where[rank]})"
+    def _ask(self, rank: int, state: placement.Asked) -> None:
+        """Take note of a machine that has finished, failed or been lost."""
         try:
-            code, words = self._machines.ray.get(asked)
+            code, words = state.answer() or (None, "")
         except self._machines.ray.exceptions.RayError as error:
             code, words = LOST, f"was lost: {_cause(error)}"
         if code is not None:
             self._codes[rank] = code
         if code and not self._words:
             ends = "The training on the other machines was ended; the same command resumes from the last checkpoint."
-            self._words = f"{where} {words}\n{ends}"
+            self._words = f"machine {rank} ({self._where[rank]}) {words}\n{ends}"
 
 
 def _interface(wanted: str) -> str:
