@@ -21,8 +21,9 @@ from vd100k.config.run import Run
 from vd100k.engines import commands
 from vd100k.engines.commands import Command
 from vd100k.engines.serving import fleet as local
-from vd100k.engines.serving.fleet import Fleet, ready_addresses
+from vd100k.engines.serving.fleet import Fleet, backends
 from vd100k.engines.serving.http_api import api_key
+from vd100k.engines.serving.nginx import Backend
 from vd100k.engines.serving.supervisor import Program, State, Supervised
 
 # What asks for the servers of a run; logs go to the folder.
@@ -86,12 +87,14 @@ def placed(run: Run) -> list[str]:
     ]
 
 
-def addresses(run: Run) -> list[str] | None:
-    """Placeholders for the addresses of all replicas in a dry run; None if they run on this machine."""
+def placeholders(run: Run) -> list[Backend] | None:
+    """What stands for all replicas in nginx's files of a dry run; None if they run on this machine."""
     first, hardware = run.hardware.port or 0, run.hardware
     if run.cluster.here:
         return None
-    return [f"ADDRESS-{node}:{first + k}" for node in range(run.cluster.nodes) for k in range(hardware.replicas)]
+    return [
+        Backend(f"ADDRESS-{node}:{first + k}") for node in range(run.cluster.nodes) for k in range(hardware.replicas)
+    ]
 
 
 def whole(run: Run) -> Run:
@@ -103,14 +106,14 @@ def whole(run: Run) -> Run:
 
 
 class _Front:
-    """Keeps nginx's list to the replicas that are ready, wherever they are now; nginx finishes what it has sent."""
+    """Lets nginx send requests to the replicas that are ready, wherever they are; it finishes what it has sent."""
 
     def __init__(self, changed: Callable[[Fleet], None]) -> None:
         self._changed = changed
-        self._listed: list[str] = []
+        self._listed: list[Backend] = []
 
     def changed(self, fleet: Fleet) -> None:
-        listed = ready_addresses(fleet)
+        listed = backends(fleet)
         if fleet.balancer and fleet.balancer.state == "ready" and fleet.balancer.pid and listed != self._listed:
             fleet.relist(listed)
             os.kill(fleet.balancer.pid, signal.SIGHUP)

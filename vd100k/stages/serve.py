@@ -38,7 +38,7 @@ def plan(run: Run, stage: Serve) -> list[str]:
     for name, text in engine.files.items():
         lines += ["", f"# {name}", *text.splitlines()]
     if run.hardware.balanced and not engine.steps:
-        for name, text in nginx_files(serving.whole(run), Path("RUN_FOLDER"), serving.addresses(run)).items():
+        for name, text in nginx_files(serving.whole(run), Path("RUN_FOLDER"), serving.placeholders(run)).items():
             lines += ["", f"# {name}", *text.splitlines()]
     return lines
 

@@ -18,7 +18,7 @@ from vd100k.console import say, waiting
 from vd100k.engines import commands
 from vd100k.engines.commands import Command
 from vd100k.engines.serving.http_api import api_key, served_models
-from vd100k.engines.serving.nginx import configured
+from vd100k.engines.serving.nginx import Backend, configured
 from vd100k.errors import ServerError
 from vd100k.models import model_folder as weights
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 POLL_S = 0.2
 CHECK_S = 0.5
 STOP_HINT = "Ctrl-C stops it."
+NOWHERE = "127.0.0.1:9"  # the address of a replica that has not been placed yet
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Fleet:
     replicas: list[Supervised] = field(default_factory=list)
     balancer: Service | None = None
     error: ServerError | None = None  # the error that stopped the supervision
-    relist: Callable[[list[str]], None] = lambda addresses: None  # writes nginx's files for other addresses
+    relist: Callable[[list[Backend]], None] = lambda backends: None  # writes nginx's files again
 
     @property
     def services(self) -> list[Supervised]:
@@ -132,7 +133,9 @@ def start(
         with waiting(f"starting {len(started.replicas)} x {run.served_name}"):
             _await(started.replicas, started, changed)
         if balanced:
-            started.relist = stack.enter_context(configured(run, logs.absolute(), ready_addresses(started)))
+            started.relist = stack.enter_context(
+                configured(run, logs.absolute(), backends(started) if starter else None)
+            )
             started.balancer = _service(run, _nginx(run, logs), stack)
             _await([started.balancer], started, changed)
         stack.enter_context(_supervised(started, changed))
@@ -156,11 +159,14 @@ def _local_replicas(run: Run, logs: Path, stack: contextlib.ExitStack) -> list[S
     return [_service(run, program, stack) for program in _programs(run, logs)]
 
 
-def ready_addresses(fleet: Fleet) -> list[str]:
-    """HOST:PORT of each replica that is ready; of all if none is, because nginx refuses an empty list."""
-    known = {one: one.program.url.removeprefix("http://").removesuffix("/v1") for one in fleet.replicas}
-    ready = [address for one, address in known.items() if address and one.state == "ready"]
-    return ready or [address for address in known.values() if address]
+def backends(fleet: Fleet) -> list[Backend]:
+    """All replicas as nginx sees them; if none is ready, requests are sent to each of them."""
+    none_ready = all(replica.state != "ready" for replica in fleet.replicas)
+    return [Backend(_address(one.program.url), none_ready or one.state == "ready") for one in fleet.replicas]
+
+
+def _address(url: str) -> str:
+    return url.removeprefix("http://").removesuffix("/v1") or NOWHERE
 
 
 def _programs(run: Run, logs: Path) -> Iterator[Program]:

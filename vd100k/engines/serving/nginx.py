@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 from vd100k.config.run import Run
 from vd100k.engines.serving.http_api import api_key
@@ -17,12 +18,19 @@ from vd100k.io import atomic
 KEY_FILE = "nginx-key.conf"
 
 
+class Backend(NamedTuple):
+    """A replica as nginx sees it: HOST:PORT, and whether it gets requests."""
+
+    address: str
+    up: bool = True
+
+
 def nginx_files(
-    run: Run, folder: Path, addresses: list[str] | None = None, scratch: Path | None = None
+    run: Run, folder: Path, backends: list[Backend] | None = None, scratch: Path | None = None
 ) -> dict[str, str]:
     """The content of the two files by name; neither has the API key.
 
-    ``addresses`` are those of the replicas, HOST:PORT; the default are all ports of this machine.
+    ``backends`` are all replicas in their order; by default, those on the ports of this machine.
 
     ``vllm.conf`` has an upstream and a server for the ``http`` block of any nginx. ``nginx.conf``
     includes it, so that an ordinary user can run nginx from ``folder``. Large request bodies are
@@ -32,13 +40,13 @@ def nginx_files(
 
     hardware = run.hardware
     templates = Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)
-    addresses = addresses or [f"127.0.0.1:{port}" for port in hardware.ports]
-    shares = hardware.replica_weights or [1] * len(addresses)
+    backends = backends or [Backend(f"127.0.0.1:{port}") for port in hardware.ports]
+    shares = hardware.replica_weights or [1] * len(backends)
     header = hardware.affinity_header
     facts = {
         "host": hardware.host,
         "port": hardware.port,
-        "replicas": list(zip(addresses, shares, strict=False)),
+        "replicas": list(zip(backends, shares, strict=True)),
         "affinity": header and f"$http_{header.lower().replace('-', '_')}",
         "folder": folder,
         "scratch": scratch or folder,
@@ -53,10 +61,12 @@ def nginx_files(
 
 
 @contextlib.contextmanager
-def configured(run: Run, folder: Path, addresses: list[str] | None = None) -> Iterator[Callable[[list[str]], None]]:
+def configured(
+    run: Run, folder: Path, backends: list[Backend] | None = None
+) -> Iterator[Callable[[list[Backend]], None]]:
     """The files in ``folder``, an absolute path; the one with the API key is removed when the block ends.
 
-    The value of the block writes them again for other addresses of replicas; nginx reads them on SIGHUP.
+    The value of the block writes them again for other states of the replicas; nginx reads them on SIGHUP.
 
     Raises:
         ServerError: they cannot be written.
@@ -65,7 +75,7 @@ def configured(run: Run, folder: Path, addresses: list[str] | None = None) -> It
         try:
             scratch = stack.enter_context(_scratch(folder))
             write = functools.partial(_write_files, run, folder, scratch)
-            write(addresses)
+            write(backends)
             stack.callback((folder / KEY_FILE).unlink, missing_ok=True)
             _write_key(api_key(run), folder / KEY_FILE)
         except OSError as error:
@@ -74,8 +84,8 @@ def configured(run: Run, folder: Path, addresses: list[str] | None = None) -> It
         yield write
 
 
-def _write_files(run: Run, folder: Path, scratch: Path, addresses: list[str] | None) -> None:
-    for name, text in nginx_files(run, folder, addresses, scratch).items():
+def _write_files(run: Run, folder: Path, scratch: Path, backends: list[Backend] | None) -> None:
+    for name, text in nginx_files(run, folder, backends, scratch).items():
         atomic.replace(folder / name, [text.encode()])
 
 
