@@ -50,7 +50,8 @@ def needs(run: Run, stage: Evaluate) -> Iterator[Need]:
     found = find_images(images, Selection(group=run.group), run.image_folder, key=f"{run.key}.images")
     yield Need(raised(lambda: next(found)), Path(images).expanduser(), given=True)
     yield Need(lambda: label_faults(run, labels, images), labels, given=True)
-    yield Need(lambda: slice_faults(run, labels, stage.slices), labels, given=True)
+    if stage.slices:
+        yield Need(lambda: slice_faults(run, labels, stage.slices), labels, given=True)
     yield Need(lambda: metrics.faults(run.task), given=True)
     for part in sides(run, stage).values():
         if part.weights == "merged" and part.hardware.urls is None:
@@ -74,11 +75,11 @@ def plan(run: Run, stage: Evaluate) -> list[str]:
     for name, part in sides(run, stage).items():
         if part.hardware.urls is None:
             lines += [f"{name}: unless it is running already, start for the duration:"]
-            lines += map(str, commands.replicas(part))
+            lines += map(str, commands.replicas(part)) if part.cluster.here else serving.placed(part)
         lines.append(f"{name}: ask {part.served_name} about {part.images}, append rows to {part.paths.rows}")
     lines.append(f"compare with {stage.labels}")
     if judge := preference.asking(run, stage):
-        lines += commands.describe_server(judge)
+        lines += serving.describe(judge)
         lines.append(f"judge: ask {judge.served_name} which answer is better, append replies to {judge.paths.rows}")
     for name, (other, evaluation) in others(run).items():
         for part in sides(other, evaluation).values():
