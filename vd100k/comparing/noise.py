@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,21 +97,21 @@ def _measured(summary: Content, figure: str) -> Measured | None:
     bounds = interval(summary, figure)
     if not bounds:
         return None
-    side, _, name = figure.rpartition("/")
-    by_id: dict[str, float] = {}
-    for row in _rows(summary):
-        scores = row.get("scores")
-        value = scores.get(side, {}).get(name) if isinstance(scores, dict) else None
-        if isinstance(value, int | float):
-            by_id[str(row.get("id"))] = float(value)
+    first = next((fact for fact in summary["outputs"] if str(fact["path"]).endswith(ROWS)), None)
+    by_id = _scores(str(first["path"]), first["sha256"]).get(figure, {}) if first else {}
     return Measured(figures(summary)[figure], bounds[0], bounds[1], by_id)
 
 
-def _rows(summary: Content) -> list[jsonl.Row]:
-    """The rows of the first comparison that a run has written, unless a later run has written over it."""
-    for fact in summary["outputs"]:
-        path = Path(fact["path"])
-        if path.name.endswith(ROWS):
-            unchanged = path.is_file() and fingerprint.of_file(path) == fact["sha256"]
-            return list(jsonl.read_rows(path)) if unchanged else []
-    return []
+@functools.lru_cache(maxsize=256)
+def _scores(path: str, sha256: str) -> dict[str, dict[str, float]]:
+    """The scores in a file of compared answers by figure and image; none if a later run has written over it."""
+    found: dict[str, dict[str, float]] = {}
+    if not Path(path).is_file() or fingerprint.of_file(Path(path)) != sha256:
+        return found
+    for row in jsonl.read_rows(Path(path)):
+        sides = row.get("scores")
+        for side, scores in sides.items() if isinstance(sides, dict) else ():
+            for name, value in scores.items() if isinstance(scores, dict) else ():
+                if isinstance(value, int | float):
+                    found.setdefault(f"{side}/{name}", {})[str(row.get("id"))] = float(value)
+    return found

@@ -23,7 +23,8 @@ def compare(names: list[str], summaries: list[Content]) -> None:
     results = [{"status": one["status"], "seconds": one.get("seconds"), **figures(one)} for one in summaries]
     differing = {key: row for key, row in _by_key(settings).items() if any(value != row[0] for value in row)}
     rows = _by_key(results)
-    standings = {key: noise.standings(summaries, key) for key in rows if key in _with_intervals(summaries)}
+    known = _with_intervals(summaries)
+    standings = {key: noise.standings(summaries, key) for key in rows if key in known}
     shown = {key: _results(key, values, summaries, standings.get(key)) for key, values in rows.items()}
     _show("Settings that differ", names, differing)
     _show("Results", names, shown)

@@ -95,7 +95,8 @@ def retention(own: Comparison, others: Mapping[str, Comparison]) -> list[Certain
         values = {side: list(found.values()) for side, found in one.values(one.main).items()}
         row = part(f"{name}: {metrics.title(one.main)}", values)
         words = verdict if one is own else remembered
-        rows.append(row | {"verdict": words(row["change"]) if row["change"] else ""})
+        said = words(row["change"]) if row["change"] else ""
+        rows.append(row | {"task": name, "main": one.main, "verdict": said})
     return rows
 
 

@@ -24,16 +24,28 @@ HEADLINE = 4  # pictures below the result
 GRADED = 0.01  # a share below this is none
 
 
-def blocks(summary: Summary, path: Path | None, album: Album) -> list[Block]:
-    """The figures with their intervals, those of tasks, fields and slices, and the answers in the file ``path``."""
+def blocks(summary: Summary, paths: list[Path], album: Album) -> list[Block]:
+    """The figures with their intervals, those of tasks, fields and slices, and the answers in the files ``paths``."""
     sides, sure = figures(summary["metrics"]), summary.get("certainty") or {}
     made: list[Block] = [_table(sides, sure), *_parts(sure)]
-    if path and sides:
-        parsed, main = sample(path), _main(summary)
-        chosen = _chosen(_judged(parsed.rows, sides), main)
-        title = f"{' and '.join(sides).capitalize()}, worst first"
-        made.append(Gallery(title, _compared(chosen, main, album), parsed.total, str(path)))
+    title, other = f"{' and '.join(sides)}, worst first", {_task(path): path for path in paths}
+    if "" in other and sides:
+        made.append(_gallery(title.capitalize(), other[""], sides, _main(summary), album))
+    for row in sure.get("retention", []):
+        if (name := row.get("task")) in other and sides:
+            made.append(_gallery(f"{name}: {title}", other[name], sides, row["main"], album))
     return made
+
+
+def _task(path: Path) -> str:
+    """The other task whose answers are in a file (``also/TASK/MODEL.compared.jsonl``); empty for that of the run."""
+    return path.parent.name if path.parent.parent.name == "also" else ""
+
+
+def _gallery(title: str, path: Path, sides: dict[str, Any], main: str, album: Album) -> Gallery:
+    """The worst answers, and those that became worse or better."""
+    parsed = sample(path)
+    return Gallery(title, _compared(_chosen(_judged(parsed.rows, sides), main), main, album), parsed.total, str(path))
 
 
 def headline(summary: Summary, path: Path, album: Album) -> list[Card]:

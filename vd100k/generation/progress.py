@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MILLION = 1_000_000
 MIN_FOR_RATE = 50  # images or questions before the share of failures counts
 RATE_OVER_S = 30.0
+SPENT = ("requests", "reused", "failed", "prompt_tokens", "completion_tokens", "cost")
 # Without a terminal, a line is printed after this share of the rows, or after this time.
 LOG_EVERY, LOG_EVERY_S = 0.1, 60.0
 
@@ -101,6 +102,13 @@ class Progress:
             "completion_tokens": self.usage.completion_tokens,
             "cost": self.cost,
         }
+
+    def add_to(self, counts: dict[str, Any], *more: str) -> None:
+        """Add what was spent, and ``more`` of the counters, to the counts of a stage that asks several models."""
+        own = self.counts()
+        for key in (*more, *SPENT):
+            if own[key] is not None:
+                counts[key] = counts.get(key, 0) + own[key]
 
 
 class ProgressLine:

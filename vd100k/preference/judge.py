@@ -170,11 +170,7 @@ def _ask(part: Run, stage: Evaluate, prompts: Mapping[str, list[str]], logs: Pat
     try:
         ask_all(part, stage.ask, logs, progress)
     finally:
-        asked = progress.counts()
-        for key in ("requests", "reused", "failed"):
-            counts[key] = counts.get(key, 0) + asked[key]
-        if asked["cost"] is not None:
-            counts["cost"] = counts.get("cost", 0) + asked["cost"]
+        progress.add_to(counts)
 
 
 def _rows(part: Run) -> Iterator[jsonl.Row]:

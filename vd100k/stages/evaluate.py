@@ -31,7 +31,6 @@ from vd100k.runs.summary import Summary, file_facts, folder_facts
 from vd100k.runs.tracker import Tracker
 
 CHART_IMAGES = 8  # images in the comparison chart
-COUNTED = ("images", "requests", "reused", "failed")
 Answers = dict[str, dict[str, str]]  # by side and image id
 
 
@@ -140,14 +139,13 @@ def _ask(tasks: list[HeldOut], summary: Summary) -> list[Answers]:
 
 def _answers(one: HeldOut, part: Run, side: str, servers: serving.Servers, summary: Summary) -> dict[str, str]:
     """The answers of one side by image id; the requests are counted in the summary."""
-    progress = Progress(unit_name(part))
+    progress = Progress(unit_name(part), part.model.price)
     try:
         # Other weights may be served at the same address under the same name since the last evaluation.
         identified = part.hardware.urls is None
         ask_all(part, one.stage.ask, one.logs / side, progress, one.labels, identified, servers)
     finally:
-        for key in COUNTED:
-            summary.counts[key] = summary.counts.get(key, 0) + progress.counts()[key]
+        progress.add_to(summary.counts, "images")
     rows = jsonl.read_rows(part.paths.rows)
     return {row["id"]: row["answer"] for row in rows if row["id"] in one.labels and row.get("turn", 1) == 1}
 

@@ -66,13 +66,20 @@ def _refuse_leaks(run: Run, stage: Evaluate, folder: Path, summary: Summary) -> 
     evaluation, images = run.parts.get("evaluate"), str(run.images)
     if "generate" not in run.parts or not evaluation or "after" not in stage.sides or stage.if_leaked != "refuse":
         return
-    for one, settings in [(evaluation, stage), *others(evaluation).values()]:
-        held_out = str(settings.images)
-        if not all(Path(path).expanduser().exists() for path in (images, held_out)):  # an earlier step draws them
-            continue
-        among = find_images(images, selection(run.parts["generate"]), run.image_folder)
-        asked = list(find_images(held_out, Selection(run.limit, group=run.group), run.image_folder))
-        leaked = leaks.find(asked, (path for image in among for path in image.paths), run.looks)
-        if leaked:
+    evaluations = [(evaluation, stage), *others(evaluation).values()]
+    held_out = {
+        one.key: (str(settings.images), list(find_images(str(settings.images), asked, run.image_folder)))
+        for asked in [Selection(run.limit, group=run.group)]
+        for one, settings in evaluations
+        if all(Path(path).expanduser().exists() for path in (images, str(settings.images)))  # or a step draws them
+    }
+    if not held_out:
+        return
+    among = find_images(images, selection(run.parts["generate"]), run.image_folder)
+    every = [image for _, asked in held_out.values() for image in asked]
+    found = leaks.find(every, (path for image in among for path in image.paths), run.looks)
+    for key, (name, asked) in held_out.items():
+        own = {(image.id, path) for image in asked for path in image.paths}
+        if leaked := [leak for leak in found if (leak.id, leak.path) in own]:
             pairs = record(leaked, folder, summary)
-            raise DataError(leaks.message(leaked, len(asked), one.key, held_out, pairs))
+            raise DataError(leaks.message(leaked, len(asked), key, name, pairs))

@@ -21,8 +21,6 @@ from vd100k.runs.tracker import Tracker
 from vd100k.verification import asking, verdicts, ways
 from vd100k.verification.scores import distribution, spread_line
 
-COUNTED = ("images", "requests", "reused", "failed", "prompt_tokens", "completion_tokens")
-
 
 def needs(run: Run, stage: Verify) -> Iterator[Need]:
     rows = run.paths.rows
@@ -84,11 +82,7 @@ def _ask(run: Run, stage: Verify, name: str, part: Run, folder: Path, summary: S
         # A run of a few seconds ends before its failures are looked at.
         progress.check_failure_rate(stage.ask.max_failure_rate, part.key, failures)
     finally:
-        counts = progress.counts()
-        for key in COUNTED:
-            summary.counts[key] = summary.counts.get(key, 0) + counts[key]
-        if counts["cost"] is not None:
-            summary.counts["cost"] = summary.counts.get("cost", 0) + counts["cost"]
+        progress.add_to(summary.counts, "images")
         if rows_path(part).exists():
             summary.outputs.append(file_facts(rows_path(part), sum(1 for _ in jsonl.read(rows_path(part)))))
     if run.preview:

@@ -93,16 +93,24 @@ def test_an_evaluation_on_trained_images_is_refused_before_anything_is_asked(
 
 def test_a_pipeline_refuses_before_its_first_step(vd100k: Call, tmp_path: Path) -> None:
     save(tmp_path / "training", range(6))
-    held_out = save(tmp_path / "heldout", range(4, 8), "grey")
-    jsonl.write(tmp_path / "labels.jsonl", ({"id": path.name, "answer": "a"} for path in held_out.iterdir()))
-    with chat_server(lambda n, body: "a") as server:
-        done = vd100k(
-            *("stage=pipeline", "images=training", "task=details", "model=tiny-student", "hardware=cpu"),
-            *("hardware@teacher.hardware=api", "model@teacher.model=gpt-4o", "teacher.model.api_key_env=null"),
-            *(f"teacher.hardware.urls=[{server.url}]", "stage.evaluate.images=heldout"),
-            "stage.evaluate.labels=labels.jsonl",
-        )
-        assert done.returncode == 1
-        assert "stage.evaluate.images=heldout: 2 of 4 held-out images" in done.stderr, done.stderr
-        assert "[1/5]" not in done.stdout
-        assert not server.requests
+    for name, seeds in (("heldout", range(4, 8)), ("unseen", range(6, 9)), ("others", range(5, 7))):
+        held_out = save(tmp_path / name, seeds, "grey")
+        labels = ({"id": path.name, "answer": "a"} for path in held_out.iterdir())
+        jsonl.write(tmp_path / f"{name}.jsonl", labels)
+
+    def refused(images: str, *more: str) -> str:
+        with chat_server(lambda n, body: "a") as server:
+            done = vd100k(
+                *("stage=pipeline", "images=training", "task=details", "model=tiny-student", "hardware=cpu"),
+                *("hardware@teacher.hardware=api", "model@teacher.model=gpt-4o", "teacher.model.api_key_env=null"),
+                *(f"teacher.hardware.urls=[{server.url}]", f"stage.evaluate.images={images}"),
+                *(f"stage.evaluate.labels={images}.jsonl", *more),
+            )
+            assert done.returncode == 1
+            assert "[1/5]" not in done.stdout
+            assert not server.requests
+        return done.stderr
+
+    assert "stage.evaluate.images=heldout: 2 of 4 held-out images" in refused("heldout")
+    also = "stage.evaluate.also=[{task: vqa, images: others, labels: others.jsonl}]"
+    assert "stage.evaluate.also[0].images=others: 1 of 2 held-out images" in refused("unseen", also)

@@ -52,6 +52,7 @@ def test_an_evaluation_shows_metrics_slices_fields_and_what_was_forgotten(
     with chat_server(reply) as server:
         done = vd100k(
             *(*held_out, f"hardware.urls=[{server.url}]", "task.metrics=[field_values,exact_match]"),
+            "model.price={prompt: 1, completion: 10}",
             *(
                 "stage.slices=[weather,colour,image_size]",
                 "stage.also=[{task: details, images: cats, labels: cats.jsonl}]",
@@ -59,7 +60,9 @@ def test_an_evaluation_shows_metrics_slices_fields_and_what_was_forgotten(
         )
         assert done.returncode == 0, done.stderr
         assert len(server.requests) == 2 * COUNT + 2 * 12
-    found = summary(tmp_path)
+    found, asked = summary(tmp_path), 2 * COUNT + 2 * 12
+    assert found["counts"]["prompt_tokens"] == 7 * asked
+    assert found["counts"]["cost"] == pytest.approx(asked * (7 * 1 + 3 * 10) / 1e6), "of both sides and tasks"
     assert found["metrics"]["after"] == {
         "exact_match": 0,
         "valid_json": 0.5,
@@ -89,6 +92,8 @@ def test_an_evaluation_shows_metrics_slices_fields_and_what_was_forgotten(
     html = (tmp_path / "outputs/latest/report.html").read_text(encoding="utf-8")
     for text in ("By weather: field values", "Correct values by field", "details: ROUGE-L", "became better (12)"):
         assert text in html, text
+    gallery = html[html.index("details: before and after, worst first") :]
+    assert gallery.count("a cat on a red mat") >= 24, "the label and the answer before of each image"
     assert html.count('class="interval"') >= 20
 
 

@@ -147,7 +147,7 @@ def _finetune(summary: Summary, album: Album) -> Blocks:
 
 
 def _evaluate(summary: Summary, album: Album) -> Blocks:
-    return evaluation.blocks(summary, _first(summary, ".jsonl"), album)
+    return evaluation.blocks(summary, _made(summary, ".jsonl"), album)
 
 
 def headline(summary: Summary) -> list[Card]:
@@ -201,8 +201,13 @@ def _album(summary: Summary, large: int) -> Album:
 
 def _first(summary: Summary, suffix: str = "") -> Path | None:
     """The first output file with this suffix that still exists."""
+    return next(iter(_made(summary, suffix)), None)
+
+
+def _made(summary: Summary, suffix: str) -> list[Path]:
+    """The output files with this suffix that still exist."""
     paths = (Path(fact["path"]) for fact in summary["outputs"])
-    return next((path for path in paths if path.name.endswith(suffix) and path.exists()), None)
+    return [path for path in paths if path.name.endswith(suffix) and path.exists()]
 
 
 def _fact(name: str, value: float) -> str:
