@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from PIL import Image, ImageDraw
@@ -57,6 +57,7 @@ class Fault:
     """A fault in training: the cause that must be found, what is changed, and the rows that show it.
 
     ``args`` and ``env`` change the training, ``row`` the rows that only the trainer gets, ``serves`` the served folder.
+    ``method`` is that of the training.
     """
 
     cause: str
@@ -65,6 +66,7 @@ class Fault:
     env: dict[str, str]
     row: Callable[[Row], Row] = lambda row: row
     serves: Callable[[Path], None] | None = None
+    method: Literal["sft", "dpo"] = "sft"
 
 
 def picture(path: Path, width: int, height: int, seed: int = 0, orientation: int = 1, grey: bool = False) -> str:
@@ -120,6 +122,17 @@ def pair(folder: Path) -> list[Row]:
     return [row(*(picture(folder / f"pair-{k}.png", 224, 224, k + 1) for k in range(2)))]
 
 
+def preferences(folder: Path) -> list[Row]:
+    """Preference pairs about one image, about two, and in a conversation."""
+    images = [picture(folder / f"preferred-{k}.jpg", 320 + 40 * k, 240, k) for k in range(2)]
+    rows = [row(images[0]), row(*images), row(images[1], turns=3)]
+    return [{**one, "rejected_response": f"A square.\n{k}"} for k, one in enumerate(rows)]
+
+
+def too_long(one: Row) -> Row:
+    return {**one, "rejected_response": "A square. " * 4096}
+
+
 def unstoppable(folder: Path) -> None:
     """Let the served model stop at another token than the one that ends a trained answer."""
     for name, key, value in (
@@ -150,14 +163,19 @@ FAULTS = {
     ),
     "stop token": Fault("stop token", lambda f: two(f, 300, 300), {}, {}, serves=unstoppable),
     "order": Fault("order of the images", pair, {}, {}, swapped),
+    "system prompt of pairs": Fault("system prompt", preferences, {}, {}, other_system, method="dpo"),
+    "length of a worse answer": Fault("refused by the trainer", preferences, {}, {}, too_long, method="dpo"),
 }
+# Rows that are trained on as they are served.
+CLEAN_ROWS = {"clean": Fault("", clean, {}, {}), "clean pairs": Fault("", preferences, {}, {}, method="dpo")}
 
 
 @dataclass(frozen=True)
 class Compared:
-    """What was found for the clean rows and for each fault, and the seconds of a comparison."""
+    """What was found for the clean rows, the clean preference pairs, and the rows of each fault."""
 
     clean: Certificate
+    pairs: Certificate
     faults: dict[str, Certificate]
 
 
@@ -165,14 +183,14 @@ def compared(run: Run, folder: Path, renders: Renderer) -> Compared:
     """Encode the clean rows and those of every fault in one process of the trainer, and compare each."""
     assert isinstance(run.stage, Parity)
     assert run.stage.train is not None
-    rows = {"clean": clean(folder / "images"), **{name: one.rows(folder / "images") for name, one in FAULTS.items()}}
+    planned = CLEAN_ROWS | FAULTS
     jobs, chosen, runs = [], {}, {}
-    for k, (name, kept) in enumerate(rows.items()):
-        fault = FAULTS.get(name, Fault("", clean, {}, {}))
-        train = run.stage.train.model_copy(update={"args": {**run.stage.train.args, **fault.args}})
+    for k, (name, fault) in enumerate(planned.items()):
+        changes = {"args": {**run.stage.train.args, **fault.args}, "method": fault.method}
+        train = run.stage.train.model_copy(update=changes)
         scratch = folder / str(k)
         scratch.mkdir()
-        chosen[name] = [Chosen(number, one) for number, one in enumerate(kept, start=1)]
+        chosen[name] = [Chosen(number, one) for number, one in enumerate(fault.rows(folder / "images"), start=1)]
         runs[name] = run
         if fault.serves:
             served = shutil.copytree(
@@ -191,8 +209,8 @@ def compared(run: Run, folder: Path, renders: Renderer) -> Compared:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     renders.wait(START_S)
-    found = {name: certificate.compare(run, chosen[name], folder / str(k), renders) for k, name in enumerate(rows)}
-    return Compared(found.pop("clean"), found)
+    found = {name: certificate.compare(run, chosen[name], folder / str(k), renders) for k, name in enumerate(planned)}
+    return Compared(found.pop("clean"), found.pop("clean pairs"), found)
 
 
 @pytest.fixture(scope="module", params=SERVED, ids="-".join)
@@ -216,6 +234,11 @@ def family(
 def test_clean_rows_are_trained_on_as_they_are_served(family: Compared) -> None:
     assert family.clean.sentences() == []
     assert family.clean.counts == {"equal": CLEAN}
+
+
+def test_both_answers_of_a_preference_pair_are_compared(family: Compared) -> None:
+    assert family.pairs.sentences() == []
+    assert family.pairs.counts == {"equal": len(family.pairs.rows)}
 
 
 @pytest.mark.parametrize("name", FAULTS)

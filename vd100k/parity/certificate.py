@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from vd100k.io import jsonl
 from vd100k.io.jsonl import Row
 from vd100k.parity import pixels, renderer, sample, trainer
 from vd100k.parity.causes import Cause, causes
-from vd100k.parity.chats import NotARequest, chat
+from vd100k.parity.chats import NotARequest, chat, with_each_answer
 from vd100k.parity.renderer import Refused, Renderer
 from vd100k.parity.sample import Chosen
 from vd100k.parity.views import Case, Served, Trained
@@ -153,8 +153,11 @@ class _Encoded:
     folder: Path
     content: dict[str, Any]
 
-    def row(self, k: int) -> Trained:
-        found = self.content["rows"][k]
+    def row(self, k: int) -> list[Trained]:
+        """The row with each of its answers: two if it is a preference pair."""
+        return [self._trained(k, found) for found in self.content["rows"][k]]
+
+    def _trained(self, k: int, found: dict[str, Any]) -> Trained:
         if "error" in found:
             return Trained(error=found["error"])
         images: list[pixels.Pixels] = []
@@ -178,16 +181,19 @@ def compare(run: Run, chosen: list[Chosen], scratch: Path, renders: Renderer) ->
     judged: list[Judged] = []
     pictures: dict[int, list[tuple[pixels.Pixels, pixels.Pixels]]] = {}
     for k, one in enumerate(chosen):
-        trained = encoded.row(k)
+        views = encoded.row(k)
         try:
             served = _served(run, one.row, renders, encoded.content)
         except NotARequest as error:
             judged.append(Judged(one.number, one.traits, [], str(error)))
             continue
-        found = causes(_case(one.row, trained, served, renders, encoded.content))
-        tokens = len(trained.ids), len(served.whole or (served.prompts or [[]])[-1])
-        judged.append(Judged(one.number, one.traits, found, "", *tokens, [trained.grids, served.grids]))
-        pairs = list(zip(trained.images, served.images, strict=False))
+        cases = [_case(one.row, *both, renders, encoded.content) for both in zip(views, served, strict=False)]
+        found = list({cause.name: cause for case in reversed(cases) for cause in causes(case)}.values())
+        first = cases[0]
+        tokens = len(first.trained.ids), len(first.served.whole or (first.served.prompts or [[]])[-1])
+        grids = [first.trained.grids, first.served.grids]
+        judged.append(Judged(one.number, one.traits, found, "", *tokens, grids))
+        pairs = list(zip(first.trained.images, first.served.images, strict=False))
         if pairs and (found or len(pictures) < PICTURED):
             pictures[one.number] = pairs
     different = [row.number for row in judged if row.causes]
@@ -195,31 +201,32 @@ def compare(run: Run, chosen: list[Chosen], scratch: Path, renders: Renderer) ->
     return Certificate(judged, {number: pictures[number] for number in shown})
 
 
-def _served(run: Run, row: Row, renders: Renderer, facts: dict[str, Any]) -> Served:
-    """The row as the server encodes the requests of our clients.
+def _served(run: Run, row: Row, renders: Renderer, facts: dict[str, Any]) -> list[Served]:
+    """The row as the server encodes the requests of our clients, and of a preference pair with its worse answer too.
 
     Raises:
         NotARequest: no request of our clients corresponds to the row.
     """
     try:
-        asked = chat(row, run.task.system_prompt, SizeRule.of(run.model))
+        asked, *others = (chat(one, run.task.system_prompt, SizeRule.of(run.model)) for one in with_each_answer(row))
     except ImageError as error:
-        return Served(error=str(error))
+        return [Served(error=str(error))]
     if not asked.prompts:
         raise NotARequest("the row has no answer")
     try:
         *earlier, last = asked.prompts
         ids, grids, patches = renders.render(last)
         prompts = [*(renders.tokens(prompt) for prompt in earlier), ids]
-        whole = None if asked.whole is None else renders.whole(asked.whole)
+        wholes = [None if one.whole is None else renders.whole(one.whole) for one in (asked, *others)]
     except Refused as error:
-        return Served(error=str(error))
+        return [Served(error=str(error))]
     images: list[pixels.Pixels] = []
     if "patch" in facts and len(patches) == len(grids):
         sides = {name: facts[name] for name in ("patch", "merge", "frames")}
         with contextlib.suppress(ValueError):  # patches of another size: the tokens differ as well
             images = [pixels.from_patches(flat, grid, **sides) for flat, grid in zip(patches, grids, strict=True)]
-    return Served(prompts, whole, grids, images)
+    first = Served(prompts, wholes[0], grids, images)
+    return [first, *(replace(first, whole=whole, images=[]) for whole in wholes[1:])]
 
 
 def _case(row: Row, trained: Trained, served: Served, renders: Renderer, facts: dict[str, Any]) -> Case:

@@ -56,6 +56,22 @@ def chat(row: Row, system: str | None, rule: SizeRule) -> Chat:
     return Chat(prompts, None if written else messages[: len(prompts[-1]) + 1] if prompts else None)
 
 
+def with_each_answer(row: Row) -> list[Row]:
+    """The row, and of a preference pair also the row with the worse answer in the place of the better one.
+
+    ``rejected_response`` is the text of that answer, or messages; it takes the place of all that follows the last
+    message of the user, as in ms-swift (``TemplateInputs`` in swift/template/template_inputs.py).
+    """
+    worse, messages = row.get("rejected_response"), row.get("messages")
+    if not worse or not isinstance(messages, list):
+        return [row]
+    ends = [{"role": "assistant", "content": worse}] if isinstance(worse, str) else worse
+    if not isinstance(ends, list):
+        raise NotARequest("rejected_response is neither a text nor a list of messages")
+    asked = [k for k, one in enumerate(messages) if isinstance(one, dict) and one.get("role") == "user"]
+    return [row, {**row, "messages": [*messages[: asked[-1] + 1 if asked else 0], *ends]}]
+
+
 def _turns(row: Row) -> list[Message]:
     """The messages of a row without its system prompt."""
     messages = row.get("messages")

@@ -21,6 +21,7 @@ from vd100k.parity import pixels
 
 RESULT = "trained.json"
 COLOURS = 3
+PAIR = ["chosen_", "rejected_"]  # what ms-swift writes in front of the names of both answers of a preference pair
 
 
 def load(kind: type, argv: list[str], mode: str) -> tuple[Any, Any, Any]:
@@ -46,20 +47,29 @@ class Encoder:
     def __init__(self, argv: list[str]) -> None:
         from swift.arguments import RLHFArguments, SftArguments
 
-        kind = SftArguments if argv[0] == "sft" else RLHFArguments
-        self.args, self.processor, self.template = load(kind, argv[1:], "train")
+        pairs = argv[0] == "rlhf"
+        kind, mode = (RLHFArguments, "rlhf") if pairs else (SftArguments, "train")
+        self._parts = PAIR if pairs else [""]
+        self.args, self.processor, self.template = load(kind, argv[1:], mode)
 
-    def encode(self, row: dict[str, Any], images: Path) -> dict[str, Any]:
-        """A row's token ids, labels and image grids; its images are written to ``images`` (.npz)."""
+    def encode(self, row: dict[str, Any], images: Path) -> list[dict[str, Any]]:
+        """The token ids, labels and image grids of a row, and of a preference pair those with its worse answer too.
+
+        The images of the first are written to ``images`` (.npz).
+        """
         try:
             encoded = self.template.encode(self._preprocessed(row))
         except Exception as error:  # whatever makes ms-swift drop the row, or end the training
-            return {"error": f"{type(error).__name__}: {error}"}
-        found = grids(encoded.get("image_grid_thw"))
-        shown = self._images(encoded.get("pixel_values"), found)
+            return [{"error": f"{type(error).__name__}: {error}"}]
+        first, *others = (
+            {name.removeprefix(part): value for name, value in encoded.items() if name.startswith(part)}
+            for part in self._parts
+        )
+        found = grids(first.get("image_grid_thw"))
+        shown = self._images(first.get("pixel_values"), found)
         if shown:
             np.savez(images, *shown)
-        return {"ids": encoded["input_ids"], "labels": encoded["labels"], "grids": found, "images": len(shown)}
+        return [{**_view(first), "images": len(shown)}, *({**_view(other), "images": 0} for other in others)]
 
     def facts(self) -> dict[str, Any]:
         """The sizes of patches and the id of an image token; nothing for a model whose patches have no fixed size."""
@@ -88,6 +98,11 @@ class Encoder:
         del facts["pad"]
         parts = split(as_bytes(values, self.processor), found)
         return [pixels.from_patches(part, grid, **facts) for part, grid in zip(parts, found, strict=True)]
+
+
+def _view(encoded: dict[str, Any]) -> dict[str, Any]:
+    grid = grids(encoded.get("image_grid_thw"))
+    return {"ids": encoded["input_ids"], "labels": encoded["labels"], "grids": grid}
 
 
 def as_bytes(values: Any, processor: Any) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ from vd100k.config.run import Run
 from vd100k.images.encode import ImageError, encode
 from vd100k.images.resizing import SizeRule
 from vd100k.llm import prompts
-from vd100k.parity.chats import NotARequest, chat
+from vd100k.parity.chats import NotARequest, chat, with_each_answer
 
 RULE = SizeRule(28, 3136, 50_000)
 
@@ -84,6 +84,28 @@ def test_a_row_that_no_request_corresponds_to_says_why(
 def test_a_row_in_another_layout_is_not_compared(content: dict[str, Any]) -> None:
     with pytest.raises(NotARequest, match="no messages"):
         chat(content, None, RULE)
+
+
+TURNS = [("user", "<image>Which?"), ("assistant", "One."), ("user", "Sure?"), ("assistant", "Yes.")]
+
+
+@pytest.mark.parametrize("worse", ["No.", [{"role": "assistant", "content": "No."}]])
+def test_the_worse_answer_of_a_pair_takes_the_place_of_the_last_one(images: list[str], worse: object) -> None:
+    pair = row(images[:1], *TURNS, rejected_response=worse)
+    better, other = with_each_answer(pair)
+    assert better is pair
+    assert chat(other, None, RULE).prompts == chat(better, None, RULE).prompts
+    assert (chat(other, None, RULE).whole or [])[-1] == {"role": "assistant", "content": "No."}
+
+
+@pytest.mark.parametrize("more", [{}, {"rejected_response": None}, {"rejected_response": ""}])
+def test_a_row_without_a_worse_answer_is_no_pair(images: list[str], more: dict[str, Any]) -> None:
+    assert len(with_each_answer(row(images[:1], *TURNS, **more))) == 1
+
+
+def test_a_worse_answer_that_is_neither_text_nor_messages_is_not_compared(images: list[str]) -> None:
+    with pytest.raises(NotARequest, match="neither a text nor a list"):
+        with_each_answer(row(images[:1], *TURNS, rejected_response=3))
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=4), st.lists, max_leaves=4)
