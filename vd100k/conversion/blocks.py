@@ -68,6 +68,12 @@ class Converted:
     example: Row | None = None  # the first record
     uncounted: int = 0  # rows whose tokens could not be counted
 
+    def reject(self, number: int, row: Row | Fault, error: RejectedRow) -> None:
+        """Write and count a rejected row."""
+        self.reasons[error.reason] += 1
+        self.first = self.first or f"line {number}: {as_text(str(error)) or error.reason}"
+        self.rejected += rejection(number, row, error)
+
 
 class BlockConverter:
     """Converts blocks of rows: each row is written or rejected, or kept as a turn of a conversation.
@@ -122,10 +128,7 @@ class BlockConverter:
         try:
             self._convert(number, row)
         except RejectedRow as error:
-            converted = self.converted
-            converted.reasons[error.reason] += 1
-            converted.first = converted.first or f"line {number}: {as_text(str(error)) or error.reason}"
-            converted.rejected += rejection(number, row, error)
+            self.converted.reject(number, row, error)
 
     def _convert(self, number: int, row: Row | Fault) -> None:
         """Write a row, keep it for a conversation, or raise RejectedRow."""

@@ -17,8 +17,6 @@ from rich.table import Table
 from vd100k import console
 from vd100k.conversion.blocks import BlockConverter, Converted, Recipe
 from vd100k.conversion.conversations import Joiner
-from vd100k.conversion.filters import RejectedRow
-from vd100k.conversion.rejections import as_text, rejection
 from vd100k.conversion.splits import Copies
 from vd100k.errors import DataError
 from vd100k.io.jsonl import Row, dump
@@ -62,11 +60,6 @@ class Outcome:
     def written(self) -> int:
         """The number of rows written, over all sides."""
         return sum(self.sides.values())
-
-    def reject(self, number: int, error: RejectedRow) -> None:
-        """Count a rejected row."""
-        self.reasons[error.reason] += 1
-        self.first = self.first or f"line {number}: {as_text(str(error)) or error.reason}"
 
     def add(self, converted: Converted) -> None:
         """Count the rows of a block."""
@@ -219,7 +212,7 @@ class _Pass:
     def _write_joined(self) -> None:
         """Write the conversations made of several rows."""
         outcome, recipe, joiner = self._outcome, self._job.recipe, self._joiner
-        uncounted, refused, written = recipe.token_lengths.uncounted, 0, 0
+        uncounted, refused, written = recipe.token_lengths.uncounted, Converted(), 0
         for number, side, row, error in joiner.joined() if joiner.rows else ():
             if error is None:
                 record = recipe.layout(row, row.get("system") or recipe.run.task.system_prompt)
@@ -227,8 +220,8 @@ class _Pass:
                 outcome.example = outcome.example or record
                 written += 1
             else:
-                outcome.reject(number, error)
-                self._rejected.write(rejection(number, row, error), 1)
-                refused += 1
-        outcome.joined = joiner.rows - refused - written
-        outcome.uncounted += recipe.token_lengths.uncounted - uncounted
+                refused.reject(number, row, error)
+        self._rejected.write(bytes(refused.rejected), refused.reasons.total())
+        outcome.joined = joiner.rows - refused.reasons.total() - written
+        refused.uncounted = recipe.token_lengths.uncounted - uncounted
+        outcome.add(refused)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vd100k.images.resizing import SizeRule
+from vd100k.io import hub
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -90,16 +90,8 @@ def bytes_of(text: str) -> int:
 
 
 def _tokenizer(model: str | None) -> Tokenizer | None:
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
     from tokenizers import Tokenizer
 
-    path: object = Path(model or "") / "tokenizer.json"
-    if not model:
-        return None
-    if not Path(str(path)).exists():
-        try:
-            path = try_to_load_from_cache(model, "tokenizer.json")
-        except HFValidationError:  # a path, not a hub name
-            return None
-    return Tokenizer.from_file(str(path)) if isinstance(path, str | Path) else None
+    folder = hub.folder("hf", model) if model else None
+    file = folder / "tokenizer.json" if folder else None
+    return Tokenizer.from_file(str(file)) if file and file.is_file() else None
