@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vd100k import help
 from vd100k.config import resolvers, startup
+from vd100k.config.conf_folder import conf_folder
 from vd100k.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -73,13 +74,6 @@ def main() -> int:
 
         sweeps.write_table_of_this_process()
     return 0
-
-
-def conf_folder() -> Path:
-    """The folder of the configuration: beside run.py or the package, or inside the package installed from a wheel."""
-    package = Path(__file__).resolve().parent
-    beside = (Path(sys.argv[0]).resolve().parent / "conf", package.parent / "conf")
-    return next((folder for folder in beside if (folder / "config.yaml").exists()), package / "conf")
 
 
 def _checked(argv: list[str], conf: Path) -> list[str]:

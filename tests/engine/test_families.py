@@ -89,6 +89,7 @@ def train(loop: Loop) -> Path:
     assert len(losses) == 3
     assert losses[-1] < losses[0]
     loop.run("export")
+    assert "6 rows are trained on as they are served" in loop.run("parity", "weights=merged")
     return loop.folder / "outputs/models/tiny/noise-vqa-people/merged"
 
 

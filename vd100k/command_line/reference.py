@@ -18,8 +18,9 @@ from pydantic.fields import FieldInfo
 
 from vd100k.config import run, stages
 from vd100k.config.base import Part
+from vd100k.config.conf_folder import conf_folder
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = conf_folder()
 INTRO = """\
 # Configuration
 

@@ -10,8 +10,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
-IN_PACKAGE = Path(__file__).resolve().parents[1] / "conf"  # in a wheel
+from vd100k.config.conf_folder import conf_folder
 
 
 def given(cfg: DictConfig) -> Iterator[tuple[int, str, DictConfig]]:
@@ -59,4 +58,4 @@ def _folders() -> list[Path]:
     """The folders in which options are looked for, as Hydra does."""
     sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else []
     given = [Path(one.path) for one in sources if one.schema == "file"]
-    return [*given, *(folder for folder in (CONF, IN_PACKAGE) if folder.is_dir())]
+    return [*given, conf_folder()]
