@@ -139,6 +139,11 @@ class Nodes:
         return [psutil.Process(int(pid)) for pid in listed.stdout.split() if psutil.pid_exists(int(pid))]
 
 
+def elsewhere(command: list[str]) -> list[str]:
+    """A command as a machine of another name would run it, which has the same folders."""
+    return ["unshare", "--uts", "sh", "-c", 'hostname elsewhere && exec "$@"', "sh", *command]
+
+
 def _run(command: list[str], check: bool = True) -> int:
     return subprocess.run(command, check=check, capture_output=True).returncode
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -21,7 +22,7 @@ import pytest
 
 from tests.conftest import LIGHT, command_line, draw_pictures, free_ports
 from tests.engine.conftest import rows, summary
-from tests.engine.nodes import Nodes, needs_namespaces, until
+from tests.engine.nodes import Nodes, elsewhere, needs_namespaces, until
 
 pytestmark = [pytest.mark.engine, needs_namespaces()]
 NODES, GPUS = 4, 4
@@ -92,14 +93,25 @@ def test_each_machine_gets_its_replicas_and_each_replica_its_devices(nodes: Node
     assert not programs(nodes)
 
 
-def test_a_replica_of_two_devices_gets_two(nodes: Nodes, tmp_path: Path) -> None:
+def test_a_replica_of_two_devices_gets_two_and_another_machine_stops_all(nodes: Nodes, tmp_path: Path) -> None:
     settings = ["hardware.replicas=2", "hardware.gpus_per_replica=2", "cluster.nodes=4"]
     serving = Command(nodes, tmp_path, "stage=serve", *settings)
     serving.says("Ctrl-C stops it")
     assert Counter(devices for _, devices in placed(nodes)) == {"0,1": NODES, "2,3": NODES}
-    serving.process.send_signal(signal.SIGTERM)
-    serving.process.wait(30)
+
+    def asked(action: str) -> str:
+        command = elsewhere(command_line("stage=serve", f"stage.action={action}"))
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    shown = asked("status")
+    assert f"process {serving.process.pid} on {platform.node()}" in shown
+    assert all(f"ready  http://{nodes.address_of(node)}:" in shown for node in range(NODES)), shown
+    assert asked("logs").count("== machine") == 2 * NODES
+    assert "Stopped tiny-student" in asked("stop")
+    assert serving.process.wait(5) == 0
+    assert "elsewhere asked this server to stop" in serving.output
     assert not programs(nodes)
+    assert not list((tmp_path / "outputs/servers").iterdir())
 
 
 @pytest.mark.parametrize(

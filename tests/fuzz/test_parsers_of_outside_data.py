@@ -31,7 +31,6 @@ from vd100k.config.run import Model
 from vd100k.config.stages import Generate
 from vd100k.conversion import filters
 from vd100k.conversion.filters import RejectedRow
-from vd100k.engines.serving import registry
 from vd100k.errors import DataError, ServerError
 from vd100k.images.find import find_images
 from vd100k.io.jsonl import Fault
@@ -39,6 +38,7 @@ from vd100k.ledger import provenance
 from vd100k.llm import readers
 from vd100k.llm.client import Client, RequestError, Usage
 from vd100k.models import safetensors_header
+from vd100k.registry import servers
 from vd100k.runs.report import page
 from vd100k.sources.readers import Source
 
@@ -235,7 +235,7 @@ def test_files_of_settings_servers_and_summaries(folder: Path, parsed: Callable[
         with contextlib.suppress(DataError):
             provenance.difference(provenance.read(folder / "settings.json"), SETTINGS)
         (folder / "servers/1.json").write_bytes(content)
-        for server in registry.known(run):
+        for server in servers.known(run):
             assert server.status
         (folder / "summary.json").write_bytes(content)
         with contextlib.suppress(DataError):

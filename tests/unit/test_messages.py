@@ -133,7 +133,7 @@ ALONE = {
     "address.py",
     "page.py",
     "serve.py",
-    "registry.py",
+    "servers.py",
     "checks.py",
     "reference.py",
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -17,10 +16,11 @@ from vd100k.config.stages import Serve
 from vd100k.console import say
 from vd100k.engines import commands
 from vd100k.engines.process import tail
-from vd100k.engines.serving import adapter_check, registry
+from vd100k.engines.serving import adapter_check
 from vd100k.engines.serving.fleet import STOP_HINT
 from vd100k.engines.serving.nginx import nginx_files
 from vd100k.errors import ServerError
+from vd100k.registry import servers, stopping
 from vd100k.runs.summary import Summary
 from vd100k.runs.tracker import Tracker
 
@@ -31,7 +31,7 @@ LOG_LINES = 40
 def plan(run: Run, stage: Serve) -> list[str]:
     """The command of each replica, and the configuration files of nginx if it balances the load."""
     if stage.action != "start":
-        return [f"{stage.action}: the servers registered in {registry.folder(run)}"]
+        return [f"{stage.action}: the servers registered in {servers.folder(run)}"]
     engine = run.hardware.engine
     assert engine is not None
     lines = list(map(str, commands.replicas(run))) if run.cluster.here else serving.placed(run)
@@ -45,13 +45,13 @@ def plan(run: Run, stage: Serve) -> list[str]:
 
 def run(run: Run, stage: Serve, folder: Path, summary: Summary, tracker: Tracker) -> None:
     if stage.action == "status":
-        _show(registry.known(run))
+        _show(servers.known(run))
     elif stage.action == "stop":
-        for server in registry.chosen(run, stage.server):
-            registry.end(run, server)
+        for server in servers.chosen(run, stage.server):
+            stopping.end(run, server)
             say(f"Stopped {server.model} on port {server.port}.")
     elif stage.action == "logs":
-        for server in registry.chosen(run, stage.server):
+        for server in servers.chosen(run, stage.server):
             for program in server.programs:
                 say(f"== {program.name} ({program.log})\n{tail(Path(program.log), LOG_LINES)}")
     elif stage.detach:
@@ -62,10 +62,10 @@ def run(run: Run, stage: Serve, folder: Path, summary: Summary, tracker: Tracker
 
 def _serve(run: Run, folder: Path) -> None:
     """Serve until Ctrl-C, or until every replica has failed."""
-    registry.refuse_second(run)
+    servers.refuse_second(run)
     with contextlib.ExitStack() as stack:
-        stack.callback(registry.forget, run, run.hardware.port or 0, os.getpid())
-        fleet = stack.enter_context(serving.start(run, folder, True, lambda fleet: registry.write(run, fleet, folder)))
+        stack.enter_context(stopping.heeded(run))
+        fleet = stack.enter_context(serving.start(run, folder, True, lambda fleet: servers.write(run, fleet, folder)))
         url = fleet.urls[0]
         say(f"\n  URL    {url}\n  model  {run.served_name}\n  logs   {folder}\n\nTry it:\n{_curl(run, url)}\n")
         if changed := adapter_check.describe_effect(run, url):
@@ -110,15 +110,15 @@ def _log_lines(child: subprocess.Popen[bytes], log: Path) -> Iterator[str]:
             time.sleep(POLL_S)
 
 
-def _show(servers: list[registry.Server]) -> None:
-    for server in servers:
-        say(f"{server.port}  {server.model}  {server.status}, started {registry.age(server)} ago  {server.url}")
+def _show(found: list[servers.Server]) -> None:
+    for server in found:
+        say(f"{server.port}  {server.model}  {server.status}, started {servers.age(server)} ago  {server.url}")
         for program in server.programs:
             restarts = f", restarted {program.restarts} times" if program.restarts else ""
-            process = f"  process {program.pid}" if program.pid else f"  {program.url}"
-            say(f"      {program.name}  {program.state}{restarts}{process}")
-        say(f"      process {server.pid}, logs {server.folder}")
-    if not servers:
+            where = f"process {program.pid}" if program.pid else program.url or "not placed yet"
+            say(f"      {program.name}  {program.state}{restarts}  {where}")
+        say(f"      process {server.pid} on {server.host}, logs {server.folder}")
+    if not found:
         say("No server is running here.")
 
 

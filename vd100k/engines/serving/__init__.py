@@ -1,1 +1,1 @@
-"""Model servers: checks before a start, replicas and their supervision, nginx, and the registry of running servers."""
+"""Model servers: checks before a start, replicas and their supervision, and nginx."""

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vd100k.config.run import Run
-from vd100k.engines.serving import registry
 from vd100k.errors import ServerError
+from vd100k.registry import processes, servers, stopping
 
 LINUX = pytest.mark.skipif(not Path("/proc").is_dir(), reason="only Linux has a boot id and start times in ticks")
 
@@ -41,15 +41,15 @@ def write(run: Run, process: psutil.Process, **changes: Any) -> Path:
         "folder": "f",
         "programs": [],
     }
-    content = known | registry.identity(process.pid) | changes
-    path = registry.folder(run) / f"{run.hardware.port}.json"
+    content = known | processes.identity(process.pid) | changes
+    path = servers.folder(run) / f"{run.hardware.port}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
     return path
 
 
 def state(run: Run) -> str:
-    (server,) = registry.known(run)
+    (server,) = servers.known(run)
     return server.status
 
 
@@ -57,9 +57,9 @@ def test_a_file_with_our_own_process_id_is_stale_before_we_wrote_one(light_run: 
     # A container that is restarted: the same host name, process id and command line, minutes later.
     run = light_run()
     write(run, psutil.Process(), started=psutil.Process().create_time() - 60, boot=None, ticks=None)
-    registry.refuse_second(run)
+    servers.refuse_second(run)
     write(run, psutil.Process())
-    registry.refuse_second(run)
+    servers.refuse_second(run)
 
 
 def test_a_running_server_is_found(light_run: Callable[..., Run], other: psutil.Process) -> None:
@@ -67,7 +67,7 @@ def test_a_running_server_is_found(light_run: Callable[..., Run], other: psutil.
     write(run, other)
     assert state(run) == "ready"
     with pytest.raises(ServerError, match=f"process {other.pid}"):
-        registry.refuse_second(run)
+        servers.refuse_second(run)
 
 
 @pytest.mark.parametrize("earlier_s", [30, 3000])
@@ -77,11 +77,11 @@ def test_another_process_with_the_same_number_and_command_is_not_the_server(
     run = light_run()
     write(run, other, started=other.create_time() - earlier_s, boot=None, ticks=None)  # as before a restart
     assert state(run) == "stale"
-    facts = registry.identity(other.pid)
+    facts = processes.identity(other.pid)
     if facts["ticks"]:
         write(run, other, started=other.create_time() - earlier_s, ticks=facts["ticks"] - 100 * earlier_s)
         assert state(run) == "stale"
-    registry.refuse_second(run)
+    servers.refuse_second(run)
 
 
 @LINUX
@@ -106,9 +106,9 @@ def test_a_file_without_the_newer_facts_is_still_read(light_run: Callable[..., R
     assert state(run) == "0 of 1 ready"
     other.kill()
     other.wait(5)
-    assert registry.known(run)[0].status == "stale"
+    assert servers.known(run)[0].status == "stale"
     with pytest.raises(ServerError, match="No server"):
-        registry.chosen(run, "all")
+        servers.chosen(run, "all")
     assert not path.exists()
 
 
@@ -119,7 +119,7 @@ def run(light_run: Callable[..., Run]) -> Run:
 
 words = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text())
 values = st.recursive(words, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=6)
-keys = st.sampled_from([*registry.Server.__dataclass_fields__, "name"])
+keys = st.sampled_from([*servers.Server.__dataclass_fields__, "name"])
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
@@ -127,10 +127,35 @@ keys = st.sampled_from([*registry.Server.__dataclass_fields__, "name"])
 def test_no_content_of_a_file_is_a_crash(run: Run, content: Any) -> None:
     whole = {"port": 1, "model": "m", "url": "u", "host": "elsewhere", "folder": "f", "programs": []}
     whole |= {"pid": 1, "started": time.time(), "command": []}
-    path = registry.folder(run) / "1.json"
+    path = servers.folder(run) / "1.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(whole | content if isinstance(content, dict) else content))
-    for server in registry.known(run):
+    for server in servers.known(run):
         assert isinstance(server.status, str)
-        assert isinstance(registry.age(server), str)
+        assert isinstance(servers.age(server), str)
     path.unlink(missing_ok=True)
+
+
+def elsewhere(run: Run, process: psutil.Process) -> servers.Server:
+    """A server that says it runs on another machine."""
+    write(run, process, host="elsewhere")
+    (server,) = servers.known(run)
+    return server
+
+
+def test_a_server_elsewhere_that_does_not_respond_is_one_message(run: Run, other: psutil.Process) -> None:
+    server = elsewhere(run, other)
+    assert server.status == "ready, on elsewhere"
+    with pytest.raises(ServerError, match=rf"runs on elsewhere .* remove .*/{server.port}\.json"):
+        stopping.end(run, server, noticed_s=0.1)
+    assert other.is_running(), "a process of this machine may have the same number"
+    assert servers.request(run, server.port).read_text() == platform.node(), "it stops when it sees the request"
+    assert servers.file(run, server.port).exists()
+
+
+def test_a_request_of_an_earlier_server_stops_no_later_one(run: Run) -> None:
+    servers.folder(run).mkdir(parents=True)
+    servers.request(run, run.hardware.port or 0).write_text("elsewhere")
+    with stopping.heeded(run):
+        time.sleep(3 * stopping.POLL_S)
+    assert not list(servers.folder(run).iterdir())

@@ -1,4 +1,4 @@
-"""The registry of running servers: one file per server, so that any other shell can inspect and stop it.
+"""The registry of running servers: one file per server, so that any shell and any machine can inspect and stop it.
 
 The serving process writes ``<output_dir>/servers/<port>.json`` and removes it at the end. A file is
 stale if its process no longer exists, or if another process has its number. In a container, which
@@ -7,47 +7,22 @@ numbers its processes from 1, a server that is started again usually gets its ow
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import platform
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
-from pydantic import FiniteFloat, PositiveInt, TypeAdapter
+from pydantic import TypeAdapter
 
 from vd100k.config.run import Run
 from vd100k.console import say
 from vd100k.engines.serving.fleet import Fleet
 from vd100k.errors import ServerError
 from vd100k.io.atomic import write_json
-
-GRACE_S = 20.0
-TOLERANCE_S = 2.0  # between two readings of a start time that depends on the clock
-
-
-@dataclass(frozen=True, kw_only=True)
-class Process:
-    """Facts that together identify a process, because its number is used again after its end."""
-
-    pid: PositiveInt | None = None
-    started: FiniteFloat = 0.0  # seconds since the epoch; changes when the clock is set
-    command: list[str] = field(default_factory=list)
-    boot: str | None = None  # Linux's name of the boot, and the start time since then in ticks of the kernel;
-    ticks: int | None = None  # files of earlier versions lack both
-
-    @property
-    def exists(self) -> bool:
-        """Whether this very process still runs. If the number is ours, it was an earlier process's before."""
-        facts = {} if self.pid in (None, os.getpid()) else identity(self.pid)
-        if not facts:
-            return False
-        if self.boot and self.ticks:
-            return bool((self.boot, self.ticks) == (facts["boot"], facts["ticks"]))
-        return bool(abs(facts["started"] - self.started) < TOLERANCE_S and facts["command"] == self.command)
+from vd100k.registry.processes import Process, identity, kill
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,27 +67,18 @@ class Server(Process):
         return how if self.here else f"{how}, on {self.host}"
 
 
-def identity(pid: int | None) -> dict[str, Any]:
-    """The facts of ``Process`` about a process; empty if there is none."""
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid)
-        if process.status() != psutil.STATUS_ZOMBIE:
-            known = {"pid": process.pid, "started": process.create_time(), "command": process.cmdline()}
-            return known | _since_boot(process.pid)
-    return {}
-
-
-def _since_boot(pid: int) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        # Field 22 of stat, see proc(5); the name of the program, in brackets, may contain spaces.
-        ticks = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
-        return {"boot": boot, "ticks": ticks}
-    return {"boot": None, "ticks": None}
-
-
 def folder(run: Run) -> Path:
     return run.output_dir / "servers"
+
+
+def file(run: Run, port: int) -> Path:
+    """The file of the server at a port."""
+    return folder(run) / f"{port}.json"
+
+
+def request(run: Run, port: int) -> Path:
+    """The file in which another machine asks the server at a port to stop; empty as long as none does."""
+    return folder(run) / f"{port}.stop"
 
 
 def write(run: Run, fleet: Fleet, logs: Path) -> None:
@@ -138,12 +104,12 @@ def write(run: Run, fleet: Fleet, logs: Path) -> None:
         **identity(os.getpid()),
     )
     folder(run).mkdir(parents=True, exist_ok=True)
-    write_json(folder(run) / f"{server.port}.json", asdict(server))
+    write_json(file(run, server.port), asdict(server))
 
 
 def refuse_second(run: Run) -> None:
     """Raise ServerError if one of our servers uses the port; while it loads, it may not listen there yet."""
-    server = _read(folder(run) / f"{run.hardware.port or 0}.json")
+    server = read(run, run.hardware.port or 0)
     if server and server.here and server.alive:
         raise ServerError(
             f"A server is already running at port {server.port}: {server.model}, {server.status}, "
@@ -152,10 +118,15 @@ def refuse_second(run: Run) -> None:
 
 
 def forget(run: Run, port: int, pid: int | None) -> None:
-    """Remove the file of the server at a port if it belongs to the process ``pid``."""
-    path = folder(run) / f"{port}.json"
-    if (server := _read(path)) and server.pid == pid:
-        path.unlink(missing_ok=True)
+    """Remove the files of the server at a port if they belong to the process ``pid`` of this machine."""
+    if (server := read(run, port)) and server.here and server.pid == pid:
+        file(run, port).unlink(missing_ok=True)
+        request(run, port).unlink(missing_ok=True)
+
+
+def read(run: Run, port: int) -> Server | None:
+    """The server at a port; None if there is none."""
+    return _read(file(run, port))
 
 
 def known(run: Run) -> list[Server]:
@@ -197,36 +168,11 @@ def chosen(run: Run, name: str | None) -> list[Server]:
     return servers
 
 
-def end(run: Run, server: Server) -> None:
-    """Terminate the serving process, which stops its programs, and wait for all of them.
-
-    Raises:
-        ServerError: the server runs on another machine.
-    """
-    if not server.here:
-        raise ServerError(f"The server at port {server.port} runs on {server.host}: stop it there.")
-    family = []
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(server.pid)
-        family = [process, *process.children(recursive=True)]
-        process.terminate()
-    _, left = psutil.wait_procs(family, timeout=GRACE_S)
-    _kill(left)
-    forget(run, server.port, server.pid)
-
-
-def _kill(processes: list[psutil.Process]) -> None:
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(processes, timeout=GRACE_S)
-
-
 def _is_current(run: Run, server: Server) -> bool:
     """Whether the server still runs; otherwise its file is removed and its remaining programs are killed."""
     if not server.alive:
         say(f"The server at port {server.port} ended unexpectedly (process {server.pid}): its file is removed.")
-        _kill([psutil.Process(program.pid) for program in server.programs if program.exists])
+        kill([psutil.Process(program.pid) for program in server.programs if program.exists])
         forget(run, server.port, server.pid)
     return server.alive
 
