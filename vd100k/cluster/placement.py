@@ -17,6 +17,7 @@ from vd100k.errors import ServerError
 POLL_S = 0.5
 ASKED_EVERY_S = 0.5
 ROOM = 1e-6  # resources are fractions
+THERE_S = 3.0
 STOPPED_S = 20.0  # the guard of a program needs ten
 
 
@@ -84,12 +85,25 @@ def placed(run: Run, kind: type, gpus: int, restarts: int, *arguments: Any) -> I
         try:
             yield Placed(ray, head, actors)
         finally:
-            stopping = [actor.stop.remote() for actor in actors]
-            ray.wait(stopping, num_returns=len(stopping), timeout=STOPPED_S)
-            if head.answers:  # otherwise, these calls would wait for it
-                for actor in actors:
-                    ray.kill(actor)
+            end(ray, head, actors)
+            if head.answers:
                 ray.util.remove_placement_group(group)
+
+
+def end(ray: Any, head: session.Head, actors: list[Any]) -> None:
+    """Call ``stop`` of all actors and wait for those that are there, then give their machines back.
+
+    An actor that is not there, because its machine is lost or was never found, would be waited for without end. It
+    ends with the connection to the cluster.
+    """
+    asked = {actor.__ray_ready__.remote(): actor for actor in actors}
+    there = ray.wait([*asked], num_returns=len(asked), timeout=THERE_S)[0] if asked else []
+    stopping = [asked[one].stop.remote() for one in there]
+    if stopping:
+        ray.wait(stopping, num_returns=len(stopping), timeout=STOPPED_S)
+    if head.answers:  # otherwise, these calls would wait for it
+        for actor in actors:
+            ray.kill(actor)
 
 
 def bundle(run: Run, gpus: int) -> dict[str, float]:
@@ -107,9 +121,9 @@ def _await_room(run: Run, ray: Any, wanted: dict[str, float]) -> None:
     until = time.monotonic() + cluster.wait_s
     while True:
         alive = [node for node in ray.nodes() if node["Alive"]]
-        fit = [node for node in alive if _holds(node["Resources"], wanted)]
+        fit = [node for node in alive if holds(node["Resources"], wanted)]
         free = ray._private.state.available_resources_per_node()
-        if sum(_holds(free.get(node["NodeID"], {}), wanted) for node in fit) >= cluster.nodes:
+        if sum(holds(free.get(node["NodeID"], {}), wanted) for node in fit) >= cluster.nodes:
             return
         if time.monotonic() > until:
             raise ServerError(_too_few(run, alive, fit, wanted))
@@ -119,21 +133,24 @@ def _await_room(run: Run, ray: Any, wanted: dict[str, float]) -> None:
         time.sleep(POLL_S)
 
 
-def _holds(there: dict[str, float], wanted: dict[str, float]) -> bool:
+def holds(there: dict[str, float], wanted: dict[str, float]) -> bool:
+    """Whether a machine has at least this."""
     return all(there.get(name, 0) + ROOM >= amount for name, amount in wanted.items())
 
 
 def _too_few(run: Run, alive: list[dict[str, Any]], fit: list[dict[str, Any]], wanted: dict[str, float]) -> str:
-    there = "\n".join(
-        f"  - {node['NodeManagerAddress']}: {told({name: node['Resources'].get(name, 0.0) for name in wanted})}"
-        for node in alive
-    )
+    there = "\n".join(has(node, wanted) for node in alive)
     how = "are busy" if len(fit) >= run.cluster.nodes else "do not exist"
     return (
         f"{_needed(run, wanted)} are needed for hardware={run.hardware.name}, but {how}. {len(fit)} of the "
         f"{len(alive)} machines of the cluster have that:\n{there}\nChoose fewer machines (cluster.nodes) or another "
         "machine (hardware=NAME), or wait longer (cluster.wait_s)."
     )
+
+
+def has(node: dict[str, Any], wanted: dict[str, float]) -> str:
+    """A line on what a machine has of this."""
+    return f"  - {node['NodeManagerAddress']}: {told({name: node['Resources'].get(name, 0.0) for name in wanted})}"
 
 
 def _needed(run: Run, wanted: dict[str, float]) -> str:

@@ -11,7 +11,9 @@ import contextlib
 import importlib.util
 import os
 import secrets
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +24,10 @@ from vd100k.errors import ServerError
 
 INSTALL = "pip install -e '.[cluster]'"
 TOKEN = "RAY_AUTH_MODE=token"
+# No statistics about us, and none for Ray's dashboard, which a connection to a lost head would try to send at its end.
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_task_events_report_interval_ms": "0"} | {
+    "RAY_enable_metrics_collection": "0"
+}
 REACHED_S = 5.0
 LOOKED_AT_EVERY_S = 5.0
 HEAD_LOST_S = 15.0  # Ray ends this program without a word of ours after 60
@@ -30,7 +36,7 @@ HEAD_LOST_S = 15.0  # Ray ends this program without a word of ours after 60
 def faults(cluster: Cluster) -> Iterator[str]:
     """Why no cluster can be used from here, before it is contacted."""
     if importlib.util.find_spec("ray") is None:
-        yield f"cluster={cluster.name} needs Ray, which is not installed here: {INSTALL}"
+        yield f"cluster=ray and hydra/launcher=ray need Ray, which is not installed here: {INSTALL}"
     elif cluster.auth == "token" and os.environ.get("RAY_AUTH_MODE") != "token":
         yield (
             f"RAY_AUTH_MODE is not token, so anybody who reaches the cluster can run programs on it: start Ray on all "
@@ -49,17 +55,19 @@ def connected(run: Run) -> Iterator[Any]:
     if found := list(faults(run.cluster)):
         raise ServerError("\n".join(found))
     address = _address(run.cluster)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     import ray  # takes half a second
 
     try:
-        ray.init(
-            address=address,
-            namespace="vd100k",
-            log_to_driver=False,
-            configure_logging=False,
-            runtime_env=_environment(run),
-        )
+        with _our_signals():
+            ray.init(
+                address=address,
+                namespace="vd100k",
+                log_to_driver=False,
+                configure_logging=False,
+                runtime_env=_environment(run),
+            )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ServerError(
             f"The cluster at {address} cannot be used: {_first_line(error)}\nEvery machine needs the same versions of "
@@ -69,6 +77,15 @@ def connected(run: Run) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _our_signals() -> Iterator[None]:
+    """SIGTERM means afterwards what it meant before: Ray would let it end this process with exit code 15."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def _address(cluster: Cluster) -> str:
@@ -131,6 +148,12 @@ def _environment(run: Run) -> dict[str, Any]:
     """What our processes get on the machines; Ray would kill their children without letting them end theirs."""
     environment: dict[str, Any] = {"env_vars": {"RAY_kill_child_processes_on_worker_exit": "0"}}
     return environment | ({"py_executable": run.cluster.python} if run.cluster.python else {})
+
+
+def cause(error: Exception) -> str:
+    """The first line of what an error of Ray's is about."""
+    lines = [line.strip() for line in str(getattr(error, "cause", None) or error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
 
 
 def _first_line(error: Exception) -> str:

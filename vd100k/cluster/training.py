@@ -16,7 +16,7 @@ from typing import Protocol
 
 import psutil
 
-from vd100k.cluster import placement
+from vd100k.cluster import placement, session
 from vd100k.cluster.placement import Placed, Shared, address, enter
 from vd100k.config.run import Run
 from vd100k.config.stages import Finetune
@@ -149,7 +149,7 @@ class Ranks:
         try:
             met = ray.get([actor.meet.remote() for actor in actors])
         except ray.exceptions.RayError as error:
-            raise TrainingError(f"A machine of the cluster cannot train: {_cause(error)}") from error
+            raise TrainingError(f"A machine of the cluster cannot train: {session.cause(error)}") from error
         faults = [f"{where}: {fault}" for where, found in met for fault in found]
         if faults:
             raise TrainingError("\n".join(faults))
@@ -161,7 +161,7 @@ class Ranks:
         try:
             code, words = state.answer() or (None, "")
         except self._machines.ray.exceptions.RayError as error:
-            code, words = LOST, f"was lost: {_cause(error)}"
+            code, words = LOST, f"was lost: {session.cause(error)}"
         if code is not None:
             self._codes[rank] = code
         if code and not self._words:
@@ -173,8 +173,3 @@ def _interface(wanted: str) -> str:
     """The network interface of this machine that has an address."""
     every = psutil.net_if_addrs().items()
     return next(name for name, found in every for one in found if one.address == wanted)
-
-
-def _cause(error: Exception) -> str:
-    lines = [line.strip() for line in str(getattr(error, "cause", None) or error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
