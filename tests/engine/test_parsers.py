@@ -59,6 +59,16 @@ def test_vllm_accepts_our_arguments(parsed: Callable[..., Run]) -> None:
     read_all(VLLM, argvs)
 
 
+def test_vllm_accepts_the_commands_of_machines_that_share_a_replica(parsed: Callable[..., Run]) -> None:
+    machines = ["cluster=ray", "cluster.nodes=2", "cluster.nodes_per_replica=2", "model.api_key_env=FLEET_KEY"]
+    run = parsed("stage=serve", "model=qwen2.5-vl-72b", "hardware=t4x4", "hardware.replicas=1", *machines)
+    first, other = (command.argv for command in commands.shared_replica(run, "10.0.0.1"))
+    assert first[:4] == other[:4] == [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve"]
+    assert [argv[argv.index("--node-rank") + 1] for argv in (first, other)] == ["0", "1"]
+    assert "--headless" in set(other) - set(first)
+    read_all(VLLM, [first[4:], other[4:]])
+
+
 def test_swift_accepts_our_arguments(parsed: Callable[..., Run]) -> None:
     argvs = []
     large = ["experiment=manifest-ocr", "images=photos", "hardware=single-gpu", "model=qwen2.5-vl"]

@@ -25,6 +25,7 @@ from vd100k.engines.serving.fleet import Fleet, backends
 from vd100k.engines.serving.http_api import api_key
 from vd100k.engines.serving.nginx import Backend
 from vd100k.engines.serving.supervisor import Program, State, Supervised
+from vd100k.errors import ServerError
 
 # What asks for the servers of a run; logs go to the folder.
 Servers = Callable[[Run, Path], contextlib.AbstractContextManager[Fleet]]
@@ -61,6 +62,11 @@ def start(
     Raises:
         ServerError: there is no such cluster, it has too few machines, or see there.
     """
+    if run.cluster.nodes_per_replica > 1:
+        raise ServerError(
+            f"cluster.nodes_per_replica={run.cluster.nodes_per_replica}: replicas that machines share are not started "
+            "from here: dry_run=true shows the command to run on each machine, and hardware=api asks the first one."
+        )
     if run.cluster.here:
         with local.start(run, logs, balanced, changed) as started:
             yield started
@@ -81,6 +87,9 @@ def placed(run: Run) -> list[str]:
     """The lines of a dry run about the machines: what each must have, and the commands of its replicas."""
     there = run.model_copy(update={"hardware": run.hardware.model_copy(update={"host": "ADDRESS", "balancer": "none"})})
     nodes, needed = run.cluster.nodes, placement.told(placement.bundle(run, _gpus(run)))
+    if (each := run.cluster.nodes_per_replica) > 1:
+        heading = f"{nodes // each} replicas, each shared by {each} machines with {needed}, which are to run:"
+        return [heading, *map(str, commands.shared_replica(there, "ADDRESS-0"))]
     return [
         f"on each of {nodes} machines of the cluster with {needed}, {nodes * run.hardware.replicas} replicas in all:",
         *map(str, commands.replicas(there)),
@@ -92,16 +101,16 @@ def placeholders(run: Run) -> list[Backend] | None:
     first, hardware = run.hardware.port or 0, run.hardware
     if run.cluster.here:
         return None
-    return [
-        Backend(f"ADDRESS-{node}:{first + k}") for node in range(run.cluster.nodes) for k in range(hardware.replicas)
-    ]
+    firsts = range(0, run.cluster.nodes, run.cluster.nodes_per_replica)
+    return [Backend(f"ADDRESS-{node}:{first + k}") for node in firsts for k in range(hardware.replicas)]
 
 
 def whole(run: Run) -> Run:
     """The run with the replicas of all machines, as its front sees them."""
     hardware = run.hardware
-    shares = hardware.replica_weights and hardware.replica_weights * run.cluster.nodes
-    changes = {"replicas": hardware.replicas * run.cluster.nodes, "replica_weights": shares}
+    places = run.cluster.nodes // run.cluster.nodes_per_replica
+    shares = hardware.replica_weights and hardware.replica_weights * places
+    changes = {"replicas": hardware.replicas * places, "replica_weights": shares}
     return run.model_copy(update={"hardware": hardware.model_copy(update=changes)})
 
 

@@ -13,6 +13,15 @@ from vd100k.config.stages import AnyStage
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
+class MultiNode(Part):
+    """How each of several machines starts its share of one replica; RANK and ADDRESS in options stand for theirs."""
+
+    module: str
+    words: list[str]
+    args: Options
+    others: Options
+
+
 class Engine(Part):
     """How a model is served: the parts of a command line, and the name that clients ask for."""
 
@@ -36,6 +45,7 @@ class Engine(Part):
     inherits: Inherits
     args: Options
     adapter_args: Options | None
+    multi_node: MultiNode | None
     files: dict[str, str]
     steps: list[list[str]]
 
@@ -83,6 +93,7 @@ class Cluster(Part):
     name: str
     address: str | None
     nodes: PositiveInt
+    nodes_per_replica: PositiveInt
     resources: dict[str, PositiveFloat]
     python: str | None
     wait_s: PositiveFloat

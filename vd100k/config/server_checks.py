@@ -33,6 +33,8 @@ def check_server(run: Run) -> Problems:
             f"{hardware.max_model_len} leaves no room for an answer: set model.max_pixels="
             f"{hardware.max_model_len * 3 // 4 * model.token_side**2}, or a longer context"
         )
+    if run.cluster.nodes_per_replica > 1:
+        yield from _check_shared(run)
     if "max_multimodal_len" in engine.args:
         yield from _check_engine_lengths(engine.args, model.images_per_prompt)
     if hardware.replica_weights and len(hardware.replica_weights) != hardware.replicas:
@@ -40,6 +42,17 @@ def check_server(run: Run) -> Problems:
             f"hardware.replica_weights has {len(hardware.replica_weights)} entries for {hardware.replicas} replicas: "
             "set one for each replica"
         )
+
+
+def _check_shared(run: Run) -> Problems:
+    """Several machines can share one replica if the engine is able to, and all of them belong to a replica."""
+    hardware, cluster, key = run.hardware, run.cluster, "cluster.nodes_per_replica"
+    if hardware.engine and not hardware.engine.multi_node:
+        yield f"{hardware.engine.name} cannot share a replica between machines: set {key}=1"
+    if cluster.here or cluster.nodes % cluster.nodes_per_replica:
+        yield f"{key}={cluster.nodes_per_replica} needs cluster=ray with a multiple of as many machines (cluster.nodes)"
+    if hardware.replicas != 1:
+        yield f"hardware.replicas={hardware.replicas}: a machine has one replica if machines share it: set 1"
 
 
 def _check_host(run: Run) -> Problems:

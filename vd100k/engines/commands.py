@@ -102,6 +102,22 @@ def replicas(run: Run, folder: Path = Path(RUN_FOLDER)) -> list[Command]:
     return [_replica(hardware, engine, args, k, port) for k, port in enumerate(hardware.ports)]
 
 
+def shared_replica(run: Run, address: str) -> list[Command]:
+    """The command of each machine that shares the replicas of a run; the first is at ``address`` and has the URL."""
+    engine = run.hardware.engine
+    assert engine is not None
+    assert engine.multi_node is not None
+    started = []
+    for rank in range(run.cluster.nodes_per_replica):
+        facts = {"RANK": rank, "ADDRESS": address}
+        own = engine.multi_node.args | (engine.multi_node.others if rank else {})
+        args = engine.args | {key: facts.get(str(value), value) for key, value in own.items()}
+        changes = {"module": engine.multi_node.module, "words": engine.multi_node.words, "args": args}
+        hardware = run.hardware.model_copy(update={"engine": engine.model_copy(update=changes)})
+        started += replicas(run.model_copy(update={"hardware": hardware}))
+    return started
+
+
 def backend(hardware: Hardware) -> str:
     """The address that replicas listen on: behind nginx, only this machine needs to reach them."""
     return "127.0.0.1" if hardware.balanced else str(hardware.host)

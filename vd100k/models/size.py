@@ -32,7 +32,8 @@ def _warnings(run: Run) -> Iterator[str]:
         return
     trains = stage.name == "finetune"
     dtype = (hardware.train_dtype if trains else hardware.dtype) or "bfloat16"
-    count = len(str(stage.cuda_devices).split(",")) if stage.name == "finetune" else hardware.gpus_per_replica
+    nodes = 1 if trains else run.cluster.nodes_per_replica
+    count = len(str(stage.cuda_devices).split(",")) if stage.name == "finetune" else hardware.gpus_per_replica * nodes
     width = 4 if dtype in WIDE else 2
     share = 1.0 if trains else hardware.gpu_memory_utilization or 1.0
     room = count * hardware.gpu_memory_gb * share / width
@@ -40,7 +41,11 @@ def _warnings(run: Run) -> Iterator[str]:
     if billions and billions > room:
         needed = math.ceil(billions * width / hardware.gpu_memory_gb / share)
         usable = f" (hardware.gpu_memory_utilization={share:g})" if share < 1 else ""
-        more = f"{run.key}.cuda_devices to {needed} GPUs" if trains else f"hardware.gpus_per_replica={_whole(needed)}"
+        more = (
+            f"{run.key}.cuda_devices to {needed} GPUs"
+            if trains
+            else f"hardware.gpus_per_replica={_whole(-(-needed // nodes))}"
+        )
         yield (
             f"warning: model={run.model.name}: {billions:g} B parameters × {width} bytes ({dtype}) = "
             f"{billions * width:.0f} GB do not fit {count} × {hardware.gpu_memory_gb:g} GB{usable}: "
