@@ -36,6 +36,8 @@ WRONG = {
     "stage=finetune dataset=x lora_rank=4": "lora_rank",
     f"{ASKS} stage.method=dpo": "but of stage=finetune",
     f"{ASKS} teacher.modell.name=x": "teacher",
+    "stage=serve 'hardware.engine.env={A: 1}'": "write '+hardware.engine.env={A: 1}'",
+    "stage=serve 'task.sampling={top_k: 1}'": "write '+task.sampling={top_k: 1}'",
     # misspelt groups and options
     "hardwar=cpu stage=serve": "did you mean hardware",
     "stage=generat images=photos": "Did you mean generate",

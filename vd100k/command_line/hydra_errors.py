@@ -18,6 +18,7 @@ from vd100k.errors import Vd100kError
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 NOT_A_KEY = re.compile(r"Could not override '([^']+)'")
+ADDED = re.compile(r"To append to your config use (\+.*)")
 NOISE = re.compile(r"\n?(To append|To delete|See https?:|Set the environment variable|full_key|object_type)[^\n]*")
 
 
@@ -42,7 +43,8 @@ def describe(error: Exception, conf: Path) -> str:
     if isinstance(error, Vd100kError):
         return text
     if found := NOT_A_KEY.match(text):
-        return _describe_key(found[1], conf)
+        added = ADDED.search(text)
+        return _describe_key(found[1], conf, added[1] if added else "")
     if isinstance(error, InterpolationResolutionError | UnsupportedInterpolationType):
         return interpolation.describe(error)
     if isinstance(error, HydraException | CompactHydraException) or type(error).__module__.startswith("omegaconf"):
@@ -53,9 +55,14 @@ def describe(error: Exception, conf: Path) -> str:
     )
 
 
-def _describe_key(key: str, conf: Path) -> str:
-    """A sentence about a key that the schema allows, but the composed configuration does not have."""
+def _describe_key(key: str, conf: Path, added: str) -> str:
+    """A sentence about a key that the schema allows, but the composed configuration does not have.
+
+    ``added`` is the override with which it would have it.
+    """
     known = keys.Keys(conf, None)
+    if known.form(key) == "map" and known.is_open(f"{key}.NAME"):
+        return f"{key} does not have all of these entries so far: to add them as new options, write '{added}'."
     if known.is_open(key):
         near = known.near(key)
         meant = f"did you mean {' or '.join(near)}? To add" if near else "to add"
