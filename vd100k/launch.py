@@ -14,7 +14,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from vd100k import help
-from vd100k.config import resolvers, startup
+from vd100k.command_line import startup
+from vd100k.config import resolvers
 from vd100k.config.conf_folder import conf_folder
 from vd100k.errors import ConfigError
 
@@ -118,7 +119,8 @@ def run(cfg: DictConfig) -> float | None:
     command = sweep_job.command(sys.argv)
     hydra_files.remember_secrets(cfg)
     try:
-        checked = parse(cfg)
+        with startup.without_pydantic_plugins():
+            checked = parse(cfg)
         for line in size.warnings(checked):
             say(line)
         if checked.dry_run:

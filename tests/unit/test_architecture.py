@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "models": {"errors", "console", "io", "config"},
     "engines": {"errors", "console", "io", "images", "config", "llm", "models"},
     "cluster": {"errors", "console", "config", "engines"},
+    "registry": {"errors", "console", "io", "config", "engines"},
     "ledger": {"errors", "console", "io", "images", "config"},
     "pages": {"errors", "console", "io", "images", "boxes"},
     "generation": {
@@ -72,6 +73,7 @@ MAY_IMPORT = {
         "similarity",
         "verification",
     },
+    "sweeping": {"errors", "console", "config", "engines", "cluster", "comparing"},
     "preference": {"errors", "console", "io", "config", "evaluation", "generation", "verification"},
     "comparing": {"errors", "console", "io", "config", "evaluation", "runs"},
     "chat": {"errors", "console", "io", "images", "boxes", "config"},

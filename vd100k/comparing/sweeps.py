@@ -116,6 +116,13 @@ def objective(run: Run, summary: Summary) -> float | None:
     return known[name] if name else None
 
 
+def objective_in(folder: Path, sweep: Sweep) -> float | None:
+    """The same for a job that ran elsewhere, from its ``summary.json`` in ``folder``."""
+    known = figures(_content(folder / "summary.json"))
+    name = choose_metric(sweep, known)
+    return known[name] if name else None
+
+
 def write_table(folder: Path) -> None:
     """Write ``sweep.csv`` into a sweep's folder and print it: the best job first, failed ones last with the reason."""
     found = jobs(folder)

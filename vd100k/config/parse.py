@@ -16,7 +16,6 @@ from vd100k.config import checks, interpolation, maps, model_defaults, other_tas
 from vd100k.config.base import Part
 from vd100k.config.quoting import escaped
 from vd100k.config.run import Run
-from vd100k.config.startup import without_pydantic_plugins
 from vd100k.errors import ConfigError
 from vd100k.io.tables import SUFFIXES
 
@@ -47,8 +46,7 @@ def parse(cfg: DictConfig) -> Run:
         ConfigError: with every missing key, unknown key, bad value and impossible combination.
     """
     builder = _Builder()
-    with without_pydantic_plugins():
-        run = builder.build(cfg, "stage")
+    run = builder.build(cfg, "stage")
     if run is None or builder.problems:
         raise ConfigError(list(builder.problems))
     return run

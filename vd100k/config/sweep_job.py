@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from vd100k.io import fingerprint
 from vd100k.io.redaction import redact_argument
@@ -22,8 +24,17 @@ MAX_NAME = 60  # characters of a folder name for one value
 
 
 def is_running() -> bool:
-    """Whether this run is a job of a sweep."""
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    """Whether this run is a job of a sweep, also of one that runs each job as a command of its own."""
+    if not HydraConfig.initialized():
+        return False
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return True
+    given: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    return any(map(_is_keys, given))
+
+
+def _is_keys(override: object) -> bool:
+    return str(override).startswith("sweep.keys=")
 
 
 def group() -> str | None:
@@ -35,7 +46,7 @@ def command(argv: list[str]) -> list[str]:
     """The command line of this run; for a job of a sweep, the command line of that job alone."""
     if not is_running():
         return argv
-    return [argv[0], *(one for one in HydraConfig.get().overrides.task if not one.startswith("sweep.keys="))]
+    return [argv[0], *(one for one in HydraConfig.get().overrides.task if not _is_keys(one))]
 
 
 def overrides_by_key(overrides: Iterable[object]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vd100k.config import sweep_job
 from vd100k.config.run import Run
 from vd100k.evaluation.certainty import brief
 from vd100k.evaluation.metrics import title
@@ -63,7 +64,7 @@ def failed_step(name: str, number: int, steps: int, argv: list[str]) -> str:
 
 def next_command(run: Run, argv: list[str]) -> str | None:
     """The command that goes on from a run, with the overrides of this one that still apply; None if there is none."""
-    if {"-m", "--multirun"} & set(argv):
+    if {"-m", "--multirun"} & set(argv) or sweep_job.is_running():
         return None  # one job of a sweep, whose overrides have several values
     if run.preview or run.shard:  # the rest of the images, or the rows of all parts
         return command(_without(argv[1:], ("preview", "shard")), argv[0])
