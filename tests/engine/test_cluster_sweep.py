@@ -89,7 +89,7 @@ def test_nothing_is_left_of_a_sweep_that_ends_early(nodes: Nodes, tmp_path: Path
 
 
 def test_a_job_that_fits_on_no_machine_is_refused(nodes: Nodes, tmp_path: Path) -> None:
-    running = sweep(nodes, tmp_path, "dataset=one,two", "hardware.replicas=3")
+    running = sweep(nodes, tmp_path, "dataset=one,two", "hardware.replicas=3", "cluster.wait_s=1")
     output, _ = running.communicate(timeout=60)
     assert running.returncode == 1
     assert "needs a machine with 1 CPU, 3 GPU, and the cluster has none" in output

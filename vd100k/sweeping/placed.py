@@ -57,7 +57,7 @@ def run_all(run: Run, jobs: list[Job], variables: set[str], cpus: float) -> list
     with session.probe(run.output_dir) as probe, session.connected(run) as ray:
         head = session.Head(ray.get_runtime_context().gcs_address)
         for needed in {job.gpus: _needed(run, job, cpus) for job in jobs}.values():
-            _require(ray, needed)
+            _require(ray, needed, run.cluster.wait_s)
         given = {name: os.environ[name] for name in variables if name in os.environ}
         every = [_place(ray, run, job, cpus, Shared(Path.cwd(), probe), given) for job in jobs]
         with _ended(ray, head, every):
@@ -114,11 +114,22 @@ def _needed(run: Run, job: Job, cpus: float) -> dict[str, float]:
     return {"CPU": cpus} | ({"GPU": float(job.gpus)} if job.gpus else {}) | run.cluster.resources
 
 
-def _require(ray: Any, needed: dict[str, float]) -> None:
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    if not any(placement.holds(node["Resources"], needed) for node in alive):
-        there = "\n".join(placement.has(node, needed) for node in alive)
-        raise ServerError(
-            f"A job of this sweep needs a machine with {placement.told(needed)}, and the cluster has none:\n{there}\n"
-            "Choose another machine (hardware=NAME), or fewer CPUs (hydra.launcher.cpus)."
-        )
+def _require(ray: Any, needed: dict[str, float], wait_s: float) -> None:
+    """Wait until some machine has this, busy or not.
+
+    Raises:
+        ServerError: none has joined within ``wait_s``.
+    """
+    until = time.monotonic() + wait_s
+    while True:
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        if any(placement.holds(node["Resources"], needed) for node in alive):
+            return
+        if time.monotonic() > until:
+            break
+        time.sleep(POLL_S)
+    there = "\n".join(placement.has(node, needed) for node in alive)
+    raise ServerError(
+        f"A job of this sweep needs a machine with {placement.told(needed)}, and the cluster has none:\n{there}\n"
+        "Choose another machine (hardware=NAME), or fewer CPUs (hydra.launcher.cpus), or wait longer (cluster.wait_s)."
+    )
