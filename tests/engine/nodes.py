@@ -23,7 +23,7 @@ import pytest
 
 from tests.conftest import free_ports
 
-READY_S = 120
+READY_S, ATTEMPTS = 120, 4
 # At the head: a node that does not respond is noticed in seconds instead of a minute.
 HEALTH = {"period_ms": 1000, "timeout_ms": 2000, "failure_threshold": 3}
 RAY = str(Path(sys.executable).with_name("ray"))
@@ -61,8 +61,8 @@ class Nodes:
         port = self.address.partition(":")[2]
         head = ["--head", "--port", port, "--num-cpus", "0", "--include-dashboard", "false"]
         self._ray(self.head, "head", *head).wait(READY_S)
-        for started in [self.start(number) for number in range(self.count)]:
-            started.wait(READY_S)
+        for number, started in enumerate([self.start(number) for number in range(self.count)]):
+            self._await(number, started)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -84,6 +84,14 @@ class Nodes:
         inside = ["ip", "netns", "exec", self._name(number)]
         options = ["--address", self.address, "--num-cpus", "4", "--num-gpus", str(self.gpus)]
         return self._ray(self.address_of(number), f"node-{number}", *options, inside=inside)
+
+    def _await(self, number: int, started: subprocess.Popen[bytes]) -> None:
+        """Wait until a node has joined. On a machine with much else to do, a raylet may give up; it starts again."""
+        for _ in range(ATTEMPTS):
+            if started.wait(READY_S) == 0:
+                return
+            started = self.start(number)
+        raise AssertionError((self.folder / f"node-{number}.log").read_text(encoding="utf-8"))
 
     def kill(self, number: int) -> None:
         """Kill a node: its raylet gets SIGKILL, as if the power failed (its programs are not told)."""

@@ -165,11 +165,21 @@ def test_nothing_is_left_of_a_run_that_is_killed(nodes: Nodes, tmp_path: Path) -
     until(lambda: not programs(nodes), 30)
 
 
-def test_a_lost_head_ends_the_run_with_a_message(nodes: Nodes, tmp_path: Path) -> None:
+def test_a_lost_head_ends_the_run_with_a_message_and_a_vanished_cluster_holds_up_no_ctrl_c(
+    nodes: Nodes, tmp_path: Path
+) -> None:
     """The last test that uses these nodes."""
     serving = Command(nodes, tmp_path, "stage=serve", "cluster.nodes=1")
     serving.says("Ctrl-C stops it")
+    (tmp_path / "other").mkdir()
+    stopped = Command(nodes, tmp_path / "other", "stage=serve", "cluster.nodes=3")
+    stopped.says("Ctrl-C stops it")
+    for number in range(NODES):
+        if nodes.address_of(number) in stopped.output:
+            nodes.kill(number)
     nodes.kill_head()
+    stopped.process.send_signal(signal.SIGINT)
+    assert stopped.process.wait(20) == 0, stopped.output
     assert serving.process.wait(120) == 1
     assert "The head of the cluster at" in serving.output
     until(lambda: not programs(nodes), 90)

@@ -93,11 +93,12 @@ def placed(run: Run, kind: type, gpus: int, restarts: int, *arguments: Any) -> I
 def end(ray: Any, head: session.Head, actors: list[Any]) -> None:
     """Call ``stop`` of all actors and wait for those that are there, then give their machines back.
 
-    An actor that is not there, because its machine is lost or was never found, would be waited for without end. It
-    ends with the connection to the cluster.
+    The head says at once that an actor is lost with its machine. Without a head, nobody does, so an actor that does
+    not respond soon is not waited for; it ends with its connection to the cluster.
     """
     asked = {actor.__ray_ready__.remote(): actor for actor in actors}
-    there = ray.wait([*asked], num_returns=len(asked), timeout=THERE_S)[0] if asked else []
+    seconds = STOPPED_S if head.answers else THERE_S
+    there = ray.wait([*asked], num_returns=len(asked), timeout=seconds)[0] if asked else []
     stopping = [asked[one].stop.remote() for one in there]
     if stopping:
         ray.wait(stopping, num_returns=len(stopping), timeout=STOPPED_S)
