@@ -66,7 +66,7 @@ class Nodes:
         return self
 
     def __exit__(self, *_: object) -> None:
-        inside = [process for number in range(self.count) for process in self._inside(number)]
+        inside = [process for number in range(self.count) for process in self.inside(number)]
         for process in [*self._processes(str(self.folder)), *inside]:
             with contextlib.suppress(psutil.Error):
                 process.kill()
@@ -139,7 +139,7 @@ class Nodes:
                     found += [process, *process.children(recursive=True)]
         return found
 
-    def _inside(self, number: int) -> list[psutil.Process]:
+    def inside(self, number: int) -> list[psutil.Process]:
         """All processes in the namespace of a node, also those that a killed raylet has left."""
         listed = subprocess.run(
             ["ip", "netns", "pids", self._name(number)], capture_output=True, text=True, check=False

@@ -46,6 +46,7 @@ MAY_IMPORT = {
         "ledger",
         "pages",
     },
+    "drivers": {"errors", "console", "io", "images", "config", "engines", "cluster", "ledger", "generation"},
     "similarity": {"errors", "console", "io", "images"},
     "sources": {"errors", "console", "io", "images"},
     "parallel": set(),

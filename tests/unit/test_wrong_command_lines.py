@@ -82,6 +82,8 @@ WRONG = {
     f"{ASKS} hardware.urls=http://127.0.0.1:1/v1": "'hardware.urls=[http://127.0.0.1:1/v1]'",
     f"{ASKS} 'hardware.urls=[127.0.0.1:1]'": "http://HOST:PORT/v1",
     f"{ASKS} shard=5/4": "from 1 to 4",
+    f"{ASKS} cluster.drivers=2": "set cluster=ray",
+    f"{ASKS} cluster=ray cluster.drivers=2 shard=1/2": "remove shard",
     f"{ASKS} stage.if_changed=replace": "'refuse' or 'set_aside'",
     f"{ASKS} dataset=../x": "without /",
     f"{ASKS} weights=tuned": "'base', 'merged' or 'adapter'",

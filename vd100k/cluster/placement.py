@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,23 +37,46 @@ class Placed(NamedTuple):
     actors: list[Any]
 
 
+@dataclass(frozen=True)
+class Room:
+    """Room for ``count`` actors with ``each``, in Ray's names: on as many machines, or anywhere if not ``apart``.
+
+    ``noun`` and ``reason`` are the words of messages: 4 *machines* are needed for *hardware=t4x4*.
+    """
+
+    count: int
+    each: dict[str, float]
+    noun: str
+    reason: str
+    remedy: str
+    apart: bool = True
+
+    def on(self, there: dict[str, float]) -> int:
+        """How many of the actors a machine with these resources has room for."""
+        fit = min(int((there.get(name, 0) + ROOM) / amount) for name, amount in self.each.items())
+        return min(fit, 1) if self.apart else fit
+
+    def __str__(self) -> str:
+        return f"{self.count} {self.noun} with {told(self.each)} each"
+
+
 class Asked:
     """A question that an actor is asked again and again, without ever waiting for the answer."""
 
-    def __init__(self, ray: Any, method: Any) -> None:
-        self._ray, self._method = ray, method
+    def __init__(self, ray: Any, method: Any, every_s: float = ASKED_EVERY_S) -> None:
+        self._ray, self._method, self._every_s = ray, method, every_s
         self._pending: Any = None
         self._due = 0.0
 
-    def answer(self) -> Any:
-        """The answer if one has arrived since the last call, otherwise None.
+    def answer(self, *arguments: Any) -> Any:
+        """The answer if one has arrived since the last call, otherwise None; ``arguments`` are those of a new question.
 
         Raises:
             RayError: the actor is lost, or it failed.
         """
         now = time.monotonic()
         if self._pending is None and now >= self._due:
-            self._pending, self._due = self._method.remote(), now + ASKED_EVERY_S
+            self._pending, self._due = self._method.remote(*arguments), now + self._every_s
         if self._pending is None or not self._ray.wait([self._pending], timeout=0)[0]:
             return None
         arrived, self._pending = self._pending, None
@@ -60,26 +84,28 @@ class Asked:
 
 
 @contextlib.contextmanager
-def placed(run: Run, kind: type, gpus: int, restarts: int, *arguments: Any) -> Iterator[Placed]:
-    """An actor ``kind(number, shared, *arguments)`` on each of ``cluster.nodes`` machines, which gets ``gpus`` GPUs.
+def placed(run: Run, kind: type, room: Room, restarts: int, *arguments: Any) -> Iterator[Placed]:
+    """An actor ``kind(number, shared, *arguments)`` for each place of the ``room``.
 
     It is started again, there or on another machine, as often as ``restarts`` says (-1: always). Leaving the block
     calls ``stop`` of all actors, waits for them, and gives the machines back.
 
     Raises:
-        ServerError: there is no such cluster, or it has too few machines.
+        ServerError: there is no such cluster, or it has no such room.
     """
     with session.probe(run.output_dir) as probe, session.connected(run) as ray:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-        wanted = bundle(run, gpus)
-        _await_room(run, ray, wanted)
-        group = ray.util.placement_group([wanted] * run.cluster.nodes, strategy="STRICT_SPREAD")
-        settings = {"num_cpus": wanted["CPU"], "num_gpus": gpus, "resources": run.cluster.resources}
+        _await_room(run, ray, room)
+        strategy = "STRICT_SPREAD" if room.apart else "SPREAD"
+        group = ray.util.placement_group([room.each] * room.count, strategy=strategy)
+        named = {"num_cpus": room.each["CPU"], "num_gpus": room.each.get("GPU", 0)}
+        others = {name: amount for name, amount in room.each.items() if name not in ("CPU", "GPU")}
         actors = []
-        for number in range(run.cluster.nodes):
+        for number in range(room.count):
             where = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=number)
-            actor = ray.remote(kind).options(max_restarts=restarts, scheduling_strategy=where, **settings)
+            settings = {"max_restarts": restarts, "scheduling_strategy": where, "resources": others}
+            actor = ray.remote(kind).options(**settings, **named)
             actors.append(actor.remote(number, Shared(Path.cwd(), probe), *arguments))
         head = session.Head(ray.get_runtime_context().gcs_address)
         try:
@@ -107,30 +133,31 @@ def end(ray: Any, head: session.Head, actors: list[Any]) -> None:
             ray.kill(actor)
 
 
-def bundle(run: Run, gpus: int) -> dict[str, float]:
-    """What a machine must have for its part of the run, in Ray's names."""
-    return {"CPU": 1.0} | ({"GPU": float(gpus)} if gpus else {}) | run.cluster.resources
+def machines(run: Run, gpus: int) -> Room:
+    """Room for one actor on each of ``cluster.nodes`` machines, which gets ``gpus`` GPUs."""
+    each = {"CPU": 1.0} | ({"GPU": float(gpus)} if gpus else {}) | run.cluster.resources
+    remedy = "Choose fewer machines (cluster.nodes) or another machine (hardware=NAME)"
+    return Room(run.cluster.nodes, each, "machines", f"hardware={run.hardware.name}", remedy)
 
 
-def _await_room(run: Run, ray: Any, wanted: dict[str, float]) -> None:
-    """Wait until enough machines have room.
+def _await_room(run: Run, ray: Any, room: Room) -> None:
+    """Wait until there is enough room.
 
     Raises:
-        ServerError: they do not exist, or have none within ``cluster.wait_s``.
+        ServerError: the cluster does not have it, or not within ``cluster.wait_s``.
     """
     cluster, said = run.cluster, False
     until = time.monotonic() + cluster.wait_s
     while True:
         alive = [node for node in ray.nodes() if node["Alive"]]
-        fit = [node for node in alive if holds(node["Resources"], wanted)]
         free = ray._private.state.available_resources_per_node()
-        if sum(holds(free.get(node["NodeID"], {}), wanted) for node in fit) >= cluster.nodes:
+        if sum(room.on(free.get(node["NodeID"], {})) for node in alive) >= room.count:
             return
         if time.monotonic() > until:
-            raise ServerError(_too_few(run, alive, fit, wanted))
+            raise ServerError(_too_little(room, alive))
         if not said:
             said = True
-            say(f"waiting up to {cluster.wait_s:.0f} s (cluster.wait_s): {_needed(run, wanted)} are not free yet")
+            say(f"waiting up to {cluster.wait_s:.0f} s (cluster.wait_s): {room} are not free yet")
         time.sleep(POLL_S)
 
 
@@ -139,23 +166,19 @@ def holds(there: dict[str, float], wanted: dict[str, float]) -> bool:
     return all(there.get(name, 0) + ROOM >= amount for name, amount in wanted.items())
 
 
-def _too_few(run: Run, alive: list[dict[str, Any]], fit: list[dict[str, Any]], wanted: dict[str, float]) -> str:
-    there = "\n".join(has(node, wanted) for node in alive)
-    how = "are busy" if len(fit) >= run.cluster.nodes else "do not exist"
+def _too_little(room: Room, alive: list[dict[str, Any]]) -> str:
+    there = "\n".join(has(node, room.each) for node in alive)
+    fit = [count for node in alive if (count := room.on(node["Resources"]))]
+    how = "are busy" if sum(fit) >= room.count else "do not exist"
     return (
-        f"{_needed(run, wanted)} are needed for hardware={run.hardware.name}, but {how}. {len(fit)} of the "
-        f"{len(alive)} machines of the cluster have that:\n{there}\nChoose fewer machines (cluster.nodes) or another "
-        "machine (hardware=NAME), or wait longer (cluster.wait_s)."
+        f"{room} are needed for {room.reason}, but {how}. {len(fit)} of the {len(alive)} machines of the cluster have "
+        f"that:\n{there}\n{room.remedy}, or wait longer (cluster.wait_s)."
     )
 
 
 def has(node: dict[str, Any], wanted: dict[str, float]) -> str:
     """A line on what a machine has of this."""
     return f"  - {node['NodeManagerAddress']}: {told({name: node['Resources'].get(name, 0.0) for name in wanted})}"
-
-
-def _needed(run: Run, wanted: dict[str, float]) -> str:
-    return f"{run.cluster.nodes} machines with {told(wanted)} each"
 
 
 def told(resources: dict[str, float]) -> str:

@@ -86,7 +86,7 @@ def describe(run: Run) -> list[str]:
 def placed(run: Run) -> list[str]:
     """The lines of a dry run about the machines: what each must have, and the commands of its replicas."""
     there = run.model_copy(update={"hardware": run.hardware.model_copy(update={"host": "ADDRESS", "balancer": "none"})})
-    nodes, needed = run.cluster.nodes, placement.told(placement.bundle(run, _gpus(run)))
+    nodes, needed = run.cluster.nodes, placement.told(placement.machines(run, _gpus(run)).each)
     if (each := run.cluster.nodes_per_replica) > 1:
         heading = f"{nodes // each} replicas, each shared by {each} machines with {needed}, which are to run:"
         return [heading, *map(str, commands.shared_replica(there, "ADDRESS-0"))]
@@ -103,6 +103,12 @@ def placeholders(run: Run) -> list[Backend] | None:
         return None
     firsts = range(0, run.cluster.nodes, run.cluster.nodes_per_replica)
     return [Backend(f"ADDRESS-{node}:{first + k}") for node in firsts for k in range(hardware.replicas)]
+
+
+def keys(run: Run) -> dict[str, str]:
+    """The API key that requests send, by the name of its environment variable, for our processes on the machines."""
+    name, key = run.model.api_key_env, api_key(run)
+    return {name: key} if name and key else {}
 
 
 def whole(run: Run) -> Run:
@@ -132,9 +138,8 @@ class _Front:
 
 def _machines(run: Run, _: Run, logs: Path, stack: contextlib.ExitStack) -> list[Supervised]:
     """Place an actor on each machine; the services are the replicas that they serve, in their order."""
-    name, key = run.model.api_key_env, api_key(run)
-    keys = {name: key} if name and key else {}
-    machines = stack.enter_context(placement.placed(run, Machine, _gpus(run), -1, run, logs.absolute(), keys))
+    room = placement.machines(run, _gpus(run))
+    machines = stack.enter_context(placement.placed(run, Machine, room, -1, run, logs.absolute(), keys(run)))
     views = [MachineView(machines, number) for number in range(run.cluster.nodes)]
     return [Replica(run, view, k) for view in views for k in range(run.hardware.replicas)]
 

@@ -47,18 +47,21 @@ def faults(cluster: Cluster) -> Iterator[str]:
 
 @contextlib.contextmanager
 def connected(run: Run) -> Iterator[Any]:
-    """The module ``ray``, connected to the run's cluster until the block ends; our actors end with it.
+    """The module ``ray``, connected to the run's cluster until the outermost such block ends; our actors end with it.
 
     Raises:
         ServerError: Ray is not installed, no cluster answers, or it is of another version.
     """
     if found := list(faults(run.cluster)):
         raise ServerError("\n".join(found))
-    address = _address(run.cluster)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     import ray  # takes half a second
 
+    if ray.is_initialized():  # for the servers that the drivers of this run ask
+        yield ray
+        return
+    address = _address(run.cluster)
     try:
         with _our_signals():
             ray.init(

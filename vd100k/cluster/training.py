@@ -50,7 +50,7 @@ def started(run: Run, stage: Finetune, checkpoints: Path, resume_from: Path | No
             yield child
         return
     arguments = (stage, checkpoints.absolute(), resume_from and resume_from.absolute(), log.absolute())
-    with placement.placed(run, Trainer, devices(stage), 0, *arguments) as machines:
+    with placement.placed(run, Trainer, placement.machines(run, devices(stage)), 0, *arguments) as machines:
         yield Ranks(machines)
 
 
@@ -83,7 +83,7 @@ def describe(run: Run, stage: Finetune, checkpoints: Path) -> list[str]:
     nodes = run.cluster.nodes
     if run.cluster.here:
         return [str(commands.train(stage, checkpoints))]
-    needed = placement.told(placement.bundle(run, devices(stage)))
+    needed = placement.told(placement.machines(run, devices(stage)).each)
     ranks = [command(stage, checkpoints, None, nodes, rank, "ADDRESS-0:PORT", "INTERFACE") for rank in range(nodes)]
     return [f"on each of {nodes} machines of the cluster with {needed}:", *map(str, ranks)]
 

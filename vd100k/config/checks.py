@@ -236,6 +236,9 @@ def _check_selection(run: Run) -> Problems:
             f"group={run.group} is no regular expression with a part in parentheses: write group=folder, or a pattern "
             "such as group='(.*)_(before|after)'"
         )
+    if run.cluster.drivers > 1 and (run.cluster.here or run.shard):
+        remedy = "set cluster=ray" if run.cluster.here else "remove shard"
+        yield f"cluster.drivers={run.cluster.drivers} share the images on the machines of a cluster: {remedy}"
     if run.shard:
         part, parts = map(int, run.shard.split("/"))
         if not 1 <= part <= parts:

@@ -94,6 +94,7 @@ class Cluster(Part):
     address: str | None
     nodes: PositiveInt
     nodes_per_replica: PositiveInt
+    drivers: PositiveInt
     resources: dict[str, PositiveFloat]
     python: str | None
     wait_s: PositiveFloat
@@ -229,9 +230,8 @@ class Paths(Part):
 class Run(Part):
     """One run, completely decided.
 
-    ``key`` is the key of its stage on the command line (``stage``, ``stage.generate``). ``parts``
-    holds the runs that it consists of: the steps of a pipeline, the sides of an evaluation. A run
-    that generates has the teacher's model and hardware as its own.
+    ``key`` is that of its stage on the command line (``stage``, ``stage.generate``). ``parts`` are the runs that it
+    consists of: steps of a pipeline, sides of an evaluation. A run that generates has the teacher's model and hardware.
     """
 
     key: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import threading
 from collections.abc import Callable, Iterator
 
 # SIGHUP comes when the connection to the machine is lost.
@@ -13,7 +14,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextlib.contextmanager
 def interruptible(stop: Callable[[int], None]) -> Iterator[None]:
-    """Call ``stop`` with the number of the first SIGINT, SIGTERM or SIGHUP, cancel the current task on the next."""
+    """Call ``stop`` with the number of the first SIGINT, SIGTERM or SIGHUP, cancel the current task on the next.
+
+    A thread gets no signals, so nothing happens there.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     first = True

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,7 +14,6 @@ from vd100k.console import in_terminal, progress_bar, say
 from vd100k.errors import DataError
 from vd100k.images.ignored import Ignored
 from vd100k.llm.client import Usage
-from vd100k.llm.pool import Endpoint
 from vd100k.pages.pace import Pace
 
 if TYPE_CHECKING:
@@ -33,12 +33,14 @@ class Progress:
     ``total``: seen so far, ``reused``: answered by an earlier run, ``skipped``: not asked (failed
     permanently in an earlier run, or not a usable image), ``saved``: rows of this run that are safe
     on the disk, ``usage``: requests and tokens, ``ignored``: files that are not images, ``pace``: over time.
+    ``resumed``: those of ``reused`` that a driver of the same run made before it was lost.
     ``total`` is ``rows`` + ``failed`` + ``open``.
     """
 
     def __init__(self, unit_name: str, price: Price | None = None) -> None:
         self.unit_name = unit_name
-        self.total = self.reused = self.skipped = self.answered = self.saved = 0
+        self.total = self.reused = self.resumed = self.skipped = self.answered = self.saved = 0
+        self.in_flight: list[int] = []  # at each endpoint
         self.usage = Usage()
         self.ignored = Ignored()
         self.pace = Pace()
@@ -69,6 +71,31 @@ class Progress:
         usage = self.usage
         dollars = usage.prompt_tokens * self._price.prompt + usage.completion_tokens * self._price.completion
         return round(dollars / MILLION, 6)
+
+    def snapshot(self) -> Progress:
+        """A copy of the counters, without their pace, that another process may get while this one counts on."""
+        taken = copy.copy(self)
+        taken.usage, taken.ignored = copy.copy(self.usage), Ignored(dict(self.ignored))
+        taken._failures, taken._first_detail = Counter(dict(self._failures)), dict(self._first_detail)
+        taken.pace = Pace()
+        return taken
+
+    def add_up(self, parts: Sequence[Progress]) -> None:
+        """Set all counters to the sums of those of several drivers."""
+        self.total = sum(part.total for part in parts)
+        self.reused = sum(part.reused - part.resumed for part in parts)
+        self.saved = sum(part.saved + part.resumed for part in parts)
+        self.skipped = sum(part.skipped for part in parts)
+        self.answered = sum(part.answered for part in parts)
+        self.usage = Usage(
+            sum(part.usage.requests for part in parts),
+            sum(part.usage.prompt_tokens for part in parts),
+            sum(part.usage.completion_tokens for part in parts),
+        )
+        # All drivers see the same files, some of them not all yet.
+        self.ignored = max((part.ignored for part in parts), key=Ignored.total, default=self.ignored)
+        self._failures = sum((part._failures for part in parts), Counter())
+        self._first_detail = {name: text for part in parts for name, text in part._first_detail.items()}
 
     def fail(self, reason: str, detail: str) -> None:
         """Count a failure of this run."""
@@ -131,7 +158,7 @@ class ProgressLine:
         if self._bar:
             self._bar.stop()
 
-    def show(self, expected: int | None, endpoints: Iterable[Endpoint]) -> None:
+    def show(self, expected: int | None) -> None:
         """Show the counters; ``expected`` is the number of rows at the end, as far as it is known."""
         progress, now = self._progress, time.monotonic()
         progress.pace.add(now, progress.usage.requests, progress.cost)
@@ -139,7 +166,7 @@ class ProgressLine:
         expected = expected and max(expected, progress.total)  # it was estimated
         new = done - progress.reused
         rate = self._rate(new, now)
-        in_flight = "+".join(str(endpoint.in_flight) for endpoint in endpoints)
+        in_flight = "+".join(map(str, progress.in_flight))
         note = f"{_rate_text(rate)}, {_usage(progress)}, {progress.failed} failed, in flight {in_flight}"
         if self._bar and self._task is not None:
             self._bar.update(self._task, completed=done, total=expected, note=note)

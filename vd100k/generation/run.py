@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from vd100k.engines.serving.fleet import Fleet
 from vd100k.errors import DataError, ServerError
 from vd100k.generation.progress import Progress
 from vd100k.generation.scheduler import Scheduler, refuse_full_disk
-from vd100k.generation.survey import Survey
+from vd100k.generation.survey import Outlook, Survey
 from vd100k.generation.work_items import (
     OpenItems,
     WorkItem,
@@ -27,6 +27,8 @@ from vd100k.generation.work_items import (
     row_identity,
     unit_name,
 )
+from vd100k.io.jsonl import Row
+from vd100k.ledger.known import Known
 from vd100k.ledger.origin import base_folder, is_current
 from vd100k.ledger.provenance import answer_settings
 from vd100k.ledger.rows import Ledger
@@ -65,31 +67,64 @@ def ask_all(
         ServerError: no server answers, or one rejects all requests; the answers so far are kept.
         KeyboardInterrupt: after Ctrl-C, once the requests in flight are finished.
     """
-    if run.hardware.urls is None:
-        model_folder.ensure(run)  # before its fingerprint is taken
-    decided_by = answer_settings(run, asyncio.run(_loaded_from(run, settings)))
+    decided_by = decide(run, settings)
     if not reuse:
         decided_by["asked_at"] = time.time_ns()
-    unchanged = partial(is_current, base_folder(run))
-    if_changed = "set_aside" if run.preview else settings.if_changed
-    with Ledger(rows_path(run), decided_by, if_changed, unchanged, run.key, row_identity(run)) as ledger:
-        if ledger.done:
-            say(f"{len(ledger.done):,} answers exist already: {ledger.path}")
+    with opened(run, settings, decided_by, rows_path(run)) as ledger:
         survey = Survey(run, ledger, len(only) if only else None)
         items = itertools.chain(
             OpenItems(run, ledger, progress, settings.retry_failed, only),
             changed_items(run, ledger, progress, survey.changed, only),
         )
-        try:
-            first = next(items, None)
-            if first is not None:
-                refuse_full_disk(ledger.path, settings.min_free_disk_mb, run.key)
-                with servers(run, logs) as found:
-                    _ask(run, settings, ledger, progress, found, itertools.chain([first], items), survey)
-        finally:
-            progress.saved = ledger.sync()
-        if settings.sorted:
-            _sort(run, ledger)
+        ask_items(run, settings, ledger, progress, items, survey, lambda: servers(run, logs))
+        conclude(run, settings, ledger, progress)
+
+
+def decide(run: Run, settings: Generate) -> Row:
+    """What decides the answers of the run, with the name of the weights that given servers report."""
+    if run.hardware.urls is None:
+        model_folder.ensure(run)  # before its fingerprint is taken
+    return answer_settings(run, asyncio.run(_loaded_from(run, settings)))
+
+
+@contextlib.contextmanager
+def opened(
+    run: Run, settings: Generate, decided_by: Row, path: Path, whole: Known | None = None, wait_s: float = 0
+) -> Iterator[Ledger]:
+    """The ledger at ``path``: that of the run, or of a slice of it if ``whole`` is what that of the run knows."""
+    unchanged = partial(is_current, base_folder(run))
+    if_changed = "set_aside" if run.preview else settings.if_changed
+    ledger = Ledger(path, decided_by, if_changed, unchanged, run.key, row_identity(run), whole, wait_s)
+    with ledger:
+        if ledger.done:
+            say(f"{len(ledger.done):,} answers exist already: {ledger.path}")
+        yield ledger
+
+
+def ask_items(
+    run: Run,
+    settings: Generate,
+    ledger: Ledger,
+    progress: Progress,
+    items: Iterator[WorkItem],
+    outlook: Outlook,
+    servers: Callable[[], contextlib.AbstractContextManager[Fleet]],
+) -> None:
+    """Ask about all items; ``servers`` are entered if there are any. Raises what ``ask_all`` does."""
+    try:
+        first = next(items, None)
+        if first is not None:
+            refuse_full_disk(ledger.path, settings.min_free_disk_mb, run.key)
+            with servers() as found:
+                _ask(run, settings, ledger, progress, found, itertools.chain([first], items), outlook)
+    finally:
+        progress.saved = ledger.sync()
+
+
+def conclude(run: Run, settings: Generate, ledger: Ledger, progress: Progress) -> None:
+    """After everything was asked: the sorted file, if it is wanted, and where failures are told."""
+    if settings.sorted:
+        _sort(run, ledger)
     if progress.failed:
         say(
             f"{progress.failed:,} {unit_name(run)} have no answer; the reasons are in {ledger.failures_path}. "
@@ -115,12 +150,12 @@ def _ask(
     progress: Progress,
     servers: Fleet,
     items: Iterator[WorkItem],
-    survey: Survey,
+    outlook: Outlook,
 ) -> None:
     async def ask() -> BaseException | None:
         direct = run.hardware.urls is None
         async with Client(run.model, run.served_name, settings, progress.usage, direct) as client:
-            scheduler = Scheduler(run, settings, ledger, progress, client, servers, items, survey)
+            scheduler = Scheduler(run, settings, ledger, progress, client, servers, items, outlook)
             await scheduler.run()
             return scheduler.end
 

@@ -17,7 +17,7 @@ from vd100k.generation.interrupts import interruptible
 from vd100k.generation.prefetch import Prefetcher
 from vd100k.generation.progress import Progress, ProgressLine
 from vd100k.generation.requester import Requester
-from vd100k.generation.survey import Survey
+from vd100k.generation.survey import Outlook
 from vd100k.generation.work_items import WorkItem
 from vd100k.generation.workers import Workers
 from vd100k.ledger.rows import Ledger
@@ -48,7 +48,7 @@ class Scheduler:
         client: Client,
         servers: Fleet,
         items: Iterator[WorkItem],
-        survey: Survey,
+        survey: Outlook,
     ) -> None:
         self._run, self._settings, self._ledger, self._progress = run, settings, ledger, progress
         self._client, self._servers, self._survey = client, servers, survey
@@ -128,7 +128,8 @@ class Scheduler:
                 self._stop(error)
 
     def _show(self) -> None:
-        self._line.show(self._survey.expected, self._pool.endpoints)
+        self._progress.in_flight = [endpoint.in_flight for endpoint in self._pool.endpoints]
+        self._line.show(self._survey.expected)
 
     def _interrupt(self, number: int) -> None:
         say(

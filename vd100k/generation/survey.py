@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import threading
+from typing import Protocol
 
 from vd100k.config.run import Run
 from vd100k.errors import Vd100kError
 from vd100k.generation.work_items import count_items
 from vd100k.io.key_set import KeySet
 from vd100k.ledger.rows import Ledger
+
+
+class Outlook(Protocol):
+    """What lies ahead: the number of rows at the end once it is known, and what should end the run."""
+
+    @property
+    def expected(self) -> int | None: ...
+    @property
+    def error(self) -> BaseException | None: ...
 
 
 class Survey:

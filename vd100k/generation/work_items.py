@@ -45,18 +45,29 @@ class WorkItem:
 
 
 class OpenItems(Iterator[WorkItem]):
-    """The work that is still to do; what is done, or not asked, is counted in ``progress``."""
+    """The work that is still to do; what is done, or not asked, is counted in ``progress``.
+
+    ``part`` has the ids of the images, and of the unusable ones, that are a part of a run with several drivers.
+    """
 
     def __init__(
-        self, run: Run, ledger: Ledger, progress: Progress, retry_failed: bool, only: Collection[str] | None
+        self,
+        run: Run,
+        ledger: Ledger,
+        progress: Progress,
+        retry_failed: bool,
+        only: Collection[str] | None,
+        part: Container[str] | None = None,
     ) -> None:
-        self._ledger, self._progress, self._retry_failed = ledger, progress, retry_failed
+        self._ledger, self._progress, self._retry_failed, self._part = ledger, progress, retry_failed, part
         self._most_images, self._model = run.model.images_per_prompt, run.model.name
         self._rejected = KeySet()
         self._items = all_items(run, self._reject, only, ignored=progress.ignored)
 
     def __next__(self) -> WorkItem:
         for item in self._items:
+            if self._part is not None and item.image.id not in self._part:
+                continue
             if len(item.image.paths) > self._most_images:
                 self._reject(item.image.id, "too_many_images", too_many_images(item.image, self._most_images))
                 continue
@@ -75,16 +86,23 @@ class OpenItems(Iterator[WorkItem]):
 
     def _is_open(self, key: int) -> bool:
         self._progress.total += 1
+        whole = self._ledger.whole
         if key in self._ledger.done:
             self._progress.reused += 1
+            self._progress.resumed += whole is not None
             return False
-        failure = self._ledger.failed.get(key)
+        if whole and key in whole.done:
+            self._progress.reused += 1
+            return False
+        failure = self._ledger.failed.get(key) or (whole.failed.get(key) if whole else None)
         if failure is None or failure.retryable or self._retry_failed:
             return True
         self._progress.skipped += 1
         return False
 
     def _reject(self, id: str, reason: str, detail: str) -> None:
+        if self._part is not None and id not in self._part:
+            return
         if self._rejected.add(row_key(id)):  # several lines may name the same unusable image
             self._progress.total += 1
             self._progress.skipped += 1

@@ -53,6 +53,13 @@ class KeySet:
         self._count += 1
         return True
 
+    def without(self, keys: KeySet) -> KeySet:
+        """The keys of this set that are not in the other one."""
+        rest = KeySet()
+        rest._parts = [array("Q", (key for key in part if key not in keys)) for part in self._parts]
+        rest._count = sum(map(len, rest._parts))
+        return rest
+
 
 class OffsetIndex:
     """The offset in a file of the row of each key, in 16 bytes a key."""

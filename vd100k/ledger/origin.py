@@ -13,7 +13,7 @@ from vd100k.images.encode import are_unchanged, is_unchanged
 from vd100k.images.groups import SEPARATOR, names
 from vd100k.io import jsonl
 from vd100k.io.jsonl import Row
-from vd100k.ledger.rows import PARTIAL
+from vd100k.ledger.partial import PARTIAL
 
 FIRST = 20  # rows of each file that are compared with the folder
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import glob
-import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NamedTuple, Self, TypeGuard
+from typing import Any, Self, TypeGuard
 
 from filelock import FileLock, Timeout
 
@@ -18,17 +16,17 @@ from vd100k.io.append_log import AppendLog, append_lines, cut_torn_line
 from vd100k.io.jsonl import Row
 from vd100k.io.key_set import KeySet, OffsetIndex, row_key
 from vd100k.io.redaction import redact
-from vd100k.ledger import provenance
+from vd100k.ledger import partial, provenance
+from vd100k.ledger.known import Failure, Known, failure
 
-# What a preview, or one of several machines, adds to the name of the rows.
-PARTIAL = re.compile(r"\.preview|\.shard-\d+-of-\d+")
+DYING_S = 120.0  # a lost driver may hold its slice so long: NFS forgets the locks of a lost machine after 90
 
 
-class Failure(NamedTuple):
-    """Why there is no row, in one word, and whether a later run may get one."""
+class LedgerBusy(DataError):
+    """Another process holds the ledger."""
 
-    reason: str
-    retryable: bool
+    def __init__(self, rows: Path) -> None:
+        super().__init__(f"{rows}: another process is writing to it. Wait for it, or end it.")
 
 
 class Ledger:
@@ -38,11 +36,13 @@ class Ledger:
     are what decides the answers (model, prompt, sampling). Rows made with other settings are never
     mixed with these: ``if_changed`` says whether to ``refuse`` the run, or to ``set_aside`` the old
     files under another name, from where they return when their settings do. Rows of the same
-    settings in ``<name>.preview.jsonl`` and ``<name>.shard-K-of-N.jsonl`` are joined. A second
-    process is refused.
+    settings in ``<name>.preview.jsonl`` and ``<name>.shard-K-of-N.jsonl`` are joined; those of
+    ``<name>.slice-K-of-N.jsonl``, which drivers leave when they are killed, are moved here. A second
+    process is refused after ``wait_s``.
 
     ``done`` holds the keys found when the ledger was opened, joined rows included, ``failed`` the
     failures by key, and ``saved`` counts the rows appended since then that are safe on the disk.
+    ``whole`` is what the ledger of the whole run knows, if this one is that of a slice.
 
     Raises (on entering):
         DataError: other settings, another process, or a file that cannot be written.
@@ -56,8 +56,10 @@ class Ledger:
         is_current: Callable[[Row], bool] = lambda row: True,
         stage_key: str = "stage",
         identify: Callable[[Row], int] = lambda row: row_key(row["id"]),
+        whole: Known | None = None,
+        wait_s: float = 0,
     ) -> None:
-        self.path = path
+        self.path, self.whole = path, whole
         self.failures_path = provenance.beside(path, "failures.jsonl")
         self.corrupt_path = provenance.beside(path, "corrupt.jsonl")
         self.outdated_path = provenance.beside(path, "outdated.jsonl")
@@ -66,18 +68,18 @@ class Ledger:
         self.saved = 0
         self._settings, self._if_changed, self._is_current = settings, if_changed, is_current
         self._stage_key, self._identify = stage_key, identify
-        self._lock = FileLock(path.with_name(f".{path.stem}.lock"))
+        self._lock, self._wait_s = _lock(path), wait_s
         self._rows, self._failures = AppendLog(path), AppendLog(self.failures_path)
         self._failures_outdated = False
         self._joined = 0
-        self._index: OffsetIndex | None = None
+        self._indexes: dict[Path, OffsetIndex] = {}
 
     def __enter__(self) -> Self:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=0)
+            self._lock.acquire(timeout=self._wait_s)
         except Timeout:
-            raise DataError(f"{self.path}: another process is writing to it. Wait for it, or end it.") from None
+            raise LedgerBusy(self.path) from None
         except OSError as error:
             raise DataError(f"{self.path}: cannot be written: {error.strerror}.") from error
         try:
@@ -141,17 +143,34 @@ class Ledger:
         """Move the rows with these keys to ``<name>.outdated.jsonl``; none of them may be asked about meanwhile."""
         append_lines(self.outdated_path, (line for line, key in self._lines() if key in keys))
         self._rows.rewrite(line for line, key in self._lines() if key not in keys)
+        self.done = self.done.without(keys)
+
+    def absorb(self, rows: Path) -> int:
+        """Move the rows and failures of a slice here, once no process writes to it; how many rows were new.
+
+        Raises:
+            DataError: a process holds the slice, or the disk is full; the slice is kept.
+        """
+        try:
+            with _lock(rows).acquire(timeout=DYING_S) as lock:
+                joined = self._join(rows)
+                self.sync()
+                for ending in provenance.FILES:
+                    provenance.beside(rows, ending).unlink(missing_ok=True)
+                Path(lock.lock_file).unlink(missing_ok=True)
+        except Timeout:
+            raise LedgerBusy(rows) from None
+        return joined
 
     def answers(self, keys: Iterable[int]) -> list[str]:
-        """The answers of rows that were in the ledger when it was opened, by their keys."""
-        self._index = self._index or self._indexed()
-        found = (self._index.find(key) for key in keys)
-        with self.path.open("rb") as rows:
-            return [_answer_at(rows, offset) for offset in found if offset is not None]
+        """The answers of rows that were in the ledger, or that of the whole run, when it was opened, by their keys."""
+        paths = [self.path, *([self.whole.path] if self.whole else [])]
+        found = ((path, self._indexed(path).find(key)) for key in keys for path in paths if path.exists())
+        return [_answer_at(path, offset) for path, offset in found if offset is not None]
 
     def sort(self, target: Path, order: Iterable[int]) -> int:
         """Write the rows to ``target`` in the ``order`` of their keys, and return their number."""
-        index = self._indexed()
+        index = self._index(self.path)
         with self.path.open("rb") as rows:
 
             def in_order() -> Iterator[bytes]:
@@ -162,9 +181,14 @@ class Ledger:
 
             return atomic.replace(target, in_order())
 
-    def _indexed(self) -> OffsetIndex:
+    def _indexed(self, path: Path) -> OffsetIndex:
+        if path not in self._indexes:
+            self._indexes[path] = self._index(path)
+        return self._indexes[path]
+
+    def _index(self, path: Path) -> OffsetIndex:
         index = OffsetIndex()
-        for _, offset, _, row in jsonl.scan(self.path):
+        for _, offset, _, row in jsonl.scan(path):
             if isinstance(row, dict):
                 index.add(self._identify(row), offset)
         return index
@@ -180,13 +204,13 @@ class Ledger:
         self._join_partial_ledgers()
         self._joined = self._rows.written
         for row in self._valid_rows(self.failures_path):
-            key, failure = self._identify(row), Failure(str(row.get("reason")), row.get("retryable", True))
+            key, found = self._identify(row), failure(row)
             # This run examines an image that could not be used again, and records it again if it still cannot be.
-            if key in self.done or (failure.retryable and row.get("attempts") == 0):
+            if key in self.done or (found.retryable and row.get("attempts") == 0):
                 self._failures_outdated = True
             else:
                 self._failures_outdated |= key in self.failed
-                self.failed[key] = failure
+                self.failed[key] = found
 
     def _valid_rows(self, path: Path) -> Iterator[Row]:
         """The rows of a file of the ledger; damaged lines are moved to a file of their own."""
@@ -207,27 +231,28 @@ class Ledger:
             )
 
     def _join_partial_ledgers(self) -> None:
-        """Copy the rows of the same settings that a preview or other machines made."""
-        for path in sorted(self.path.parent.glob(f"{glob.escape(self.path.stem)}.*.settings.json")):
-            name = path.name.removesuffix(".settings.json")
-            if not PARTIAL.fullmatch(name.removeprefix(self.path.stem)):
-                continue
-            rows, joined = path.with_name(f"{name}.jsonl"), 0
-            if not rows.exists() or not rows.stat().st_size:
-                continue
-            if change := provenance.difference(provenance.read(path), self._settings):
-                if name.endswith(".preview") or self._if_changed == "set_aside":
-                    continue  # a preview is repeated until the settings are right
-                raise DataError(
-                    f"{rows} cannot be joined: its rows were made differently ({change}).\nUse the same settings, or "
-                    f"move {name}.* to another folder: this run then asks about these images again."
-                )
-            for _, row in jsonl.read(rows):
-                if _is_row(row) and self.done.add(self._identify(row)):
-                    self._rows.append(row)
-                    joined += 1
-            if joined:
+        """Copy the rows of the same settings that a preview or other machines made, and take those of slices."""
+        taken = 0
+        for rows, is_slice in partial.found(self.path, self._settings, self._if_changed):
+            if is_slice:
+                taken += self.absorb(rows)
+            elif joined := self._join(rows):
                 say(f"{joined} rows joined from {rows.name}")
+        if taken:
+            say(f"{taken} rows joined from slices that drivers had left")
+
+    def _join(self, rows: Path) -> int:
+        """Copy the rows of another ledger that are new here, and its failures; how many rows there were."""
+        before = self._rows.written
+        for row in _read(rows):
+            if self.done.add(self._identify(row)):
+                self.append(row)
+        for row in _read(provenance.beside(rows, "failures.jsonl")):
+            if (key := self._identify(row)) not in self.done:
+                self._failures.append(row)
+                self._failures_outdated |= key in self.failed
+                self.failed[key] = failure(row)
+        return self._rows.written - before
 
     def _lines(self) -> Iterator[tuple[bytes, int]]:
         """The lines of all rows with their keys."""
@@ -246,15 +271,24 @@ class Ledger:
 def answered(path: Path, identify: Callable[[Row], int]) -> KeySet:
     """The keys of the rows in a file, which another process may be writing; none if it is missing."""
     keys = KeySet()
-    for _, row in jsonl.read(path) if path.exists() else ():
-        if _is_row(row):
-            keys.add(identify(row))
+    for row in _read(path):
+        keys.add(identify(row))
     return keys
 
 
-def _answer_at(rows: IO[bytes], offset: int) -> str:
-    rows.seek(offset)
-    row = jsonl.parse(1, rows.readline())
+def _read(path: Path) -> Iterator[Row]:
+    """The valid rows of a file, which may be missing."""
+    return (row for _, row in jsonl.read(path) if _is_row(row)) if path.exists() else iter(())
+
+
+def _lock(rows: Path) -> FileLock:
+    return FileLock(rows.with_name(f".{rows.stem}.lock"))
+
+
+def _answer_at(path: Path, offset: int) -> str:
+    with path.open("rb") as rows:
+        rows.seek(offset)
+        row = jsonl.parse(1, rows.readline())
     return str(row["answer"]) if isinstance(row, dict) else ""
 
 

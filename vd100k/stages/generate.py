@@ -11,10 +11,11 @@ from vd100k.cluster import serving
 from vd100k.config.run import Run
 from vd100k.config.stages import Generate
 from vd100k.console import say
+from vd100k.drivers import run as drivers
 from vd100k.engines.serving import availability
 from vd100k.errors import DataError
 from vd100k.generation.progress import Progress
-from vd100k.generation.run import ask_all, refuse_if_all_failed, rows_path
+from vd100k.generation.run import refuse_if_all_failed, rows_path
 from vd100k.generation.work_items import all_items, group_faults, missing_questions, row_identity, unit_name
 from vd100k.images.find import Selection, find_images
 from vd100k.images.ignored import Ignored
@@ -46,7 +47,7 @@ def makes(run: Run, stage: Generate) -> list[Path]:
 
 def plan(run: Run, stage: Generate) -> list[str]:
     """The endpoints or server commands, the number of rows to generate, and the file they are appended to."""
-    lines, rows = [*_language(run), *serving.describe(run)], rows_path(run)
+    lines, rows = [*_language(run), *serving.describe(run), *drivers.describe(run, stage)], rows_path(run)
     refuse_other_folder(run)
     with contextlib.suppress(DataError):  # it is among the faults of what ``needs`` yields
         done = answered(rows, row_identity(run))
@@ -68,7 +69,7 @@ def run(run: Run, stage: Generate, folder: Path, summary: Summary, tracker: Trac
         say(line)
     try:
         with tracker.following(sample):
-            ask_all(run, stage, folder, progress)
+            drivers.ask_all(run, stage, folder, progress)
     finally:
         summary.counts = progress.counts()
         metrics = {"ignored": dict(progress.ignored), "pace": progress.pace.columns()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import threading
 from pathlib import Path
 from random import Random
 
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 from vd100k.errors import DataError
 from vd100k.io.jsonl import read_rows
 from vd100k.io.key_set import KeySet, row_key
-from vd100k.ledger.rows import Failure, Ledger
+from vd100k.ledger.known import Failure, Known
+from vd100k.ledger.partial import slice_path
+from vd100k.ledger.rows import Ledger, LedgerBusy
 
 SETTINGS = {"model": "m", "prompt": "p"}
 texts = st.text(st.characters(codec=None))  # includes lone surrogates, which models write
@@ -218,6 +221,73 @@ def test_rows_of_a_preview_and_of_other_machines_are_joined(tmp_path: Path) -> N
         assert has_exactly(ledger.done, "1", "2", "3")
         assert ledger.sync() == 0, "joined rows are not new"
     assert [r["id"] for r in read_rows(tmp_path / "m.jsonl")] == ["1", "2", "3"]
+
+
+def test_a_slice_is_moved_with_its_failures(tmp_path: Path) -> None:
+    whole = tmp_path / "m.jsonl"
+    with Ledger(whole, SETTINGS) as ledger:
+        ledger.append(row("1"))
+        ledger.fail("2", "http_400", "", 1)
+    known = Known(whole, ledger.done, ledger.failed)
+    with Ledger(slice_path(whole, 1, 2), SETTINGS, whole=known) as part:
+        append_all(part, ["1", "3"])
+        part.fail("4", "http_400", "no", 1)
+        part.fail("1", "http_400", "answered elsewhere", 1)
+    with Ledger(whole, SETTINGS) as ledger:
+        assert has_exactly(ledger.done, "1", "3")
+        assert set(ledger.failed) == {row_key("2"), row_key("4")}
+        with Ledger(slice_path(whole, 2, 2), SETTINGS) as part:
+            append_all(part, ["2", "5"])
+        assert ledger.absorb(part.path) == 2
+        assert set(ledger.failed) == {row_key("4")}
+    assert [r["id"] for r in read_rows(whole)] == ["1", "3", "2", "5"]
+    assert [r["id"] for r in read_rows(tmp_path / "m.failures.jsonl")] == ["4"]
+    assert not list(tmp_path.glob("*slice*"))
+    assert not list(tmp_path.glob(".*slice*"))
+
+
+def test_a_slice_waits_for_the_process_that_holds_it(tmp_path: Path) -> None:
+    path = slice_path(tmp_path / "m.jsonl", 1, 2)
+    held, dying = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with Ledger(path, SETTINGS) as ledger:
+            ledger.append(row("1"))
+            held.set()
+            dying.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    with pytest.raises(LedgerBusy), Ledger(path, SETTINGS, wait_s=0.1):
+        pass
+    threading.Timer(0.2, dying.set).start()
+    with Ledger(path, SETTINGS, wait_s=60) as next_one:
+        assert has_exactly(next_one.done, "1")
+    holder.join()
+
+
+def test_answers_are_found_in_a_slice_and_in_the_whole(tmp_path: Path) -> None:
+    whole = tmp_path / "m.jsonl"
+    with Ledger(whole, SETTINGS) as ledger:
+        ledger.append(row("1", "first"))
+    known = Known(whole, ledger.done, ledger.failed)
+    with Ledger(slice_path(whole, 1, 1), SETTINGS) as part:
+        part.append(row("2", "second"))
+    with Ledger(part.path, SETTINGS, whole=known) as part:
+        assert part.answers([row_key("1"), row_key("2"), row_key("3")]) == ["first", "second"]
+
+
+def test_rows_that_are_set_aside_are_not_done(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    with Ledger(path, SETTINGS) as ledger:
+        append_all(ledger, ["1", "2", "3"])
+    keys = KeySet()
+    keys.add(row_key("2"))
+    with Ledger(path, SETTINGS) as ledger:
+        ledger.set_aside(keys)
+        assert has_exactly(ledger.done, "1", "3")
+        assert len(ledger.done) == 2
 
 
 def test_a_shard_that_was_made_differently_is_refused_and_a_preview_is_not_joined(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""A generation by several drivers on the machines of a cluster, each with slices of the images."""
