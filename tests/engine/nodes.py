@@ -50,7 +50,8 @@ class Nodes:
         self.address = f"{self.head}:{free_ports(1)}"
         health = {f"RAY_health_check_{name}": str(value) for name, value in HEALTH.items()}
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(20)}
-        self.environment = {**os.environ, **health, **token, "RAY_USAGE_STATS_ENABLED": "0", "FLEET_KEY": "k" * 20}
+        ours = {"RAY_USAGE_STATS_ENABLED": "0", "FLEET_KEY": secrets.token_hex(10)}
+        self.environment = {**os.environ, **health, **token, **ours}
 
     def __enter__(self) -> Nodes:
         _run(["ip", "link", "add", self._bridge, "type", "bridge"])
