@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from benchmarks import faults, server
-from tests.conftest import command_line
+from tests.conftest import LIGHT, command_line, free_ports
 from tests.engine.conftest import rows, summary
 from tests.engine.nodes import Nodes, needs_namespaces, until
 
@@ -33,7 +33,7 @@ FAULTS = {"http-500": 0.02, "http-429": 0.01, "malformed": 0.01, "drop": 0.009, 
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    with Nodes(NODES, 0) as started:
+    with Nodes(NODES, 1) as started:
         yield started
 
 
@@ -162,6 +162,20 @@ def test_a_server_that_fails_ends_the_run_as_a_whole(nodes: Nodes, tmp_path: Pat
         answered, failed = asking.books()
         assert not answered
         assert len(set(failed)) == len(failed)
+
+
+def test_drivers_ask_the_replicas_that_the_command_starts(nodes: Nodes, tmp_path: Path) -> None:
+    faults.draw(tmp_path / "images", 300)
+    machine = ["hardware=t4x4", "hardware.replicas=1", "hardware.preflight=false", f"hardware.port={free_ports(4)}"]
+    engine = ["engine@hardware.engine=light-node", "model.api_key_env=FLEET_KEY", "stage.max_in_flight=2"]
+    cluster = ["cluster=ray", f"cluster.address={nodes.address}", "cluster.nodes=2", "cluster.drivers=2"]
+    argv = command_line(*LIGHT[:2], "stage=generate", "images=images", *machine, *engine, *cluster)
+    done = subprocess.run(argv, cwd=tmp_path, env=nodes.environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert summary(tmp_path)["counts"]["rows"] == 300
+    answered = rows(tmp_path / "outputs/data/images/details/tiny-student.jsonl")
+    assert len({row["id"] for row in answered}) == len(answered) == 300
+    nothing_left(nodes)
 
 
 class Kills:

@@ -30,7 +30,8 @@ class Hand:
     def __init__(self, actors: Placed, number: int) -> None:
         self.slice: Slice | None = None
         self.progress: Progress | None = None  # of its slice
-        self.heard = self.lost = False
+        self.lost = False
+        self.heard_at: float | None = None
         self._order = 0
         self._asked = Asked(actors.ray, actors.actors[number].obey, POLL_S)
 
@@ -50,7 +51,7 @@ class Hand:
         """
         report: Report | None = self._asked.answer(Order(self._order, self.slice, urls, stop))
         if report:
-            self.heard, self.lost = True, False
+            self.heard_at, self.lost = time.monotonic(), False
         if not report or report.number != self._order or not self.slice:
             return None
         self.progress = report.progress
@@ -77,7 +78,7 @@ class Dispatch:
         self._over: list[Progress] = []  # of slices that are asked, and what was spent for those of lost drivers
         self._losses: dict[Slice, int] = {}
         self._joining: list[Future[int]] = []
-        self._heard_at = time.monotonic()
+        self._began = time.monotonic()
         self.end: BaseException | None = None
 
     async def run(self) -> None:
@@ -113,8 +114,6 @@ class Dispatch:
         except self._actors.ray.exceptions.RayError as error:
             self._lose(hand, error)
             return
-        if not hand.lost:
-            self._heard_at = time.monotonic()
         if report and report.state != "asking" and (slice := hand.take()):
             if report.state == "waiting":
                 self._slices.give_back(slice)
@@ -152,7 +151,8 @@ class Dispatch:
             self._progress.check_failure_rate(
                 self._settings.max_failure_rate, self._run.key, self._ledger.failures_path
             )
-            if time.monotonic() - self._heard_at > self._run.cluster.wait_s:
+            heard_at = max(hand.heard_at or self._began for hand in self._hands)
+            if time.monotonic() - heard_at > self._run.cluster.wait_s:
                 raise ServerError(
                     f"No driver has answered for {self._run.cluster.wait_s:.0f} s (cluster.wait_s): can the machines "
                     "of the cluster start vd100k, and have they a free CPU? All answers are kept."
@@ -164,7 +164,7 @@ class Dispatch:
             self.end = error
 
     def _is_over(self) -> bool:
-        busy = any(hand.slice and (hand.heard or not self.end) for hand in self._hands)
+        busy = any(hand.slice and (hand.heard_at or not self.end) for hand in self._hands)
         return not busy and (self.end is not None or not self._slices)
 
     def _interrupt(self, number: int) -> None:
