@@ -23,6 +23,18 @@ def test_a_set_contains_the_added_keys_and_no_others(added: list[int], others: l
     assert all((number in keys) == (number in expected) for number in others + added)
 
 
+@given(st.sets(numbers), st.sets(numbers))
+def test_a_set_without_the_keys_of_another(left: set[int], right: set[int]) -> None:
+    some, others = KeySet(), KeySet()
+    for number in left:
+        some.add(number)
+    for number in right:
+        others.add(number)
+    rest = some.without(others)
+    assert list(rest) == sorted(left - right)
+    assert len(rest) == len(left - right)
+
+
 @given(st.dictionaries(numbers, st.integers(0, 2**63)), numbers)
 def test_the_index_finds_the_offset_of_each_key(offsets: dict[int, int], other: int) -> None:
     index = OffsetIndex()
