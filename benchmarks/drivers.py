@@ -4,8 +4,8 @@
     python -m benchmarks.drivers --images 2000 --repeats 1
 
 The machines are nodes of a Ray cluster in network namespaces. The local server answers every request after a fixed
-time, and few requests are in flight, so that the limit is the drivers' and not that of the cores: a driver with 8 in
-flight and 0.25 s can send 32 requests a second at most. The contestants take turns, so that other load on the machine
+time, and few requests are in flight, so that the limit is the drivers' and not that of the cores: a driver with 4 in
+flight and 0.125 s can send 32 requests a second at most. The contestants take turns, so that other load on the machine
 slows all of them. The rate is that between the first and the last tenth of the requests; the whole time includes the
 start of the program and of its actors. The benchmark prints a table and writes ``benchmarks/results/drivers.json``.
 
@@ -42,8 +42,8 @@ LONGEST_S = 600
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=4096)
-    parser.add_argument("--in-flight", type=int, default=8)
-    parser.add_argument("--latency", type=float, default=0.25)
+    parser.add_argument("--in-flight", type=int, default=4)
+    parser.add_argument("--latency", type=float, default=0.125)
     parser.add_argument("--drivers", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--contestants", nargs="+", default=["vd100k", "ray data"], choices=["vd100k", "ray data"])
     parser.add_argument("--repeats", type=int, default=1)
