@@ -31,7 +31,7 @@ from vd100k.similarity.cache import NAMES, THUMBNAIL, LookCache, take
 from vd100k.similarity.clusters import Collection
 from vd100k.similarity.look import LOOK
 
-PICTURES = {"varied": VARIED, "known": KNOWN, "unseen": UNSEEN}
+PICTURES = {"varied": VARIED, "known": KNOWN, "unseen": UNSEEN, "all": [*VARIED, *KNOWN, *UNSEEN]}
 KINDS = (*CHANGES, TWO)
 
 
