@@ -60,5 +60,5 @@ format: env  ## format the code and apply the fixes of ruff
 	$(BIN)/ruff format .
 
 lock: env  ## resolve all dependencies again and rewrite requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --extra wandb --extra chat --extra sweep --extra cluster --extra train --extra cpu --extra dev --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra wandb --extra chat --extra sweep --extra cluster --extra cloud --extra train --extra cpu --extra dev --universal --python-version 3.11 \
 		--no-emit-index-url --no-header --no-annotate --quiet -o requirements.lock

@@ -17,8 +17,8 @@ from PIL import Image
 
 from tests.chat_server import chat_server
 from tests.conftest import ROOT, command_line, draw_pictures
-from vd100k.config.parse import dataset_name
 from vd100k.help import unknown_option
+from vd100k.stores.names import dataset_name
 
 Result = subprocess.CompletedProcess[str]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import difflib
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -17,7 +16,7 @@ from vd100k.config.base import Part
 from vd100k.config.quoting import escaped
 from vd100k.config.run import Run
 from vd100k.errors import ConfigError
-from vd100k.io.tables import SUFFIXES
+from vd100k.stores.names import dataset_name
 
 PARTS = (
     "stage",
@@ -50,14 +49,6 @@ def parse(cfg: DictConfig) -> Run:
     if run is None or builder.problems:
         raise ConfigError(list(builder.problems))
     return run
-
-
-def dataset_name(images: str | int | None) -> str | None:
-    """The default name of a data set: the name of its folder, or of its list without the suffix."""
-    if images is None:
-        return None
-    source = Path(str(images)).expanduser().resolve()
-    return source.stem if source.suffix in SUFFIXES else source.name
 
 
 class _Builder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from vd100k.config.base import Inherits, Options, Part
 from vd100k.config.stages import AnyStage
@@ -237,7 +237,7 @@ class Run(Part):
     key: str
 
     images: str | None
-    image_folder: Annotated[Path, AfterValidator(Path.expanduser)] | None
+    image_folder: str | None
     group: str | None
     dataset: str | None
     output_dir: Path

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 
 import orjson
 import xxhash
@@ -44,7 +43,7 @@ class Recipe:
     run: Run
     stage: Convert
     token_lengths: TokenLengths
-    image_folders: tuple[Path, ...]  # images outside these folders are not read
+    image_folders: tuple[str, ...]  # images outside these folders are not read
     layout: Layout
     sides: tuple[str, ...]  # that rows can be on
     single: bool = False  # the layout holds one image and one turn in each row

@@ -11,12 +11,15 @@ from typing import NamedTuple
 from vd100k.config.stages import Rules
 from vd100k.conversion.filters import RejectedRow
 from vd100k.images.encode import ImageError, plain
-from vd100k.images.find import is_utf8, outside_detail, within
 from vd100k.images.groups import names
+from vd100k.images.paths import is_utf8, outside_detail, within
 from vd100k.images.resizing import SizeRule
 from vd100k.io import fingerprint
 from vd100k.io.jsonl import Row
 from vd100k.similarity.cache import LookCache, Taken, take
+from vd100k.sources.unpacked import file_of
+from vd100k.stores.files import is_stored
+from vd100k.stores.urls import is_url
 
 CACHED = 8192  # images whose checks are remembered, more than the rows that are checked in advance
 LEAST_TOKENS = 4  # of an image; smaller ones, such as icons, would mostly be blown up
@@ -26,8 +29,8 @@ MAX_ASPECT_RATIO = 200  # Qwen-VL refuses longer and narrower images
 class TrainingImage(NamedTuple):
     """An image as rows use it: the path to train on, its name in the image folder, its size in pixels if known.
 
-    ``file`` is the image itself, of which ``path`` may be a plain copy. ``look`` is the number of its look, if it was
-    taken.
+    ``file`` is the image itself, or its content as a file; ``path`` may be a plain copy. ``look`` is the
+    number of its look, if it was taken.
     """
 
     path: str
@@ -40,22 +43,23 @@ class TrainingImage(NamedTuple):
 class ImageChecker:
     """Checks the images that rows name, and makes plain copies of those that programs decode differently.
 
-    No image outside ``folders`` is used. Copies go to the folder ``copies``. Results are cached, because several
+    No image outside ``folders`` is used. Copies go to the folder ``copies``, and images that have no file of their own
+    to ``images`` beside it. Results are cached, because several
     rows often share an image. ``reads`` says whether the writer will read the images. Images that are decoded leave
     their look in ``looks``, and a plain one that has a look there is not decoded again.
     """
 
     def __init__(
         self,
-        folders: tuple[Path, ...],
+        folders: tuple[str, ...],
         copies: Path,
         rules: Rules,
         size_rule: SizeRule,
         reads: bool,
         looks: LookCache | None = None,
     ) -> None:
-        self._folders = [Path(os.path.normpath(folder.absolute())) for folder in folders]
-        self._roots = [f"{folder}{os.sep}" for folder in self._folders]
+        self._folders = [one if is_url(one) else os.path.normpath(Path(one).absolute()) for one in folders]
+        self._roots = [f"{folder}/" for folder in self._folders]
         self._copies, self._rules, self._size_rule, self._reads = copies, rules, size_rule, reads
         self._looks = looks
         self.accesses_files = rules.open_images or rules.image_missing or rules.image_changed or reads
@@ -68,11 +72,14 @@ class ImageChecker:
         Raises:
             RejectedRow: one of them is outside the folders, or breaks a rule.
         """
-        images = [self.check(name) for name in names(row)]
+        given, hashes = names(row), row.get("images_sha256") if "images" in row else [row.get("image_sha256")]
+        recorded = hashes if isinstance(hashes, list) and len(hashes) == len(given) else [None] * len(given)
+        known = (sha256 if sha256.__class__ is str else None for sha256 in recorded)
+        images = list(map(self.check, given, known))
         if not self._rules.image_changed:
             return images
         if "images" in row:
-            hashes, times = row.get("images_sha256"), row.get("images_mtime_ns")
+            times = row.get("images_mtime_ns") or [None] * len(images)
             lists = isinstance(hashes, list) and isinstance(times, list)
             recorded = list(zip(hashes, times, strict=False)) if lists else []  # type: ignore[arg-type]
         else:
@@ -98,13 +105,21 @@ class ImageChecker:
                     "image_changed", f"{image.file} has changed since its answer was generated: ask about it again"
                 )
 
-    def _check(self, name: str) -> TrainingImage:
+    def _check(self, name: str, sha256: object = None) -> TrainingImage:
         """The image that a row names by its path, absolute or relative to the first folder.
+
+        If it is in an archive or in object storage, it is written to a file, unless one with this hash is there.
 
         Raises:
             RejectedRow: the image is outside the folders, or breaks a rule.
         """
         path, short = self._locate(name)
+        if is_stored(path):
+            try:
+                path = file_of(path, self._copies.with_name("images"), sha256)
+                short = Path(path).name  # a trainer finds it by this name in the folder of these files
+            except OSError as error:
+                raise RejectedRow("image_unreadable", f"{path}: {error}") from None
         if not self.accesses_files:
             return TrainingImage(path, short, None, path)
         if not _is_file(path):
@@ -143,7 +158,8 @@ class ImageChecker:
 
     def _locate(self, name: str) -> tuple[str, str]:
         """The path of the image, and its name in the folder that contains it."""
-        path = os.path.normpath(name if name[:1] == "/" else self._roots[0] + name)
+        path = name if name[:1] == "/" or is_url(name) else self._roots[0] + name
+        path = path if is_url(path) else os.path.normpath(path)
         if not is_utf8(path):
             raise RejectedRow("image_unreadable", f"{path}: the name is not UTF-8, so no training file can hold it")
         for folder, root in zip(self._folders, self._roots, strict=True):

@@ -15,6 +15,7 @@ from vd100k.conversion.formats import Layout
 from vd100k.conversion.run import Job, Outcome, convert
 from vd100k.conversion.token_lengths import TokenLengths
 from vd100k.images.groups import SEPARATOR, names
+from vd100k.images.paths import folder_of
 from vd100k.io import jsonl
 from vd100k.io.atomic import write_json
 from vd100k.io.writers import JsonWriter
@@ -52,14 +53,14 @@ def missing(run: Run, stage: Convert) -> list[str]:
     return lines
 
 
-def generated_from(rows: Path) -> Path | None:
+def generated_from(rows: Path) -> str | None:
     """The image folder of generated rows, or None; the path of an image is that folder and the row's id."""
     for _, row in jsonl.read(rows):
         if not isinstance(row, dict) or not isinstance(row.get("id"), str) or not (paths := names(row)):
             continue
         ids = [row["id"]] if len(paths) == 1 else row["id"].split(SEPARATOR)
         if paths[0].endswith(f"/{ids[0]}") and len(ids) == len(paths):
-            return Path(paths[0].removesuffix(f"/{ids[0]}"))
+            return paths[0].removesuffix(f"/{ids[0]}")
     return None
 
 
@@ -73,7 +74,7 @@ def _job(run: Run, stage: Convert, product: Product, token_lengths: TokenLengths
         read = partial(blocks.of_entries, joins.pairs, partial(jsonl.read, answers), inputs["rejected"])
     path = stage.folder / product.file
     writer = partial(JsonWriter, path, array=path.suffix == ".json")
-    folder = run.image_folder or generated_from(answers) or answers.parent
+    folder = folder_of("", run.image_folder) if run.image_folder else generated_from(answers) or str(answers.parent)
     recipe = Recipe(run, stage, token_lengths, (folder,), LAYOUTS[product.layout], ("train",))
     return Job(read, recipe, {"train": writer}, path.with_suffix(".rejected.jsonl"))
 

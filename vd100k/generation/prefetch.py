@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 In = TypeVar("In")
 Out = TypeVar("Out")
 MAX_THREADS = min(4, os.cpu_count() or 1)  # decoding and hashing release the GIL
+MAX_WAITING = 32  # threads for images behind a network, which mostly wait
 SLOW_S = 0.002  # more threads are worth their cost if preparing one item takes longer
 GROW_S = 0.5  # between two new threads
 
@@ -21,12 +22,13 @@ GROW_S = 0.5  # between two new threads
 class Prefetcher(Generic[In, Out]):
     """``prepare(item)`` for each of ``items``, at most ``ahead`` before they are taken; in no fixed order.
 
-    Must be created in a running event loop. One thread at a time draws an item. An exception of the
-    iterator or of ``prepare`` is raised by ``take``.
+    ``waits``: preparing an item is mostly waiting for a network. Must be created in a running event loop. One thread
+    at a time draws an item. An exception of the iterator or of ``prepare`` is raised by ``take``.
     """
 
-    def __init__(self, items: Iterator[In], prepare: Callable[[In], Out], ahead: int) -> None:
+    def __init__(self, items: Iterator[In], prepare: Callable[[In], Out], ahead: int, waits: bool = False) -> None:
         self._items, self._prepare = items, prepare
+        self._most_threads = MAX_WAITING if waits else MAX_THREADS
         self._loop = asyncio.get_running_loop()
         self._ready: deque[Out] = deque()
         self._takers: deque[asyncio.Future[None]] = deque()
@@ -64,14 +66,14 @@ class Prefetcher(Generic[In, Out]):
     def stop(self) -> None:
         """Give out nothing more, and drop what is prepared."""
         self._stopped = True
-        for _ in range(MAX_THREADS):
+        for _ in range(self._most_threads):
             self._permits.put(False)
         self._ready.clear()
         self._wake_all()
 
     def _is_slow(self) -> bool:
         """Whether another thread would help: one is best for small images, large ones need all cores."""
-        return self._usual_s > SLOW_S and self._threads < MAX_THREADS
+        return self._usual_s > SLOW_S and self._threads < self._most_threads
 
     def _add_thread(self) -> None:
         self._threads += 1

@@ -31,7 +31,7 @@ def show(run: Run, rows: Path, folder: Path) -> Path:
 
 def _content(run: Run, answers: list[Row], failures: list[Row]) -> dict[str, Headline | Gallery]:
     # The images were found in their folder when they were asked about.
-    folders = {str(Path(name).parent) for row in answers for name in names(row)}
+    folders = {name.rpartition("/")[0] for row in answers for name in names(row)}
     album = Album(sorted(folders), frames.of(run.model))
     is_shared = len({row["question"] for row in answers}) == 1
     by_image: dict[str, list[Row]] = {}

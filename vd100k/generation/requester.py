@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from vd100k.boxes import frames
 from vd100k.config.run import Run
@@ -18,10 +17,9 @@ from vd100k.generation.progress import Progress
 from vd100k.generation.work_items import WorkItem
 from vd100k.generation.workers import Workers
 from vd100k.images.encode import Encoded, ImageError, encode, facts_of
-from vd100k.images.find import links_outside, outside_detail
+from vd100k.images.paths import folder_of, links_outside, outside_detail
 from vd100k.images.resizing import SizeRule
 from vd100k.io.jsonl import Row
-from vd100k.ledger.origin import base_folder
 from vd100k.ledger.rows import Ledger
 from vd100k.llm import prompts, readers
 from vd100k.llm.client import AccessDenied, Client, RequestError, Unreachable, wait_s
@@ -50,7 +48,7 @@ class Requester:
         self._run, self._max_retries, self._ledger, self._progress = run, max_retries, ledger, progress
         self._client, self._workers = client, workers
         self._size_rule = SizeRule.of(run.model)
-        self._folder = str((run.image_folder or base_folder(run)).absolute())
+        self.folder = folder_of(run.images or "", run.image_folder)
         self._frame = frames.of(run.model) if run.task.reader == "boxes" else None
         self._tiny_body = prompts.tiny_body(run.task, run.served_name)
         self._judging = asyncio.Lock()
@@ -63,8 +61,8 @@ class Requester:
             return Prepared(item, [], "too_many_images", "an answer with boxes does not say in which image they are")
         encoded = []
         for path in item.image.paths:
-            if links_outside(self._folder, path):
-                return Prepared(item, [], "image_outside", f"{path}: {outside_detail(Path(self._folder))}")
+            if links_outside(self.folder, path):
+                return Prepared(item, [], "image_outside", f"{path}: {outside_detail(self.folder)}")
             try:
                 encoded.append(encode(path, self._size_rule, measure=self._frame is not None))
             except ImageError as error:

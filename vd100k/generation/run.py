@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable, Collection, Iterator
-from functools import partial
 from pathlib import Path
 
 from vd100k.cluster.serving import Servers, fleet
@@ -29,7 +28,7 @@ from vd100k.generation.work_items import (
 )
 from vd100k.io.jsonl import Row
 from vd100k.ledger.known import Known
-from vd100k.ledger.origin import base_folder, is_current
+from vd100k.ledger.origin import comparison
 from vd100k.ledger.provenance import answer_settings
 from vd100k.ledger.rows import Ledger
 from vd100k.llm.client import Client, Usage
@@ -92,9 +91,8 @@ def opened(
     run: Run, settings: Generate, decided_by: Row, path: Path, whole: Known | None = None, wait_s: float = 0
 ) -> Iterator[Ledger]:
     """The ledger at ``path``: that of the run, or of a slice of it if ``whole`` is what that of the run knows."""
-    unchanged = partial(is_current, base_folder(run))
     if_changed = "set_aside" if run.preview else settings.if_changed
-    ledger = Ledger(path, decided_by, if_changed, unchanged, run.key, row_identity(run), whole, wait_s)
+    ledger = Ledger(path, decided_by, if_changed, comparison(run), run.key, row_identity(run), whole, wait_s)
     with ledger:
         if ledger.done:
             say(f"{len(ledger.done):,} answers exist already: {ledger.path}")

@@ -25,6 +25,7 @@ from vd100k.llm import prompts
 from vd100k.llm.client import Client
 from vd100k.llm.endpoint_check import check_endpoint
 from vd100k.llm.pool import Lease, Pool, Stopped
+from vd100k.stores.urls import is_url
 
 AHEAD = 32  # images prepared before they are needed
 TICK_S = 0.5  # between two syncs of the ledger
@@ -54,7 +55,7 @@ class Scheduler:
         self._client, self._servers, self._survey = client, servers, survey
         self._workers = Workers(settings.max_in_flight, self._work)
         self._requester = Requester(run, settings.max_retries, ledger, progress, client, self._workers)
-        self._prefetcher = Prefetcher(items, self._requester.prepare, AHEAD)
+        self._prefetcher = Prefetcher(items, self._requester.prepare, AHEAD, is_url(self._requester.folder))
         limits = settings.max_in_flight, settings.endpoint_wait_s
         self._pool = Pool(servers.urls, *limits, client.is_back, servers.check, run.key)
         self._line = ProgressLine(f"asking {run.served_name}", progress)

@@ -209,7 +209,7 @@ def too_many_images(image: ImageRef, most: int) -> str:
 
 def group_faults(run: Run) -> Iterator[str]:
     """What to do about a group, among the first ones, that has more images than the model takes."""
-    if run.group is None and Path(str(run.images)).expanduser().is_dir():
+    if run.group is None and Path(str(run.images)).suffix.lower() not in tables.SUFFIXES:
         return  # each image is alone
     most = run.model.images_per_prompt
     with contextlib.suppress(DataError):  # no images: reported with them
@@ -253,7 +253,7 @@ def _questions(run: Run, path: Path, known: KeySet, reject: Reject) -> Iterator[
             yield row["id"], row["question"]
 
 
-def _by_image(folder: Path, questions: Iterable[tuple[str, str]], groups: Mapping[str, ImageRef]) -> Iterator[WorkItem]:
+def _by_image(folder: str, questions: Iterable[tuple[str, str]], groups: Mapping[str, ImageRef]) -> Iterator[WorkItem]:
     """Questions grouped by image, the images in the order of their first question.
 
     They are sorted on disk, because a file may have all first questions before all second ones.

@@ -8,6 +8,8 @@ from typing import IO
 
 from PIL import Image
 
+from vd100k.stores import files
+
 # The files of a container format begin with the length of a box and its name; HEIC and AVIF share the container.
 CONTAINER, AVIF = b"ftyp", (b"avif", b"avis")
 BEGINNING = 12  # bytes: the length, the name, the brand
@@ -20,6 +22,8 @@ def opened(source: Path | str | IO[bytes]) -> Image.Image:
         OSError: the file cannot be opened, or is not an image. Pillow's decoders raise many other types.
     """
     if isinstance(source, Path | str):
+        if files.is_stored(str(source)):
+            return opened(files.opened(source))
         with Path(source).open("rb") as file:
             beginning = file.read(BEGINNING)
     else:

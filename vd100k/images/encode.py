@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
-import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import pybase64
 
 from vd100k.images import sniff
 from vd100k.images.resizing import SizeRule
-from vd100k.io import fingerprint
+from vd100k.stores import files
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -33,18 +33,20 @@ def is_unchanged(path: str, row: dict[str, Any]) -> bool:
     """Whether the image at ``path`` is the one that ``row`` was made from: an untouched file, or the same bytes."""
     if "image_sha256" not in row:
         return True
-    return _is_same(path, row["image_mtime_ns"] if row.get("image") == path else None, row["image_sha256"])
+    version = next((row[name] for name in files.VERSIONS if name in row), None)
+    return _is_same(path, version if row.get("image") == path else None, row["image_sha256"])
 
 
 def are_unchanged(row: dict[str, Any]) -> bool:
     """Whether the images of a group, which ``row`` names in ``images``, are those that the row was made from."""
-    recorded = zip(row["images"], row.get("images_mtime_ns", ()), row.get("images_sha256", ()), strict=False)
+    versions = next((row[name] for name in map(_of_group, files.VERSIONS) if name in row), ())
+    recorded = zip(row["images"], versions, row.get("images_sha256", ()), strict=False)
     return all(_is_same(*one) for one in recorded)
 
 
-def _is_same(path: str, mtime_ns: object, sha256: object) -> bool:
+def _is_same(path: str, version: object, sha256: object) -> bool:
     try:
-        return mtime_ns == os.stat(path).st_mtime_ns or fingerprint.of_file(Path(path)) == str(sha256)
+        return version == files.version(path) or files.sha256(path) == str(sha256)
     except OSError:
         return True  # missing or out of reach is not changed
 
@@ -53,7 +55,12 @@ def facts_of(images: Sequence[Encoded]) -> dict[str, Any]:
     """What a row records of its image, or of each image of its group."""
     if len(images) == 1:
         return images[0].facts
-    return {f"images_{name[6:]}": [image.facts[name] for image in images] for name in images[0].facts}
+    return {_of_group(name): [image.facts[name] for image in images] for name in images[0].facts}
+
+
+def _of_group(name: str) -> str:
+    """The field of a row that has a fact of several images."""
+    return f"images_{name.removeprefix('image_')}"
 
 
 @dataclass(slots=True)
@@ -81,33 +88,16 @@ def encode(path: str, rule: SizeRule, measure: bool = False) -> Encoded:
         ImageError: the file is missing, broken, or not an image.
     """
     with _as_image_error(path):
-        # Opening a pipe would otherwise wait for a writer.
-        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
-        try:
-            facts = os.fstat(file)
-            if not stat.S_ISREG(facts.st_mode):
-                raise ValueError("not a regular file")
-            content = _read(file, facts.st_size)
-        finally:
-            os.close(file)
-        recorded: dict[str, Any] = {"image_mtime_ns": facts.st_mtime_ns}
+        content, recorded = files.read(path)
         recorded["image_sha256"] = hashlib.sha256(content).hexdigest()
         found = sniff.plain(content)
         if measure:
-            recorded["image_size"] = found[1:] if found else upright_size(path)
+            recorded["image_size"] = found[1:] if found else upright_size(path, content)
         if found and found[1] * found[2] <= rule.max_pixels:
             return _encoded(found[0], content, recorded)
         from vd100k.images import transform  # slow to import, and plain images do not need it
 
         return _encoded(*transform.sendable(content, rule), recorded)
-
-
-def _read(file: int, size: int) -> bytes:
-    """The whole file; a single call is nearly always enough."""
-    content = os.read(file, size)
-    while len(content) < size and (more := os.read(file, size - len(content))):
-        content += more
-    return content
 
 
 @contextlib.contextmanager
@@ -133,7 +123,7 @@ def plain(path: Path, folder: Path, see: See | None = None) -> tuple[Path, tuple
     from vd100k.images import transform
     from vd100k.images.decode import opened
 
-    with _as_image_error(path), _regular(path) as file, opened(file) as image, transform.memory_for(image):
+    with _as_image_error(path), files.opened(path) as file, opened(file) as image, transform.memory_for(image):
         image.load()  # verify() accepts a truncated file
         is_plain = transform.is_plain(image)
         upright = image if is_plain else transform.rgb(image)
@@ -153,20 +143,20 @@ def plain(path: Path, folder: Path, see: See | None = None) -> tuple[Path, tuple
     return copy, upright.size
 
 
-def upright_size(path: str) -> tuple[int, int]:
-    """The width and height of an image that is turned upright by its EXIF tag.
+def upright_size(path: str, content: bytes | None = None) -> tuple[int, int]:
+    """The width and height of an image that is turned upright by its EXIF tag; its ``content`` may be known already.
 
     Raises:
         ImageError: the file is missing, broken, or not an image.
     """
     from vd100k.images import transform
 
-    with header(path) as image:
+    with header(path, content) as image:
         return image.size[::-1] if image.getexif().get(transform.ORIENTATION, 1) in transform.SIDEWAYS else image.size
 
 
 @contextlib.contextmanager
-def header(path: Path | str) -> Iterator[Image.Image]:
+def header(path: Path | str, content: bytes | None = None) -> Iterator[Image.Image]:
     """An image of which only the header has been read.
 
     Raises:
@@ -174,17 +164,12 @@ def header(path: Path | str) -> Iterator[Image.Image]:
     """
     from vd100k.images.decode import opened
 
-    with _as_image_error(path), _regular(Path(path)) as file, opened(file) as image:
+    with (
+        _as_image_error(path),
+        files.opened(path) if content is None else io.BytesIO(content) as file,
+        opened(file) as image,
+    ):
         yield image
-
-
-@contextlib.contextmanager
-def _regular(path: Path) -> Iterator[IO[bytes]]:
-    """The open file; a pipe or a device, which may never end, is an error."""
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError("not a regular file")
-        yield file
 
 
 def _encoded(mime: str, content: bytes, facts: dict[str, Any]) -> Encoded:

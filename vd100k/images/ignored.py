@@ -18,7 +18,13 @@ class Ignored(Counter[str]):
 
     def add(self, entry: os.DirEntry[str]) -> None:
         """Count an entry of a folder."""
-        kind = _kind(entry)
+        self._count(_kind(entry))
+
+    def add_name(self, name: str) -> None:
+        """Count what is in an archive or in object storage, by its name."""
+        self._count("hidden" if is_hidden(name) else _suffix(name.rpartition("/")[2]))
+
+    def _count(self, kind: str) -> None:
         self[kind if kind in self or len(self) < MOST_KINDS else "others"] += 1
 
     def __str__(self) -> str:
@@ -38,6 +44,15 @@ def _kind(entry: os.DirEntry[str]) -> str:
         return "links to folders"
     if not entry.is_file():
         return "pipes and devices"
+    return _suffix(name)
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a file, or a folder that it is in, has a name with a dot in front."""
+    return path[:1] == "." or "/." in path
+
+
+def _suffix(name: str) -> str:
     _, dot, suffix = name.rpartition(".")
     if not dot:
         return "no suffix"

@@ -68,6 +68,9 @@ class OffsetIndex:
         self._keys, self._offsets = array("Q"), array("Q")
         self._is_sorted = False
 
+    def __len__(self) -> int:
+        return len(self._keys)
+
     def add(self, key: int, offset: int) -> None:
         self._keys.append(key)
         self._offsets.append(offset)

@@ -10,7 +10,6 @@ import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
@@ -20,7 +19,7 @@ from vd100k.boxes.notations import Frame
 from vd100k.chat import grounding
 from vd100k.images import transform
 from vd100k.images.encode import ImageError
-from vd100k.images.find import outside_detail, within
+from vd100k.images.paths import outside_detail, within
 from vd100k.io.jsonl import Row
 from vd100k.labelling.labels import Label, answer_text
 from vd100k.labelling.sample import Drawn
@@ -52,7 +51,7 @@ class View:
     """
 
     session: Session
-    folder: Path
+    folder: str
     frame: Frame
     _displays: Iterator[int] = field(default_factory=itertools.count, init=False)
     _reader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1), init=False)

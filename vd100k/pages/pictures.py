@@ -6,15 +6,15 @@ import base64
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vd100k.boxes import frames
 from vd100k.boxes.box import Box
 from vd100k.boxes.notations import Frame
-from vd100k.images.find import within
 from vd100k.images.groups import SEPARATOR, names
+from vd100k.images.paths import within
 from vd100k.images.resizing import SizeRule
+from vd100k.stores import files
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -69,21 +69,21 @@ class Album:
         file = self._inside(path)
         if file is None:
             return None
-        if str(file) not in self.made:
-            self.made[str(file)] = self._read(file)
-        plain = self.made[str(file)]
+        if file not in self.made:
+            self.made[file] = self._read(file)
+        plain = self.made[file]
         if plain is None:
             return None
         boxes = [box for row in rows for box in frames.of_row(row, self.frame, plain.size)]
         # The larger version is on the page once, with the first card.
-        self.made[str(file)] = Picture(plain.url, plain.size)
+        self.made[file] = Picture(plain.url, plain.size)
         return Picture(plain.url, plain.size, plain.large, boxes)
 
-    def _inside(self, path: object) -> Path | None:
-        inside = (within(Path(folder), path) for folder in self.folders) if isinstance(path, str) and path else ()
-        return next((one for one in inside if one and one.is_file()), None)
+    def _inside(self, path: object) -> str | None:
+        inside = (within(folder, path) for folder in self.folders) if isinstance(path, str) and path else ()
+        return next((one for one in inside if one and files.exists(one)), None)
 
-    def _read(self, file: Path) -> Picture | None:
+    def _read(self, file: str) -> Picture | None:
         from vd100k.images import transform
         from vd100k.images.decode import opened
 

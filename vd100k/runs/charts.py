@@ -29,7 +29,7 @@ RIGHT, WRONG = "#1a7f37", "#b42318"
 class Compared:
     """An image, or those of a group, with each model's answer and whether that answer is correct."""
 
-    images: list[Path]
+    images: list[str]
     answers: dict[str, tuple[str | None, bool]]
 
 
@@ -38,7 +38,7 @@ def compared(found: Comparison, most: int) -> list[Compared]:
     answered = {id for answers in found.answers.values() for id in answers} & found.labels.keys()
     return [
         Compared(
-            list(map(Path, found.images[id])),
+            list(found.images[id]),
             {
                 side: (answers.get(id), bool(found.scores[side][id]["exact_match"]))
                 for side, answers in found.answers.items()
@@ -91,7 +91,7 @@ def comparison(rows: list[Compared], title: str, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _side_by_side(paths: list[Path]) -> Image.Image:
+def _side_by_side(paths: list[str]) -> Image.Image:
     """The images beside each other, all as high as the first."""
     with contextlib.ExitStack() as stack:
         images = [stack.enter_context(opened(path)).convert("RGB") for path in paths]

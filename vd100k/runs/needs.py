@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from vd100k.config.run import Run
 from vd100k.errors import Vd100kError
+from vd100k.images.find import Selection, find_images
+from vd100k.stores.urls import is_url
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,12 @@ class Need:
 def missing(path: Path, text: str, given: bool = False) -> Need:
     """The need of a file or folder; ``text`` says what is wrong if it does not exist."""
     return Need(lambda: [] if path.exists() else [text], path, given)
+
+
+def images(source: str, run: Run, key: str = "images") -> Need:
+    """The need of at least one image in a source."""
+    found = find_images(source, Selection(group=run.group), run.image_folder, key=key)
+    return Need(raised(lambda: next(found)), None if is_url(source) else Path(source).expanduser(), given=True)
 
 
 def raised(check: Callable[[], object]) -> Callable[[], Iterable[str]]:

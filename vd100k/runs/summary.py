@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vd100k.config.run import Run
+from vd100k.images.paths import folder_of
 from vd100k.io import fingerprint
 from vd100k.io.atomic import write_json
 from vd100k.io.redaction import redact, redact_argument
@@ -57,11 +58,7 @@ class Summary:
 def image_folders(run: Run) -> list[str]:
     """The folder that a stage's images must be in: the configured one, or that of its images or list of images."""
     images = getattr(run.stage, "images", None) or run.images
-    folder = run.image_folder
-    if folder is None and images:
-        source = Path(images).expanduser()
-        folder = source if source.is_dir() else source.parent
-    return [str(folder.absolute())] if folder else []
+    return [folder_of(images or "", run.image_folder)] if images or run.image_folder else []
 
 
 def figures(summary: dict[str, Any]) -> dict[str, float]:

@@ -19,6 +19,7 @@ from PIL import Image
 
 from vd100k.io.key_set import OffsetIndex
 from vd100k.similarity.look import LOOK, SIDE, Looks, Pixels, hashes, thumbnail
+from vd100k.stores import files
 
 THUMBNAIL = SIDE * SIDE * 3  # bytes
 NAMES = "looks-2", "thumbnails-2"  # with the version of what they hold
@@ -168,13 +169,16 @@ class LookCache:
 
 
 def _key(path: str) -> int:
-    facts = os.stat(path)  # noqa: PTH116 (called for each of a million images)
-    text = f"{os.path.abspath(path)}\0{facts.st_size}\0{facts.st_mtime_ns}"  # noqa: PTH100
+    try:
+        facts = os.stat(path)  # noqa: PTH116 (called for each of a million images)
+        text = f"{os.path.abspath(path)}\0{facts.st_size}\0{facts.st_mtime_ns}"  # noqa: PTH100
+    except (FileNotFoundError, NotADirectoryError):  # or it is in an archive, or in object storage
+        text = f"{path}\0{files.version(path)}"
     return xxhash.xxh3_64_intdigest(text.encode(errors="surrogatepass"))
 
 
 def _content(path: str) -> int:
-    with Path(path).open("rb") as file:
+    with files.opened(path) as file:
         digest = xxhash.xxh3_64()
         while block := file.read(1 << 20):
             digest.update(block)

@@ -17,7 +17,7 @@ import xxhash
 from vd100k.io import jsonl
 from vd100k.io.jsonl import Entry, Fault, Row
 
-FACTS = ("image_sha256", "image_mtime_ns")  # what a row records of its image
+FACTS = ("image_sha256", "image_mtime_ns", "image_etag")  # what a row records of its image
 
 
 class Lookup:

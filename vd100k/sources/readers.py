@@ -6,8 +6,6 @@ splits. A line without a usable row becomes a ``Fault``.
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -16,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from vd100k.errors import DataError
-from vd100k.images.find import SUFFIXES
 from vd100k.images.groups import joined, names
 from vd100k.io import tables
 from vd100k.io.jsonl import Entry, Fault, Finish, Row
 from vd100k.sources import blocks
 from vd100k.sources.blocks import Block
+from vd100k.sources.unpacked import file_with
 
 ANNOTATIONS = "annotations.jsonl"
 ROBOFLOW = ("train", "valid", "test")
@@ -234,27 +232,14 @@ class Source:
             row["split"] = split
         if isinstance(image, dict):
             content, name = image.get("bytes"), image.get("path")
-            row["image"] = self._stored(content, name) if isinstance(content, bytes) and content else name
+            row["image"] = name
+            if isinstance(content, bytes) and content:
+                row["image"] = file_with(content, str(name or ""), self.unpacked)
         if row.get("id") is None:
             row["id"] = str(number)
         if not row.get("question") and self.question:
             row["question"] = self.question
         return row
-
-    def _stored(self, content: bytes, name: object) -> str:
-        """The path of a file with this content, which gets its name only when it is complete."""
-        suffix = Path(name).suffix.lower() if isinstance(name, str) else ""
-        digest = hashlib.sha256(content).hexdigest()[:32]
-        path = self.unpacked.absolute() / f"{digest}{suffix if suffix in SUFFIXES else ''}"
-        if not (path.exists() and path.stat().st_size == len(content)):
-            self.unpacked.mkdir(parents=True, exist_ok=True)
-            scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-            try:
-                scratch.write_bytes(content)
-                scratch.replace(path)
-            finally:
-                scratch.unlink(missing_ok=True)
-        return str(path)
 
 
 def _has_instead(row: Row, key: str) -> bool:

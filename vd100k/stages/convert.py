@@ -18,6 +18,7 @@ from vd100k.conversion.splits import Copies
 from vd100k.conversion.token_lengths import TokenLengths
 from vd100k.dataset import advice, products, training_files
 from vd100k.errors import DataError
+from vd100k.images.paths import folder_of
 from vd100k.images.resizing import SizeRule
 from vd100k.io import jsonl
 from vd100k.runs import rows_elsewhere
@@ -83,8 +84,8 @@ def _rows(run: Run, stage: Convert, token_lengths: TokenLengths, folder: Path, s
     layouts = formats.GROUP_LAYOUTS if groups else formats.LAYOUTS
     layout, rejected = layouts[run.format.name], stage.folder / rejections.NAME
     single = run.format.name in ONE_IMAGE and not groups
-    image_folders = (_image_folder(run, source), source.unpacked)
-    summary.image_folders = [str(folder.absolute()) for folder in image_folders]
+    image_folders = (_image_folder(run, source), str(source.unpacked.absolute()))
+    summary.image_folders = list(image_folders)
     writers, read = training_files.writers(run, stage, groups), source.blocks
     if stage.rejected and run.rejected != gate.SAMPLES:
         read = partial(blocks.of_entries, joins.pairs, source.lines, stage.rejected)
@@ -177,12 +178,9 @@ def _source(run: Run, stage: Convert) -> Source:
     return Source(stage.source.expanduser(), stage.columns, _default_question(run), stage.folder / "images", run.key)
 
 
-def _image_folder(run: Run, source: Source) -> Path:
+def _image_folder(run: Run, source: Source) -> str:
     """The folder that images must be in: the configured one, that of the generated rows, or that of the source."""
-    if run.image_folder:
-        return run.image_folder
-    if run.images:
-        images = Path(run.images).expanduser()
-        return images if images.is_dir() else images.parent
+    if run.image_folder or run.images:
+        return folder_of(run.images or "", run.image_folder)
     generated = products.generated_from(source.path) if source.path == run.paths.rows.expanduser() else None
-    return generated or source.image_folder
+    return generated or str(source.image_folder.absolute())

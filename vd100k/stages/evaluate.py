@@ -26,7 +26,7 @@ from vd100k.io import jsonl
 from vd100k.preference import judge as preference
 from vd100k.runs import charts
 from vd100k.runs.leaked import not_leaked
-from vd100k.runs.needs import Need, missing, raised
+from vd100k.runs.needs import Need, images, missing
 from vd100k.runs.summary import Summary, file_facts, folder_facts
 from vd100k.runs.tracker import Tracker
 
@@ -45,10 +45,9 @@ class HeldOut(NamedTuple):
 
 
 def needs(run: Run, stage: Evaluate) -> Iterator[Need]:
-    images, labels = str(stage.images), Path(str(stage.labels)).expanduser()
-    found = find_images(images, Selection(group=run.group), run.image_folder, key=f"{run.key}.images")
-    yield Need(raised(lambda: next(found)), Path(images).expanduser(), given=True)
-    yield Need(lambda: label_faults(run, labels, images), labels, given=True)
+    labels = Path(str(stage.labels)).expanduser()
+    yield images(str(stage.images), run, f"{run.key}.images")
+    yield Need(lambda: label_faults(run, labels, str(stage.images)), labels, given=True)
     if stage.slices:
         yield Need(lambda: slice_faults(run, labels, stage.slices), labels, given=True)
     yield Need(lambda: metrics.faults(run.task), given=True)

@@ -17,13 +17,12 @@ from vd100k.errors import DataError
 from vd100k.generation.progress import Progress
 from vd100k.generation.run import refuse_if_all_failed, rows_path
 from vd100k.generation.work_items import all_items, group_faults, missing_questions, row_identity, unit_name
-from vd100k.images.find import Selection, find_images
 from vd100k.images.ignored import Ignored
 from vd100k.io import jsonl
 from vd100k.ledger.origin import refuse_other_folder
 from vd100k.ledger.rows import answered
 from vd100k.runs import rows_elsewhere
-from vd100k.runs.needs import Need, missing, raised
+from vd100k.runs.needs import Need, images, missing
 from vd100k.runs.summary import Summary, file_facts
 from vd100k.runs.tracker import Tracker
 
@@ -31,9 +30,8 @@ LANGUAGES = {"en": "English", "zh": "Chinese"}
 
 
 def needs(run: Run, stage: Generate) -> Iterator[Need]:
-    images, questions = str(run.images), run.task.questions
-    found = find_images(images, Selection(group=run.group), run.image_folder)
-    yield Need(raised(lambda: next(found)), Path(images).expanduser(), given=True)
+    questions = run.task.questions
+    yield images(str(run.images), run)
     yield Need(lambda: group_faults(run), given=True)
     if questions is not None:
         yield missing(questions, missing_questions(run), given=run.asker is None)

@@ -50,7 +50,7 @@ def plan(run: Run, stage: Label) -> list[str]:
 
 def run(run: Run, stage: Label, folder: Path, summary: Summary, tracker: Tracker) -> None:
     sample, notes = draw.of_stage(run, stage)
-    summary.image_folders = [str(_image_folder(run, stage).absolute())]
+    summary.image_folders = [_image_folder(run, stage)]
     with ledger.Ledger(stage.labels, _labeller(stage)) as labels:
         session = Session(sample, labels)
         for note in (*notes, *labels.faults):
@@ -111,10 +111,10 @@ def _faults(run: Run, stage: Label) -> Iterator[str]:
     yield "\n".join([missing, *notes])
 
 
-def _image_folder(run: Run, stage: Label) -> Path:
+def _image_folder(run: Run, stage: Label) -> str:
     """The folder that images must be in: the declared one, or that of the rows."""
-    declared = [Path(folder) for folder in image_folders(run)]
-    return declared[0] if declared else generated_from(stage.source) or stage.source.parent
+    declared = image_folders(run)
+    return declared[0] if declared else generated_from(stage.source) or str(stage.source.parent.absolute())
 
 
 def _labeller(stage: Label) -> str:

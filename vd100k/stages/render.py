@@ -15,11 +15,10 @@ from PIL import Image
 from vd100k.config.run import Run
 from vd100k.config.stages import Render
 from vd100k.console import say
-from vd100k.images.find import find_images
 from vd100k.io import jsonl
 from vd100k.io.atomic import write_json
 from vd100k.io.jsonl import Row
-from vd100k.runs.needs import Need, raised
+from vd100k.runs.needs import Need, images
 from vd100k.runs.summary import Summary, file_facts
 from vd100k.runs.tracker import Tracker
 
@@ -35,9 +34,7 @@ def needs(run: Run, stage: Render) -> Iterator[Need]:
     if _draws(run, stage):
         yield Need(lambda: _foreign_files(run, stage))
     else:
-        images = str(run.images)
-        found = find_images(images, image_folder=run.image_folder)
-        yield Need(raised(lambda: next(found)), Path(images).expanduser(), given=True)
+        yield images(str(run.images), run)
 
 
 def makes(run: Run, stage: Render) -> list[Path]:

@@ -13,9 +13,8 @@ from vd100k.engines.serving import availability
 from vd100k.errors import DataError
 from vd100k.generation.progress import Progress
 from vd100k.generation.run import ask_all, rows_path
-from vd100k.images.find import find_images
 from vd100k.io import jsonl
-from vd100k.runs.needs import Need, missing, raised
+from vd100k.runs.needs import Need, images, missing
 from vd100k.runs.summary import Summary, file_facts
 from vd100k.runs.tracker import Tracker
 from vd100k.verification import asking, verdicts, ways
@@ -27,9 +26,7 @@ def needs(run: Run, stage: Verify) -> Iterator[Need]:
     text = f"{rows}: there are no rows to verify. Generate them first: python run.py stage=generate …"
     yield missing(rows, text)
     if run.parts:
-        images = str(run.images)
-        found = find_images(images, image_folder=run.image_folder)
-        yield Need(raised(lambda: next(found)), Path(images).expanduser(), given=True)
+        yield images(str(run.images), run)
     for name, path in ways.against(run).items():
         text = (
             f"verify.agreement.against contains {name}, but there are no rows of it: {path}. Generate them first: "

@@ -19,7 +19,7 @@ from vd100k.llm import prompts
 
 WITHOUT_NUMBER = "{{ question.split('] ', 1)[-1] }}"  # a template of what is sent
 REPEATED_AT = 0.7  # the temperature if the task asks at 0, where the answers would be the same
-KEPT = ("image_sha256", "image_mtime_ns")  # a question about an image that has changed since is not asked
+KEPT = ("image_sha256", "image_mtime_ns", "image_etag")  # a question about an image that has changed since is not asked
 
 # What is sent about a row; None if the row cannot be verified in this way.
 Prompt = Callable[[Row], str | None]

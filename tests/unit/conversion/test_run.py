@@ -403,7 +403,7 @@ def test_images_in_a_folder_whose_name_is_not_utf8_are_rejected_with_the_reason(
     jsonl.write(source, [{"image": f"0{k}.png", "question": "q", "answer": "a"} for k in range(6)])
     run = parsed("stage=convert", "dataset=d", "answers=m", "tracking=none", f"output_dir={tmp_path / 'outputs'}")
     stage = run.stage.model_copy(update={"source": source})
-    run = run.model_copy(update={"image_folder": folder, "stage": stage})
+    run = run.model_copy(update={"image_folder": str(folder), "stage": stage})
     with pytest.raises(DataError, match="6 image_unreadable"):
         stages.execute(run, tmp_path / "run", [])
     assert all("not UTF-8" in row["detail"] for row in read_rows(run.stage.folder / "rejected.jsonl"))

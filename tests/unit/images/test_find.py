@@ -9,12 +9,14 @@ from PIL import Image
 
 from vd100k.errors import DataError
 from vd100k.images import find
-from vd100k.images.find import ALL, ImageRef, Selection, links_outside
+from vd100k.images.find import ALL, Selection
+from vd100k.images.groups import ImageRef
 from vd100k.images.ignored import Ignored
+from vd100k.images.paths import links_outside
 
 
 def found(images: Path, selection: Selection = ALL, **options: object) -> list[ImageRef]:
-    return list(find.find_images(images, selection, **options))
+    return list(find.find_images(str(images), selection, **options))
 
 
 def save(path: Path) -> Path:
@@ -75,7 +77,7 @@ def test_a_bad_line_of_a_list_is_rejected_and_the_others_are_used(tmp_path: Path
         "image_outside",
         "bad_line",
     ]
-    elsewhere = found(folder / "l.jsonl", image_folder=tmp_path / "photos/sub/..")
+    elsewhere = found(folder / "l.jsonl", image_folder=str(tmp_path / "photos/sub/.."))
     assert [image.id for image in elsewhere] == ["sub/a.png", "link.png"]
 
 
@@ -87,7 +89,7 @@ def test_a_link_that_leads_outside_the_folder_is_not_followed(tmp_path: Path) ->
     images = found(tmp_path / "photos", reject=lambda id, reason, detail: rejected.append(reason))
     assert [image.id for image in images] == ["b.png"]
     assert rejected == ["image_outside"]
-    assert len(found(tmp_path / "photos", image_folder=tmp_path)) == 2
+    assert len(found(tmp_path / "photos", image_folder=str(tmp_path))) == 2
 
 
 def test_a_missing_folder_and_an_empty_folder_are_errors(tmp_path: Path) -> None:

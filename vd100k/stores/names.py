@@ -1,0 +1,26 @@
+"""The name of a data set, from where its images are."""
+
+from __future__ import annotations
+
+import glob
+from pathlib import Path
+
+from vd100k.io import tables
+from vd100k.stores import archives
+
+
+def dataset_name(images: str | int | None) -> str | None:
+    """The default name of a data set: that of its folder, or of its list or archive without the suffix.
+
+    For a pattern such as ``shards/*.tar``, it is the name of the folder in front.
+    """
+    if images is None:
+        return None
+    source = Path(str(images)).expanduser().resolve()
+    if source.parent.suffix == archives.SUFFIXES[1] and not source.exists():  # a column of it
+        source = source.parent
+    while glob.has_magic(source.name) and not source.exists():
+        source = source.parent
+    return (
+        source.stem if source.suffix in (*tables.SUFFIXES, *archives.SUFFIXES) and not source.is_dir() else source.name
+    )

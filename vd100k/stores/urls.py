@@ -1,0 +1,27 @@
+"""The URLs of images in object storage and on the Hugging Face hub."""
+
+from __future__ import annotations
+
+OBJECTS = ("s3://", "gs://", "az://")
+HUB = "hf://"
+SCHEMES = (*OBJECTS, HUB)
+
+
+class StoreError(OSError):
+    """An image cannot be listed or read where it is stored; the message says why, and what to do."""
+
+
+def is_url(text: str) -> bool:
+    """Whether a text names a place in object storage or on the hub."""
+    return text.startswith(SCHEMES)
+
+
+def below(folder: str, name: str) -> str | None:
+    """The URL of an object that is given by its URL or relative to that of its folder; None if it is not below it."""
+    if not is_url(folder):
+        return None
+    base = folder.rstrip("/")
+    url = name if "://" in name else f"{base}/{name}"
+    rest = url[len(base) + 1 :]
+    is_inside = url.startswith(f"{base}/") and rest and not {"..", ".", ""} & set(rest.split("/"))
+    return url if is_inside else None
