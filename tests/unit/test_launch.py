@@ -85,6 +85,11 @@ def test_a_signal_ends_a_run_with_its_number(tmp_path: Path, number: signal.Sign
         ("/a/照片", "照片"),
         ("/a/photos/.", "photos"),
         (2024, "2024"),
+        ("shards/0001.tar", "0001"),
+        ("shards/train-*.tar", "shards"),
+        ("a/b.parquet/image", "b"),
+        ("s3://bucket/photos/", "photos"),
+        ("s3://bucket", "bucket"),
     ],
 )
 def test_a_data_set_is_named_after_its_folder(path: str | int | None, name: str | None) -> None:

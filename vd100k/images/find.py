@@ -178,7 +178,10 @@ def is_image(name: str) -> bool:
 def count_images(images: str, selection: Selection = ALL) -> int:
     """About how many images ``find_images`` yields; quick, because nothing is examined closely."""
     if urls.is_url(images):
-        found = _counted(filter(is_image, listing.below(images)), selection)
+        try:
+            found = _counted(filter(is_image, listing.below(images)), selection)
+        except urls.StoreError as error:
+            raise DataError(f"images={images}: {error}.") from error
     elif named := archives.named(images):
         found = named.count(is_image)
     elif (source := Path(images).expanduser()).is_dir():

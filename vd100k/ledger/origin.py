@@ -92,8 +92,11 @@ def listed_versions(url: str) -> Callable[[Row], bool]:
 
     def compare(row: Row) -> bool:
         if not len(known):
-            for name, etag in listing.versions(url):
-                known.add(row_key(f"{url}/{name}"), row_key(etag))
+            try:
+                for name, etag in listing.versions(url):
+                    known.add(row_key(f"{url}/{name}"), row_key(etag))
+            except urls.StoreError as error:
+                raise DataError(f"{url}: {error}.") from error
         etags = row.get("images_etag") if "images" in row else [row.get("image_etag")]
         recorded = isinstance(etags, list) and len(etags) == len(names(row))
         if recorded and all(map(is_listed, names(row), etags or ())):

@@ -15,6 +15,7 @@ from vd100k.images.groups import SEPARATOR, names
 from vd100k.images.paths import within
 from vd100k.images.resizing import SizeRule
 from vd100k.stores import files
+from vd100k.stores.urls import OutOfReach, is_url
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -81,7 +82,7 @@ class Album:
 
     def _inside(self, path: object) -> str | None:
         inside = (within(folder, path) for folder in self.folders) if isinstance(path, str) and path else ()
-        return next((one for one in inside if one and files.exists(one)), None)
+        return next((one for one in inside if one and (is_url(one) or files.exists(one))), None)
 
     def _read(self, file: str) -> Picture | None:
         from vd100k.images import transform
@@ -96,6 +97,9 @@ class Album:
                     size = size[::-1]
                 large = self._large(upright) if max(upright.size) > SIDE * 1.25 else None
                 return Picture(data_url("image/webp", _thumbnail(upright)), size, large)
+        except OutOfReach:  # a page is made all the same, without waiting for the server again for each picture
+            self.folders = [folder for folder in self.folders if not is_url(folder)]
+            return None
         except Exception:  # Pillow's decoders raise errors of many types
             return None
 

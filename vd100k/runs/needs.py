@@ -8,7 +8,6 @@ from pathlib import Path
 
 from vd100k.config.run import Run
 from vd100k.errors import Vd100kError
-from vd100k.images.find import Selection, find_images
 from vd100k.stores.urls import is_url
 
 
@@ -33,6 +32,8 @@ def missing(path: Path, text: str, given: bool = False) -> Need:
 
 def images(source: str, run: Run, key: str = "images") -> Need:
     """The need of at least one image in a source."""
+    from vd100k.images.find import Selection, find_images  # slow to import
+
     found = find_images(source, Selection(group=run.group), run.image_folder, key=key)
     return Need(raised(lambda: next(found)), None if is_url(source) else Path(source).expanduser(), given=True)
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from vd100k.stores.urls import StoreError
+from vd100k.stores.urls import OutOfReach, StoreError
 
 FORM = re.compile(r"hf://datasets/([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.*))?")
 TIMEOUT_S = 30
@@ -110,4 +110,4 @@ def _answered(ask: Callable[[], Answer]) -> Answer:
     except HfHubHTTPError as error:
         raise StoreError(" ".join(str(error).split())[:SHOWN]) from error
     except (httpx.HTTPError, OSError) as error:
-        raise StoreError(f"the hub cannot be reached: {error or type(error).__name__}") from error
+        raise OutOfReach(f"the hub cannot be reached: {error or type(error).__name__}") from error

@@ -21,6 +21,5 @@ def dataset_name(images: str | int | None) -> str | None:
         source = source.parent
     while glob.has_magic(source.name) and not source.exists():
         source = source.parent
-    return (
-        source.stem if source.suffix in (*tables.SUFFIXES, *archives.SUFFIXES) and not source.is_dir() else source.name
-    )
+    is_file = source.suffix in (*tables.SUFFIXES, *archives.SUFFIXES) and not source.is_dir()
+    return source.stem if is_file else source.name

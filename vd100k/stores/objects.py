@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-from vd100k.stores.urls import StoreError
+from vd100k.stores.urls import OutOfReach, StoreError
 
 INSTALL = "pip install -e '.[cloud]'"
 CONNECT_S, SILENT_S, REQUEST_S = 5, 10, 120  # to connect, without a single byte, and for a whole request
@@ -137,7 +137,7 @@ def _explained(error: Exception, url: str) -> StoreError:
         return StoreError(f"access denied{reason}: check {CREDENTIALS[scheme]}")
     if "error sending request" in words or "timed out" in words:
         where = found[0] if (found := re.search(r"https?://[^/ ]+", words)) else "the server"
-        return StoreError(
+        return OutOfReach(
             f"{where} cannot be reached within {CONNECT_S} s, or is silent for {SILENT_S} s; the request was repeated"
         )
     return StoreError(words[:SHOWN])

@@ -11,6 +11,10 @@ class StoreError(OSError):
     """An image cannot be listed or read where it is stored; the message says why, and what to do."""
 
 
+class OutOfReach(StoreError):
+    """A server cannot be reached, or does not answer: nothing else that it has can be read at the moment."""
+
+
 def is_url(text: str) -> bool:
     """Whether a text names a place in object storage or on the hub."""
     return text.startswith(SCHEMES)

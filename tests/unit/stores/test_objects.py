@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from tests.object_storage import Storage
 from tests.unit.generation.test_run import ask, asking, rows
 from vd100k.errors import DataError
 from vd100k.images.find import find_images
+from vd100k.pages.pictures import Album
 from vd100k.stores.urls import below
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
@@ -151,13 +151,15 @@ def killed_and_continued(vd100k: Call, tmp_path: Path, images: str, count: int) 
     assert len({row["id"] for row in rows(tmp_path)}) == len(rows(tmp_path)) == count
 
 
-def test_later_stages_read_the_objects(vd100k: Call, tmp_path: Path, pictures: Path, cloud: Storage) -> None:
+def test_later_stages_read_the_objects(
+    vd100k: Call, tmp_path: Path, pictures: Path, cloud: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = cloud.upload(pictures, "stages/pictures")
     with chat_server(described) as server:
         assert ask(vd100k, server, f"images={url}").returncode == 0
         check_later_stages(vd100k, tmp_path, server, url, [f"{k:02d}.png" for k in range(6)])
-    shutil.rmtree(tmp_path / "outputs/training")
-    check_conversion(vd100k, tmp_path, url, 6)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    check_conversion(vd100k, tmp_path, url, 6)  # what has been fetched is not fetched again
 
 
 def check_conversion(vd100k: Call, tmp_path: Path, images: str, count: int) -> list[dict[str, Any]]:
@@ -292,3 +294,12 @@ def test_other_stages_load_no_library_of_a_store(tmp_path: Path, pictures: Path)
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == "set()\n"
+
+
+def test_a_page_waits_only_once_for_a_server_out_of_reach(monkeypatch: pytest.MonkeyPatch, pictures: Path) -> None:
+    for name, value in Storage("http://127.0.0.1:9").environment.items():
+        monkeypatch.setenv(name, value)
+    album = Album(["s3://out-of-reach/a", str(pictures)])
+    assert album.picture("s3://out-of-reach/a/b.png") is None
+    assert album.folders == [str(pictures)]
+    assert album.picture(str(pictures / "00.png"))
