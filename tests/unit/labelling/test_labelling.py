@@ -151,7 +151,7 @@ def test_html_in_a_row_is_text_and_images_elsewhere_are_not_read(tmp_path: Path)
     given.append({"id": "two", "question": "Which?", "answer": BOX, "images": names[:1] * 2})
     given.append({"id": "box", "question": "Where?", "answer": BOX, "image": "photo.jpg"})
     with Ledger(tmp_path / "l.jsonl", NASTY) as ledger:
-        view = View(Session([Drawn(row) for row in given], ledger), folder, frames.named(None, UNKNOWN))
+        view = View(Session([Drawn(row) for row in given], ledger), str(folder), frames.named(None, UNKNOWN))
         pages = [view.page(k, NASTY) for k in range(len(given))]
         view.session.label(0, False, NASTY)
         pages.append(view.page(0))
