@@ -72,7 +72,7 @@ def converters(parsed: Callable[..., Run]) -> tuple[BlockConverter, BlockConvert
     checked = parsed("stage=convert", "dataset=d", "answers=m", "model=qwen2-vl-2b", "stage.max_length=1600", *OFF)
     stage: Any = checked.stage
     lengths = TokenLengths(None, None, SizeRule.of(checked.model), stage.max_length)
-    recipe = Recipe(checked, stage, lengths, (Path("/data"),), formats.swift, ("train", "val", "test"))
+    recipe = Recipe(checked, stage, lengths, ("/data",), formats.swift, ("train", "val", "test"))
     made = BlockConverter(recipe), BlockConverter(recipe)
     made[1]._ordinary.exist = False
     return made

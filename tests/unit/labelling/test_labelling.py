@@ -69,7 +69,7 @@ def test_a_turn_is_shown_with_the_turns_before_it(tmp_path: Path) -> None:
     sample = with_earlier_turns([Drawn(turns[0]), Drawn(turns[1])], [*turns, *rows(3)])
     assert [[one["turn"] for one in drawn.earlier] for drawn in sample] == [[1, 2], []]
     with Ledger(tmp_path / "l.jsonl", "ann") as ledger:
-        page = View(Session(sample, ledger), tmp_path, frames.named(None, UNKNOWN)).page(0)
+        page = View(Session(sample, ledger), str(tmp_path), frames.named(None, UNKNOWN)).page(0)
     assert [page.index(text) for text in ("q1", "a1", "q2", "a2", "q3", "a3")] == sorted(
         page.index(text) for text in ("q1", "a1", "q2", "a2", "q3", "a3")
     )
