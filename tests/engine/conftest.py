@@ -131,6 +131,29 @@ def fleet(launch: Callable[..., Running], tmp_path_factory: pytest.TempPathFacto
     return Fleet(folder, port, running)
 
 
+@dataclass
+class Demo:
+    """The finished demo: the folder it ran in, its command, what it printed, its summary and its report."""
+
+    folder: Path
+    command: list[str]
+    output: str
+    summary: dict[str, Any]
+    report: Path
+
+
+@pytest.fixture(scope="session")
+def demo(launch: Callable[..., Running], tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    folder = tmp_path_factory.mktemp("demo")
+    command = ["experiment=demo", f"hardware.port={free_ports(1)}", "tracking=wandb"]
+    running = launch(folder, *command)
+    running.process.wait(1000)
+    output = "".join(running.lines)
+    assert running.process.returncode == 0, output
+    report = (folder / "outputs/latest/report.html").resolve()
+    return Demo(folder, command, output, summary(folder), report)
+
+
 def two_behind_nginx(port: int) -> list[str]:
     balancer = "nginx" if NGINX else "none"
     return ["hardware.replicas=2", f"hardware.balancer={balancer}", f"hardware.port={port}"]

@@ -12,44 +12,38 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from tests import wandb_file
-from tests.conftest import free_ports
 from tests.engine.browser import CHROMIUM
-from tests.engine.conftest import START_S, Running, rows, summary
+from tests.engine.conftest import START_S, Demo, Running, rows, summary
 
 pytestmark = [pytest.mark.engine, pytest.mark.story, pytest.mark.timeout(1200)]
 
 
 def test_the_demo_improves_the_student_and_a_second_run_reuses_everything(
-    launch: Callable[..., Running], tmp_path: Path
+    launch: Callable[..., Running], demo: Demo
 ) -> None:
-    demo = ["experiment=demo", f"hardware.port={free_ports(1)}", "tracking=wandb"]
-    first = launch(tmp_path, *demo)
-    first.process.wait(1000)
-    output = "".join(first.lines)
-    assert first.process.returncode == 0, output
-    assert output.count("24 rows are trained on as they are served.") == 2
-    metrics = summary(tmp_path)["metrics"]
+    folder, metrics = demo.folder, demo.summary["metrics"]
+    assert demo.output.count("24 rows are trained on as they are served.") == 2
     assert metrics["before"]["exact_match"] <= 0.1
     assert metrics["after"]["exact_match"] >= 0.8
-    compared = rows(tmp_path / "outputs/evaluations/scenes-42/scene/tiny-student.compared.jsonl")
+    compared = rows(folder / "outputs/evaluations/scenes-42/scene/tiny-student.compared.jsonl")
     assert len(compared) == 200
     right = sum(_json(row["after"]) == row["label"] for row in compared)
     assert right / 200 == pytest.approx(metrics["after"]["exact_match"])
-    trained_on = {row["id"] for row in rows(tmp_path / "outputs/data/scenes-42/scene/tiny-teacher.jsonl")}
+    trained_on = {row["id"] for row in rows(folder / "outputs/data/scenes-42/scene/tiny-teacher.jsonl")}
     assert len(trained_on) == 320
 
-    check_tracking(tmp_path)
-    check_page(tmp_path)
+    check_tracking(folder)
+    check_page(demo.report)
 
-    again = launch(tmp_path, *demo)
+    again = launch(folder, *demo.command)
     again.process.wait(120)
     output = "".join(again.lines)
-    assert summary(tmp_path)["counts"]["requests"] == 0, output
+    assert summary(folder)["counts"]["requests"] == 0, output
     assert output.count("reusing") == 5
-    assert summary(tmp_path)["metrics"] == metrics
+    assert summary(folder)["metrics"] == metrics
 
     # vLLM serves the base model and the adapter under two names, and their answers differ.
-    served = launch(tmp_path, "stage=serve", "experiment=demo", "weights=adapter", demo[1])
+    served = launch(folder, "stage=serve", "experiment=demo", "weights=adapter", demo.command[1])
     served.wait_for("Ctrl-C stops it", START_S)
     assert "tiny-student-tuned answers 4 of 4 questions differently from tiny-student." in "".join(served.lines)
     assert served.interrupt() < 10
@@ -75,11 +69,11 @@ def check_tracking(folder: Path) -> None:
         assert made[earlier] & used[later], f"{later} used no artifact of {earlier}"
 
 
-def check_page(folder: Path) -> None:
+def check_page(report: Path) -> None:
     """The report of the pipeline fits a wide and a narrow window, and loads nothing from the network."""
     if not CHROMIUM and "CI" not in os.environ:
         return
-    address = (folder / "outputs/latest/report.html").resolve().as_uri()
+    address = report.as_uri()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         for width in (1280, 390):
