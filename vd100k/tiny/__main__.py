@@ -1,6 +1,7 @@
 """``python -m vd100k.tiny student FOLDER``: write a full checkpoint of a tiny model, or a random one of a family."""
 
 import argparse
+import tempfile
 from pathlib import Path
 
 from vd100k.tiny import random_checkpoint
@@ -8,11 +9,27 @@ from vd100k.tiny.checkpoint import unpack
 
 TRAINED = ("student", "teacher", "reader")
 
-parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("name", choices=(*TRAINED, *random_checkpoint.FAMILIES))
-parser.add_argument("folder", type=Path)
-args = parser.parse_args()
-if args.name in TRAINED:
-    unpack(args.name, args.folder)
-else:
-    random_checkpoint.make(args.name, args.folder)
+
+def make(name: str, folder: Path) -> None:
+    """Write a checkpoint; a new folder appears when it is complete, because jobs of a sweep may want it at once."""
+    write = unpack if name in TRAINED else random_checkpoint.make
+    if folder.exists():
+        write(name, folder)
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+        new = Path(scratch) / folder.name
+        write(name, new)
+        try:
+            new.rename(folder)
+        except OSError:
+            if not folder.exists():  # otherwise, another process was quicker, and wrote the same
+                raise
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", choices=(*TRAINED, *random_checkpoint.FAMILIES))
+    parser.add_argument("folder", type=Path)
+    args = parser.parse_args()
+    make(args.name, args.folder)

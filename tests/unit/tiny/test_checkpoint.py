@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,3 +111,15 @@ def test_pictures_are_determined_by_the_seed(draw: Callable[[random.Random], tup
     assert [label for _, label in first] == [label for _, label in second]
     assert all(a.tobytes() == b.tobytes() for (a, _), (b, _) in zip(first, second, strict=True))
     assert first[0][0].tobytes() != other[0][0].tobytes()
+
+
+def test_several_processes_make_one_folder_which_appears_when_it_is_complete(tmp_path: Path) -> None:
+    folder = tmp_path / "models/tiny"
+    command = [sys.executable, "-m", "vd100k.tiny", "student", str(folder)]
+    running = [subprocess.Popen(command) for _ in range(3)]
+    while not folder.exists() and any(one.poll() is None for one in running):
+        time.sleep(0.001)
+    files = {path.name: path.stat().st_size for path in folder.iterdir()}
+    assert [one.wait() for one in running] == [0, 0, 0]
+    assert {path.name: path.stat().st_size for path in folder.iterdir()} == files
+    assert list(folder.parent.iterdir()) == [folder]
