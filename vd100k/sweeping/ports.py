@@ -27,13 +27,21 @@ def reserved(counts: dict[str, int]) -> Iterator[dict[str, int]]:
     folder, count = Path(tempfile.gettempdir()) / f"vd100k-ports-{os.getuid()}", sum(counts.values())
     folder.mkdir(exist_ok=True)
     for first in range(FIRST, LAST - count, max(1, count)):
-        with contextlib.ExitStack() as stack, contextlib.suppress(Timeout):
-            for port in range(first, first + count):
-                stack.enter_context(FileLock(folder / str(port), timeout=0))
-            if all(binding_error(port) is None for port in range(first, first + count)):
+        with contextlib.ExitStack() as stack:
+            if _locked(stack, folder, range(first, first + count)):
                 yield _divided(first, counts)
                 return
     raise OSError(f"{count} consecutive ports are not free between {FIRST} and {LAST}")
+
+
+def _locked(stack: contextlib.ExitStack, folder: Path, ports: range) -> bool:
+    """Whether all these ports are free; no other process gets them until the stack is closed."""
+    try:
+        for port in ports:
+            stack.enter_context(FileLock(folder / str(port), timeout=0))
+    except Timeout:
+        return False
+    return all(binding_error(port) is None for port in ports)
 
 
 def _divided(first: int, counts: dict[str, int]) -> dict[str, int]:
