@@ -21,13 +21,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from benchmarks.leak_pictures import CHANGES, KNOWN, PHOTOGRAPHS, TWO, UNSEEN, VARIED, Draw, change
-from vd100k.similarity.cache import NAMES, THUMBNAIL, LookCache, take
+from vd100k.similarity.cache import NAMES, THUMBNAIL, LookCache, Taken, take
 from vd100k.similarity.clusters import Collection
 from vd100k.similarity.look import LOOK
 
@@ -62,12 +63,16 @@ def quality(draws: list[Draw], folder: Path, images: int, copies: int) -> dict[s
     with LookCache(folder / "cache") as looks, Collection(looks) as collection:
         originals = [drawn(folder, draws[number % len(draws)], number) for number in range(images)]
         planted = plant(folder, originals, copies)
-        for number, path in enumerate([*originals, *planted]):
-            look = looks.find(str(path))
-            if look is None:
-                with Image.open(path) as image:
-                    look = looks.add(take(str(path), image.convert("RGB"), True))
-            collection.add(number, look, 0, str(path))
+        paths = [*map(str, originals), *map(str, planted)]
+        with ProcessPoolExecutor() as processes:
+            missing = [path for path in paths if looks.find(path) is None]
+            for taken in processes.map(looked_at, missing, chunksize=100):
+                looks.add(taken)
+        looks.index()
+        for number, path in enumerate(paths):
+            look = looks.find(path)
+            assert look is not None
+            collection.add(number, look, 0, path)
         looked, began, cpu = time.monotonic() - began, time.monotonic(), time.process_time()
         groups = collection.clusters()
         searched, cpu = time.monotonic() - began, time.process_time() - cpu
@@ -97,6 +102,12 @@ def quality(draws: list[Draw], folder: Path, images: int, copies: int) -> dict[s
         "seconds_to_search": round(searched),
         "cpu_seconds_to_search": round(cpu),
     }
+
+
+def looked_at(path: str) -> Taken:
+    """The look of a picture."""
+    with Image.open(path) as image:
+        return take(path, image.convert("RGB"), True)
 
 
 def drawn(folder: Path, draw: Draw, number: int) -> Path:
