@@ -18,13 +18,13 @@ from vd100k.console import harmless, say, show
 SHOWS = """
 from vd100k.config.run import Price
 from vd100k.generation.progress import Progress, ProgressLine
-from vd100k.llm.pool import Endpoint
 
 progress = Progress("images", Price(prompt=0.5, completion=2))
 progress.saved, progress.skipped = 1234, 5
 progress.usage.prompt_tokens, progress.usage.completion_tokens = 1_500_000, 250_000
+progress.in_flight = [8, 7]
 with ProgressLine("asking a-model-with-a-name", progress) as line:
-    line.show(100_000, [Endpoint("u", 8, in_flight=8), Endpoint("v", 8, in_flight=7)])
+    line.show(100_000)
 """
 
 

@@ -19,7 +19,8 @@ def dataset_name(images: str | int | None) -> str | None:
     source = Path(str(images)).expanduser().resolve()
     if source.parent.suffix == archives.SUFFIXES[1] and not source.exists():  # a column of it
         source = source.parent
-    while glob.has_magic(source.name) and not source.exists():
-        source = source.parent
+    if source.suffix in archives.SUFFIXES and not source.exists():  # a pattern, unlike a folder named "photos [new]"
+        while glob.has_magic(source.name):
+            source = source.parent
     is_file = source.suffix in (*tables.SUFFIXES, *archives.SUFFIXES) and not source.is_dir()
     return source.stem if is_file else source.name
