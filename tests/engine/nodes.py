@@ -68,7 +68,8 @@ class Nodes:
 
     def __exit__(self, *_: object) -> None:
         inside = [process for number in range(self.count) for process in self.inside(number)]
-        for process in [*self._processes(str(self.folder)), *inside]:
+        # The server of Ray's client names the address of the head alone, as do programs that still use the cluster.
+        for process in [*self._processes(str(self.folder)), *self._processes(self.address), *inside]:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         for number in range(self.count):
