@@ -28,9 +28,9 @@ MAY_IMPORT = {
     "config": {"errors", "console", "io", "stores"},
     "llm": {"errors", "console", "io", "images", "boxes", "config", "answers"},
     "models": {"errors", "console", "io", "config"},
-    "engines": {"errors", "console", "io", "images", "config", "llm", "models"},
+    "engines": {"errors", "console", "io", "images", "config", "llm", "models", "parallel"},
     "cluster": {"errors", "console", "config", "engines"},
-    "registry": {"errors", "console", "io", "config", "engines"},
+    "registry": {"errors", "console", "io", "config", "engines", "parallel"},
     "ledger": {"stores", "errors", "console", "io", "images", "config"},
     "pages": {"stores", "errors", "console", "io", "images", "boxes"},
     "generation": {
@@ -63,6 +63,7 @@ MAY_IMPORT = {
     "verification": {"errors", "console", "io", "images", "boxes", "config", "llm", "pages"}
     | {"conversion", "evaluation", "labelling", "sources", "answers"},
     "runs": {
+        "parallel",
         "stores",
         "errors",
         "console",

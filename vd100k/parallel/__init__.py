@@ -1,1 +1,1 @@
-"""Work for all cores: a function applied to many items by several processes."""
+"""Work for several processes or threads: a function applied to many items, or called again and again."""

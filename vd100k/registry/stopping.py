@@ -10,7 +10,6 @@ import contextlib
 import os
 import platform
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 from vd100k.config.run import Run
 from vd100k.console import say
 from vd100k.errors import ServerError
+from vd100k.parallel.beside import repeated
 from vd100k.registry import processes, servers
 from vd100k.registry.servers import Server
 
@@ -33,25 +33,22 @@ def heeded(run: Run) -> Iterator[None]:
     At the end, the files of the server are removed.
     """
     port = run.hardware.port or 0
-    request, ended = servers.request(run, port), threading.Event()
+    request = servers.request(run, port)
     request.parent.mkdir(parents=True, exist_ok=True)
     request.write_text("", encoding="utf-8")  # an earlier request was about an earlier server
 
-    def watch() -> None:
-        while not ended.wait(POLL_S):
-            if machine := _content(request):
-                request.unlink(missing_ok=True)  # which tells that it was noticed
-                say(f"{machine} asked this server to stop.")
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
+    def watch() -> bool:
+        if not (machine := _content(request)):
+            return False
+        request.unlink(missing_ok=True)  # which tells that it was noticed
+        say(f"{machine} asked this server to stop.")
+        os.kill(os.getpid(), signal.SIGTERM)
+        return True
 
-    thread = threading.Thread(target=watch, name="stop requests", daemon=True)
-    thread.start()
     try:
-        yield
+        with repeated(watch, POLL_S, "stop requests"):
+            yield
     finally:
-        ended.set()
-        thread.join()
         servers.forget(run, port, os.getpid())
         request.unlink(missing_ok=True)
 

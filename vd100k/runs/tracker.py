@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from vd100k.config.run import Run
 from vd100k.console import say
 from vd100k.io import atomic
+from vd100k.parallel.beside import repeated
 from vd100k.runs import wandb_session
 from vd100k.runs.summary import Summary
 
@@ -42,21 +42,15 @@ class Tracker:
     @contextlib.contextmanager
     def following(self, sample: Callable[[], Metrics]) -> Iterator[None]:
         """Log what ``sample`` returns every ``EVERY_S`` seconds while the block runs."""
-        ended = threading.Event()
+        if not self._on:
+            yield
+            return
 
         def follow() -> None:
-            while not ended.wait(EVERY_S):
-                self.log(sample())
+            self.log(sample())
 
-        follower = threading.Thread(target=follow, name="tracking", daemon=True)
-        if self._on:
-            follower.start()
-        try:
+        with repeated(follow, EVERY_S, "tracking"):
             yield
-        finally:
-            ended.set()
-            if self._on:
-                follower.join()
 
     def resume(self, file: Path) -> None:
         """Continue the W&B run whose id is in ``file``, or write the id of a new one there.

@@ -6,7 +6,6 @@ Replicas run on this machine; ``vd100k.cluster`` passes a ``starter`` that place
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from vd100k.engines.serving.http_api import api_key, served_models
 from vd100k.engines.serving.nginx import Backend, configured
 from vd100k.errors import ServerError
 from vd100k.models import model_folder as weights
+from vd100k.parallel.beside import repeated
 
 if TYPE_CHECKING:
     from vd100k.engines.serving.supervisor import Program, Service, Supervised
@@ -220,26 +220,21 @@ def _await(services: Sequence[Supervised], fleet: Fleet, changed: Callable[[Flee
 @contextlib.contextmanager
 def _supervised(fleet: Fleet, changed: Callable[[Fleet], None]) -> Iterator[None]:
     """Poll the services in another thread until the block ends."""
-    ended = threading.Event()
 
-    def supervise() -> None:
+    def supervise() -> bool:
         try:
-            while not ended.wait(POLL_S):
-                for service in fleet.services:
-                    if line := service.poll():
-                        say(line)
-                        changed(fleet)
+            for service in fleet.services:
+                if line := service.poll():
+                    say(line)
+                    changed(fleet)
         except BaseException as error:  # the run must not go on without supervision, and nobody else sees it
             told = f"The supervision of the servers failed: {type(error).__name__}: {error}"
             fleet.error = error if isinstance(error, ServerError) else ServerError(told)
+            return True
+        return False
 
-    thread = threading.Thread(target=supervise, name="supervise", daemon=True)
-    thread.start()
-    try:
+    with repeated(supervise, POLL_S, "supervise"):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def running(run: Run, front: bool) -> list[str]:
