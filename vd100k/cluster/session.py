@@ -73,7 +73,7 @@ def connected(run: Run) -> Iterator[Any]:
             )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ServerError(
-            f"The cluster at {address} cannot be used: {_first_line(error)}\nEvery machine needs the same versions of "
+            f"The cluster at {address} cannot be used: {cause(error)}\nEvery machine needs the same versions of "
             f"Ray and Python as this one (Ray {ray.__version__}), and this machine must belong to the cluster."
         ) from error
     try:
@@ -157,10 +157,6 @@ def cause(error: Exception) -> str:
     """The first line of what an error of Ray's is about."""
     lines = [line.strip() for line in str(getattr(error, "cause", None) or error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 @contextlib.contextmanager

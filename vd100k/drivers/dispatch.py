@@ -6,6 +6,7 @@ import asyncio
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from vd100k.cluster import session
 from vd100k.cluster.placement import Asked, Placed
 from vd100k.config.run import Run
 from vd100k.config.stages import Generate
@@ -136,7 +137,7 @@ class Dispatch:
             if self._losses[slice] > MOST_LOSSES:
                 self.end = ServerError(
                     f"{MOST_LOSSES} drivers were lost while they asked about {slice}; the last one: "
-                    f"{_first_line(error)}\nTheir logs are in the run folder (driver-*.log). All answers are kept."
+                    f"{session.cause(error)}\nTheir logs are in the run folder (driver-*.log). All answers are kept."
                 )
         if not hand.lost:
             say("A driver was lost: another one continues with its images, and it is used again when it is back.")
@@ -173,7 +174,3 @@ class Dispatch:
             "stop at once."
         )
         self.end = self.end or KeyboardInterrupt(number)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
