@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "boxes": {"errors", "images", "config"},
     "stores": {"errors", "console", "io"},
     "images": {"errors", "console", "io", "stores"},
-    "config": {"errors", "console", "io", "stores"},
+    "config": {"errors", "console", "io", "stores", "parallel"},
     "llm": {"errors", "console", "io", "images", "boxes", "config", "answers"},
     "models": {"errors", "console", "io", "config"},
     "engines": {"errors", "console", "io", "images", "config", "llm", "models", "parallel"},
@@ -49,7 +49,7 @@ MAY_IMPORT = {
         "pages",
     },
     "drivers": {"errors", "console", "io", "images", "config", "engines", "cluster", "ledger", "generation"},
-    "similarity": {"stores", "errors", "console", "io", "images"},
+    "similarity": {"stores", "errors", "console", "io", "images", "parallel"},
     "sources": {"stores", "errors", "console", "io", "images"},
     "parallel": set(),
     "conversion": {"stores", "errors", "console", "io", "images", "boxes", "config", "similarity", "sources", "answers"}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from vd100k.config.base import Inherits, Options, Part, Share
+from vd100k.parallel.cores import core_count
 
 
 class Render(Part):
@@ -107,9 +107,7 @@ class Convert(Part):
     @property
     def process_count(self) -> int:
         """The number of processes that share the work on rows."""
-        if isinstance(self.processes, int):
-            return self.processes
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return self.processes if isinstance(self.processes, int) else core_count()
 
     @model_validator(mode="before")
     @classmethod

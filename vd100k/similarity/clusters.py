@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vd100k.errors import DataError
 from vd100k.io.key_set import KeySet
-from vd100k.similarity import confirm, search
-from vd100k.similarity.alignment import Alignment, align
+from vd100k.parallel.cores import core_count
+from vd100k.parallel.ordered import in_order
+from vd100k.similarity import pairs, search
 from vd100k.similarity.cache import LookCache
 from vd100k.similarity.look import LOOK, Hashes
 
 ENTRY = np.dtype([("identity", "<u8"), ("look", "<u4"), ("side", "u1"), ("start", "<u8"), ("bytes", "<u4")])
 HASHES = np.dtype([(name, LOOK[name]) for name in ("hash", "framed", "trimmed")])
 BLOCK = 1 << 14  # images at a time
-PAIRS = 256  # pairs aligned at a time
-
-LITTLE_DETAIL = 3  # blocks of a thumbnail with something to see: fewer, and only equal files are copies
-DIFFERENCE = 1.0  # of the contrast of a thumbnail, in any of its blocks after the alignment
-GAIN, LEVEL = (0.7, 2.0), 60.0  # the change of brightness
-MOVED = 0.2  # the largest shift, and change of size
-PROPORTIONS = 1.2  # the widths divided by the heights, one by the other
+PAIRS = 256  # pairs compared at a time
+ALONE = 2  # times so many, which one process compares faster than several, which have to be started
 
 
 class Member(NamedTuple):
@@ -64,17 +64,18 @@ class Collection:
             self._end += len(name)
 
     def clusters(self) -> list[list[Member]]:
-        """The groups of images that are copies of each other, of at least two images each."""
+        """The groups of images that are copies of each other, of at least two images each.
+
+        Raises:
+            DataError: a process that shares the work was killed.
+        """
         self._identities = KeySet()
         self._looks.forget()
         looks = self._numbers()
         if len(looks) < 2:
             return []
-        try:
-            with tempfile.TemporaryFile() as file:
-                groups = _Search(self._looks, looks, self.path, file).groups()
-        finally:
-            confirm.forget()
+        with tempfile.TemporaryFile() as file:
+            groups = _Search(self._looks, looks, self.path, file).groups()
         return [[self._member(number) for number in group] for group in groups]
 
     def _numbers(self) -> NDArray[np.uint32]:
@@ -115,8 +116,7 @@ class _Search:
         count = len(self._parents) - len(self._repeated)
         for start in range(0, count, BLOCK):
             self._keep_hashes(self._different(np.arange(start, min(start + BLOCK, count))))
-        for found in search.pairs(count, self._read_hashes):
-            self._compare(self._different(found))
+        self._compare(search.pairs(count, self._read_hashes))
         roots = np.fromiter(map(self._root, range(len(self._parents))), np.int32, len(self._parents))
         return _groups(roots)
 
@@ -149,30 +149,34 @@ class _Search:
         rows = np.fromfile(self._hashes, HASHES, end - start)
         return Hashes(*(np.ascontiguousarray(rows[name]) for name in HASHES.names or ()))
 
-    def _compare(self, found: NDArray[np.int64]) -> None:
-        """Join those pairs that are copies, the most similar first."""
-        for start in range(0, len(found), PAIRS):
-            pairs = found[start : start + PAIRS]
-            pairs = pairs[self._parents[pairs[:, 0]] != self._parents[pairs[:, 1]]]  # not joined yet
-            if not len(pairs):
-                continue
-            numbers = [self._numbers[pairs[:, k]] for k in (0, 1)]
-            kept, alignment = align(*(self._looks.thumbnails(some.tolist()) for some in numbers))
-            sizes = [self._looks.chosen(some[kept])["size"].astype(float) for some in numbers]
-            similar = np.flatnonzero(_is_similar(alignment) & _same_proportions(*sizes))
-            for k in similar[np.argsort(alignment.difference[similar])].tolist():
-                one, other = pairs[kept[k]].tolist()
-                self._confirm(one, other, alignment, k)
-
-    def _confirm(self, first: int, second: int, alignment: Alignment, pair: int) -> None:
-        if self._root(first) == self._root(second):
-            return
+    def _compare(self, found: Iterator[NDArray[np.int64]]) -> None:
+        """Join those of the pairs found that are copies. All cores share the work, which is most of the search."""
+        compared = in_order(pairs.copies, pairs.comparer, self._batches(found), core_count(), ALONE)
         try:
-            is_copy = confirm.is_copy(self._path(first), self._path(second), alignment, pair)
-        except Exception:  # the file has changed; Pillow's decoders raise errors of many types
-            return
-        if is_copy:
-            self._join(first, second)
+            with contextlib.closing(compared) as batches:
+                for first, second in itertools.chain.from_iterable(batches):
+                    self._join(first, second)
+        except BrokenProcessPool as error:
+            raise DataError(
+                "A process that compares images was killed, perhaps because the memory is full. Run the command again "
+                "when more memory is free."
+            ) from error
+
+    def _batches(self, found: Iterator[NDArray[np.int64]]) -> Iterator[pairs.Pairs]:
+        """The pairs found, a few at a time and with all that is needed to compare them, except those joined already."""
+        for block in map(self._different, found):
+            for start in range(0, len(block), PAIRS):
+                numbers = block[start : start + PAIRS]
+                numbers = numbers[self._parents[numbers[:, 0]] != self._parents[numbers[:, 1]]]
+                if len(numbers):
+                    yield self._described(numbers)
+
+    def _described(self, numbers: NDArray[np.int64]) -> pairs.Pairs:
+        looks = [self._numbers[numbers[:, k]] for k in (0, 1)]
+        thumbnails = [self._looks.thumbnails(some.tolist()) for some in looks]
+        sizes = [self._looks.chosen(some)["size"].astype(float) for some in looks]
+        paths = [(self._path(first), self._path(second)) for first, second in numbers.tolist()]
+        return pairs.Pairs(numbers, thumbnails, sizes, paths)
 
     def _root(self, number: int) -> int:
         parents = self._parents
@@ -184,22 +188,6 @@ class _Search:
     def _join(self, one: int, other: int) -> None:
         one, other = self._root(one), self._root(other)
         self._parents[max(one, other)] = min(one, other)
-
-
-def _is_similar(alignment: Alignment) -> NDArray[np.bool_]:
-    """Which pairs may be copies as far as thumbnails show it; images with little to see are none."""
-    moved = np.max(
-        [abs(alignment.left), abs(alignment.top), abs(alignment.width - 1), abs(alignment.height - 1)], axis=0
-    )
-    brightness = (alignment.gain >= GAIN[0]) & (alignment.gain <= GAIN[1]) & (abs(alignment.level) <= LEVEL)
-    close: NDArray[np.bool_] = (alignment.difference <= DIFFERENCE) & (moved <= MOVED) & brightness
-    return close & (alignment.detail >= LITTLE_DETAIL)
-
-
-def _same_proportions(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.bool_]:
-    ratios = first[:, 0] * second[:, 1] / (first[:, 1] * second[:, 0])
-    same: NDArray[np.bool_] = np.maximum(ratios, 1 / ratios) <= PROPORTIONS
-    return same
 
 
 def _groups(labels: NDArray[Any]) -> list[list[int]]:

@@ -19,6 +19,7 @@ Boxes = tuple[Box, Box]
 
 LONGEST = 512  # pixels of the longer side, at which details are compared
 ALIGNED_AT = 128  # pixels
+REDUCED_TO = 3.0  # times the size that is wanted, quickly, before an image is resized well
 BLOCK = 8  # pixels; about as large as a printed digit on a page of 512 pixels
 BLUR = 0.8  # pixels, as compression and resizing blur
 SHARPER = 1.1  # energy of the slopes, from which the sharper of two images is blurred as well
@@ -37,7 +38,7 @@ SAME_SCALE = 0.006  # of its size: a part whose size in pixels differs by less h
 CROPPED = 0.12  # of a side may be cut off
 MUCH_DETAIL = 26  # blocks of a thumbnail, of 64
 PHOTOMETRIC = 0.1  # a copy that is cropped and resized has no other brightness as well
-KEPT = 64  # decoded images
+KEPT = 8  # decoded images, of 3 MB at most: the pairs of an image follow each other
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,6 @@ def _decoded(path: str) -> Image.Image:
         return upright.copy()
 
 
-def forget() -> None:
-    """Give the memory of the images that were decoded last back, about 256 MB at most."""
-    _decoded.cache_clear()
-
-
 def _refined(images: tuple[Image.Image, Image.Image], boxes: Boxes) -> tuple[Boxes, Alignment, float]:
     """The common parts of two images and their brightness more exactly, and how far what they show is moved."""
     square = (ALIGNED_AT, ALIGNED_AT)
@@ -121,7 +117,7 @@ def _cut(image: Image.Image, box: Box, size: Size) -> Floats:
     width, height = image.size
     left, top, right, bottom = (min(1.0, max(0.0, share)) for share in box)
     pixels = (left * width, top * height, right * width, bottom * height)
-    return np.asarray(image.resize(size, Image.Resampling.BICUBIC, box=pixels), np.float32)
+    return np.asarray(image.resize(size, Image.Resampling.BICUBIC, pixels, REDUCED_TO), np.float32)
 
 
 def _is_part(boxes: Boxes) -> bool:

@@ -60,6 +60,15 @@ def test_blank_pages_are_copies_only_if_their_files_are_equal(tmp_path: Path) ->
     assert groups(tmp_path, {"one": blank, "two": blank, "other": nearly}) == [{"one", "two"}]
 
 
+def test_several_processes_find_the_same_copies_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = {f"page{k}": page([k * 7919 + 31 * line for line in range(10)]) for k in range(16)}
+    copies = {f"copy-of-{name}": CHANGES["resized"](image) for name, image in pages.items()}
+    alone = groups(tmp_path / "alone", pages | copies)
+    monkeypatch.setattr("vd100k.similarity.clusters.PAIRS", 2)  # many small parts of the work
+    assert groups(tmp_path / "shared", pages | copies) == alone
+    assert alone == [{name, f"copy-of-{name}"} for name in pages]
+
+
 def test_copies_of_copies_are_in_one_group(tmp_path: Path) -> None:
     image = photo(1)
     chain = {"a": image, "b": CHANGES["resized"](image), "c": CHANGES["compressed"](CHANGES["resized"](image))}
