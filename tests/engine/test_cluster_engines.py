@@ -12,12 +12,13 @@ import psutil
 import pytest
 
 from tests.conftest import command_line, free_ports
-from tests.engine.conftest import Running, needs_nginx, rows
+from tests.engine.conftest import Demo, Running, needs_nginx, rows, summary
 from tests.engine.nodes import Nodes, needs_namespaces, until
-from tests.engine.test_finetune import COMMON, losses, prepare
+from tests.engine.test_finetune import losses
 
 pytestmark = [pytest.mark.engine, pytest.mark.story, pytest.mark.timeout(1500), needs_namespaces()]
 IMAGES, START_S = 200, 400
+COMPARED = 20  # steps of two trainings
 
 
 @needs_nginx
@@ -101,29 +102,23 @@ def served(port: int) -> list[float]:
     return counts
 
 
-def test_two_machines_train_as_one_and_resume_after_a_rank_was_killed(
-    tmp_path: Path, launch: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+def test_two_machines_train_the_student_of_the_demo_as_one_and_resume_after_a_rank_was_killed(
+    demo: Demo, launch: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = prepare(tmp_path)
-    steps = ["+stage.args.max_steps=12", "stage.args.logging_steps=1", "stage.args.save_steps=4"]
-    common = [
-        "stage=finetune",
-        *COMMON,
-        *steps,
-        "+stage.args.lora_dropout=0",
-        "stage.args.per_device_train_batch_size=4",
-    ]
+    folder, seen_often = demo.folder, ["stage.args.logging_steps=1", "stage.args.save_steps=10"]
+    common = ["experiment=demo", *seen_often, "+stage.args.lora_dropout=0", "stage.args.per_device_train_batch_size=4"]
     # Both see the same eight rows in a step: one process in two parts, two machines one part each.
-    alone = launch(folder, *common, "stage.args.gradient_accumulation_steps=2", "variant=alone")
-    assert alone.process.wait(START_S) == 0, "".join(alone.lines)
-    expected = losses(folder)
+    alone = launch(folder, "stage=finetune", *common, "stage.args.gradient_accumulation_steps=2", "variant=alone")
+    said(alone, f"step {COMPARED}/")
+    alone.interrupt()
+    expected = losses(folder)[:COMPARED]
     with Nodes(2, gpus=0) as nodes:
         for name, value in nodes.environment.items():
             monkeypatch.setenv(name, value)
         placed = ["cluster=ray", f"cluster.address={nodes.address}", "cluster.nodes=2", "variant=two"]
-        together = [*common, "stage.args.gradient_accumulation_steps=1", *placed]
+        together = ["stage=finetune", *common, *placed]
         killed = launch(folder, *together)
-        said(killed, "step 5/")
+        said(killed, "step 12/")
         trainers = [process for process in psutil.process_iter() if is_trainer(process)]
         assert {process.environ()["NODE_RANK"] for process in trainers} == {"0", "1"}
         next(process for process in trainers if process.environ()["NODE_RANK"] == "1").kill()
@@ -133,7 +128,11 @@ def test_two_machines_train_as_one_and_resume_after_a_rank_was_killed(
         resumed = launch(folder, *together)
         assert resumed.process.wait(START_S) == 0, "".join(resumed.lines)
         assert any("resuming from" in line for line in resumed.lines)
-        assert losses(folder) == pytest.approx(expected, abs=1e-4)
+        assert losses(folder)[:COMPARED] == pytest.approx(expected, abs=1e-4)
+    for stage in (["stage=export"], ["stage=evaluate", "stage.sides=[after]"]):
+        done = launch(folder, *stage, "experiment=demo", "variant=two", demo.command[1])
+        assert done.process.wait(START_S) == 0, "".join(done.lines)
+    assert summary(folder)["metrics"]["after"]["exact_match"] >= 0.8
 
 
 def is_trainer(process: psutil.Process) -> bool:

@@ -9,6 +9,7 @@ from vd100k.io.key_set import row_key
 from vd100k.ledger.partial import slice_path
 
 SLICES = 32  # each is a walk over all names: 2.6 s of CPU for a million (docs/clusters.md)
+MOST = 2048  # with more, the walks take more than 5 ms for each image, as long as a driver's requests
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Slices:
     """The slices of a run that no driver has.
 
     A driver gets at most its share of what is left, so the last slices are small and all drivers end together. No
-    slice is made smaller than ``smallest`` images, if the number of images is known.
+    slice is made smaller than ``smallest`` images, if the number of images is known, nor than one of ``MOST`` parts.
     """
 
     def __init__(self, drivers: int, smallest: int) -> None:
@@ -68,4 +69,4 @@ class Slices:
         self._begun.append(slice)
 
     def _can_split(self, slice: Slice, images: int | None) -> bool:
-        return images is None or images >= 2 * slice.n * self._smallest
+        return slice.n < MOST and (images is None or images >= 2 * slice.n * self._smallest)

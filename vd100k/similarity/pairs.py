@@ -38,15 +38,15 @@ def copies(pairs: Pairs) -> list[tuple[int, int]]:
     similar = _is_similar(alignment) & _same_proportions(*(sizes[kept] for sizes in pairs.sizes))
     found = []
     for k in np.flatnonzero(similar).tolist():
-        if _show_the_same(*pairs.paths[kept[k]], alignment, k):
+        if _show_the_same(pairs.paths[kept[k]], alignment, k):
             first, second = pairs.numbers[kept[k]].tolist()
             found.append((first, second))
     return found
 
 
-def _show_the_same(first: str, second: str, alignment: Alignment, pair: int) -> bool:
+def _show_the_same(paths: tuple[str, str], alignment: Alignment, pair: int) -> bool:
     try:
-        return confirm.is_copy(first, second, alignment, pair)
+        return confirm.is_copy(*paths, alignment, pair)
     except Exception:  # the file has changed; Pillow's decoders raise errors of many types
         return False
 

@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vd100k.drivers.slices import SLICES, Slice, Slices
+from vd100k.drivers.slices import MOST, SLICES, Slice, Slices
 
 
 def everything(slices: Slices, images: int | None) -> list[Slice]:
@@ -72,3 +72,7 @@ def test_a_few_images_are_not_split() -> None:
 def test_many_drivers_all_get_a_slice_at_once() -> None:
     slices = Slices(100, 32)
     assert all(slices.take(None) for _ in range(100))
+
+
+def test_the_walks_over_very_many_names_take_no_longer_than_the_requests() -> None:
+    assert max(one.n for one in everything(Slices(250, 32), 10**9)) == MOST
