@@ -84,6 +84,7 @@ WRONG = {
     f"{ASKS} shard=5/4": "from 1 to 4",
     f"{ASKS} cluster.drivers=2": "set cluster=ray",
     f"{ASKS} cluster=ray cluster.drivers=2 shard=1/2": "remove shard",
+    "stage=evaluate cluster=ray cluster.drivers=2": "cluster.drivers=2 is for stage=generate, alone or in a pipeline",
     f"{ASKS} stage.if_changed=replace": "'refuse' or 'set_aside'",
     f"{ASKS} dataset=../x": "without /",
     f"{ASKS} weights=tuned": "'base', 'merged' or 'adapter'",

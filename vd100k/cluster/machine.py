@@ -17,8 +17,10 @@ from vd100k.engines.serving.fleet import Fleet, start
 from vd100k.engines.serving.ports import binding_error
 from vd100k.engines.serving.supervisor import State
 from vd100k.errors import Vd100kError
+from vd100k.io.redaction import remember
 
 PORTS = 200  # tried after the first one
+CHECKED_EVERY_S = 0.5
 
 
 class Seen(NamedTuple):
@@ -45,6 +47,7 @@ class Machine:
 
     def __init__(self, number: int, shared: Shared, run: Run, logs: Path, keys: dict[str, str]) -> None:
         os.environ.update(keys)
+        remember(run.model_dump(mode="json"))
         self.error = ""
         self._ended = threading.Event()
         self._fleet = Fleet()
@@ -68,8 +71,10 @@ class Machine:
             enter(shared)
             folder = logs / f"machine-{number}"
             folder.mkdir(parents=True, exist_ok=True)
-            with start(here(run), folder, changed=self._note):
-                self._ended.wait()
+            with start(here(run), folder, changed=self._note) as fleet:
+                while not self._ended.wait(CHECKED_EVERY_S):
+                    if fleet.error:  # nobody would start a replica again that exits
+                        raise fleet.error
         except _Ended:
             return
         except Exception as error:  # told by ``seen``: nobody waits for this thread

@@ -190,14 +190,20 @@ def enter(shared: Shared) -> None:
     """Work in the folder that the run was started in; called by an actor on its machine.
 
     Raises:
-        ServerError: this machine does not see the folder.
+        ServerError: this machine does not see the folder, or not that of the command.
     """
     if not shared.probe.exists():
         raise ServerError(
             f"{shared.probe.parent} is not the same folder there as on the machine that started the run: set "
             "output_dir to a folder that all machines share."
         )
-    os.chdir(shared.cwd)
+    try:
+        os.chdir(shared.cwd)
+    except OSError as error:
+        raise ServerError(
+            f"{shared.cwd}, the folder of the command, cannot be entered on {address()} ({error.strerror}): start the "
+            "command in a folder that all machines share."
+        ) from error
 
 
 def address() -> str:

@@ -239,6 +239,8 @@ def _check_selection(run: Run) -> Problems:
     if run.cluster.drivers > 1 and (run.cluster.here or run.shard):
         remedy = "set cluster=ray" if run.cluster.here else "remove shard"
         yield f"cluster.drivers={run.cluster.drivers} share the images on the machines of a cluster: {remedy}"
+    if run.cluster.drivers > 1 and run.key == "stage" and run.stage.name not in ("generate", "pipeline"):
+        yield f"cluster.drivers={run.cluster.drivers} is for stage=generate, alone or in a pipeline: remove it"
     if run.shard:
         part, parts = map(int, run.shard.split("/"))
         if not 1 <= part <= parts:

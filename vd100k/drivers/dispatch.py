@@ -122,7 +122,8 @@ class Dispatch:
             self._over.append(report.progress)
             self._joining.append(joiner.submit(self._ledger.absorb, slice.path(self._ledger.path)))
             self.end = self.end or report.error
-        if not hand.slice and not hand.lost and not self.end and (new := self._slices.take(self._outlook.expected)):
+        waits = hand.heard_at and not hand.slice and not hand.lost  # one that has not started yet gets nothing
+        if waits and not self.end and (new := self._slices.take(self._outlook.expected)):
             hand.give(new)
 
     def _lose(self, hand: Hand, error: Exception) -> None:

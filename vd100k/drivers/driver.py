@@ -14,12 +14,12 @@ import traceback
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TextIO, cast
 
 from vd100k.cluster.placement import Shared, address, enter
 from vd100k.config.run import Run
 from vd100k.config.stages import Generate
-from vd100k.console import say
+from vd100k.console import Filtered, say
 from vd100k.drivers.slices import Slice
 from vd100k.engines.serving.fleet import Fleet
 from vd100k.errors import Vd100kError
@@ -27,6 +27,7 @@ from vd100k.generation.progress import Progress
 from vd100k.generation.run import ask_items, opened, rows_path
 from vd100k.generation.work_items import OpenItems, unit_name
 from vd100k.io.jsonl import Row
+from vd100k.io.redaction import redact, remember
 from vd100k.ledger.known import Known
 from vd100k.ledger.rows import DYING_S, LedgerBusy
 
@@ -46,7 +47,7 @@ class Work(NamedTuple):
     decided_by: Row
     known: Path  # a pickled ``Known``
     logs: Path
-    keys: dict[str, str]  # of APIs, by the names of their environment variables
+    variables: dict[str, str]  # of the environment: keys of APIs, and credentials for the images
 
 
 class Order(NamedTuple):
@@ -79,7 +80,8 @@ class Driver:
     """``number`` counts the drivers of a run from 0; ``shared`` says which folder the machines have in common."""
 
     def __init__(self, number: int, shared: Shared, work: Work) -> None:
-        os.environ.update(work.keys)
+        os.environ.update(work.variables)
+        remember(work.run.model_dump(mode="json"))
         self._number, self._shared, self._work = number, shared, work
         self._servers = Fleet()
         self._known: Known | None = None
@@ -141,7 +143,8 @@ class Driver:
         """Work in the folder of the run, with a log there; what is known."""
         enter(self._shared)
         self._work.logs.mkdir(parents=True, exist_ok=True)
-        sys.stdout = (self._work.logs / f"driver-{self._number}.log").open("a", encoding="utf-8")
+        log = (self._work.logs / f"driver-{self._number}.log").open("a", encoding="utf-8")
+        sys.stdout = cast(TextIO, Filtered(log, redact))
         known: Known = pickle.loads(self._work.known.read_bytes())
         return known
 

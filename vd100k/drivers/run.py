@@ -20,23 +20,25 @@ from vd100k.console import say
 from vd100k.drivers.dispatch import Dispatch
 from vd100k.drivers.driver import Driver, Work
 from vd100k.drivers.slices import SLICES
+from vd100k.errors import DataError
 from vd100k.generation import run as generation
 from vd100k.generation.progress import Progress
 from vd100k.generation.run import conclude, decide, opened, rows_path
 from vd100k.generation.scheduler import refuse_full_disk
 from vd100k.generation.survey import Survey
-from vd100k.generation.work_items import OpenItems, changed_items
+from vd100k.generation.work_items import OpenItems, changed_items, unit_name
 from vd100k.io import atomic
 from vd100k.io.jsonl import Row
 from vd100k.ledger.known import Known
 from vd100k.ledger.rows import Ledger
+from vd100k.stores import urls
 
 
 def ask_all(run: Run, settings: Generate, logs: Path, progress: Progress) -> None:
     """Ask about each image once, as ``generation.run.ask_all`` does, by as many drivers as ``cluster`` says.
 
     Raises:
-        DataError: see there.
+        DataError: see there, or the drivers did not see all images.
         ServerError: see there, or there is no such cluster, or it has no room for the drivers.
         KeyboardInterrupt: after Ctrl-C, once the requests in flight are finished.
     """
@@ -55,7 +57,18 @@ def ask_all(run: Run, settings: Generate, logs: Path, progress: Progress) -> Non
                 asyncio.run(dispatch.run())
             if dispatch.end:
                 raise dispatch.end
+            _require_all(run, ledger)
         conclude(run, settings, ledger, progress)
+
+
+def _require_all(run: Run, ledger: Ledger) -> None:
+    """Raise DataError if an image has neither an answer nor a failure: each driver has listed the images itself."""
+    for item in OpenItems(run, ledger, Progress(unit_name(run)), False, None):
+        if any(item.key(question) not in ledger.failed for question in item.questions):
+            raise DataError(
+                f"{item.image.id}, and perhaps others, were not asked about: the machines of the drivers do not see "
+                f"the same images in {run.images}, or some were added meanwhile. The same command asks about the rest."
+            )
 
 
 def describe(run: Run, settings: Generate) -> list[str]:
@@ -83,7 +96,8 @@ def _room(run: Run) -> Room:
 def _placed(run: Run, settings: Generate, logs: Path, decided_by: Row, ledger: Ledger) -> Iterator[Placed]:
     known = logs.absolute() / "known.pickle"
     atomic.replace(known, [pickle.dumps(Known(ledger.path.absolute(), ledger.done, ledger.failed))])
-    work = Work(run, settings, decided_by, known, logs.absolute(), serving.keys(run))
+    variables = serving.keys(run) | urls.credentials(run.images, run.image_folder)
+    work = Work(run, settings, decided_by, known, logs.absolute(), variables)
     try:
         with placement.placed(run, Driver, _room(run), -1, work) as actors:
             say(f"asking from {run.cluster.drivers} drivers; their logs: {logs}/driver-*.log")

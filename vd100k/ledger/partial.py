@@ -23,9 +23,15 @@ def slice_path(rows: Path, part: int, parts: int) -> Path:
 def found(whole: Path, settings: Row, if_changed: str) -> Iterator[tuple[Path, bool]]:
     """The rows of each part beside those of the ``whole`` that were made with ``settings``, and whether it is a slice.
 
+    Slices of these settings that drivers of another run have set aside are brought back first.
+
     Raises:
         DataError: a part was made differently, and ``if_changed`` is ``refuse``.
     """
+    for path in whole.parent.glob(f"{glob.escape(whole.stem)}.slice-*.settings.json.*"):
+        aside = path.with_name(f"{path.name.partition('.settings.json')[0]}.jsonl")
+        if not aside.exists():
+            provenance.bring_back(aside, settings)
     for path in sorted(whole.parent.glob(f"{glob.escape(whole.stem)}.*.settings.json")):
         name = path.name.removesuffix(".settings.json")
         part = name.removeprefix(whole.stem)

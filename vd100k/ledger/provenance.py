@@ -111,7 +111,7 @@ def guard(rows: Path, settings: Row, if_changed: str, stage_key: str) -> None:
             if if_changed == "refuse" and rows.stat().st_size:
                 raise DataError(refusal(rows, change, stage_key))
             _set_aside(rows, old)
-            _bring_back(rows, settings)
+            bring_back(rows, settings)
         else:
             settings = {key: old[key] for key in OPTIONAL & old.keys()} | settings
     atomic.write_json(path, settings)
@@ -142,7 +142,7 @@ def _set_aside(rows: Path, settings: Row) -> None:
             path.rename(path.with_name(f"{path.name}.{name}{f'.{number}' if number > 1 else ''}"))
 
 
-def _bring_back(rows: Path, settings: Row) -> None:
+def bring_back(rows: Path, settings: Row) -> None:
     """Bring back the rows that were made in the same way and were in use last."""
     first = beside(rows, "settings.json").name
     kept = sorted(rows.parent.glob(f"{first}.*"), key=lambda path: path.stat().st_mtime_ns, reverse=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 from pydantic import FiniteFloat, PositiveInt
+
+from vd100k.io import fingerprint
 
 GRACE_S = 20.0
 TOLERANCE_S = 2.0  # between two readings of a start time that depends on the clock
@@ -21,7 +23,7 @@ class Process:
 
     pid: PositiveInt | None = None
     started: FiniteFloat = 0.0  # seconds since the epoch; changes when the clock is set
-    command: list[str] = field(default_factory=list)
+    command_hash: str = ""  # of its arguments, which may have secrets
     boot: str | None = None  # Linux's name of the boot, and the start time since then in ticks of the kernel;
     ticks: int | None = None  # files of earlier versions lack both
 
@@ -33,7 +35,7 @@ class Process:
             return False
         if self.boot and self.ticks:
             return bool((self.boot, self.ticks) == (facts["boot"], facts["ticks"]))
-        return bool(abs(facts["started"] - self.started) < TOLERANCE_S and facts["command"] == self.command)
+        return bool(abs(facts["started"] - self.started) < TOLERANCE_S and facts["command_hash"] == self.command_hash)
 
 
 def identity(pid: int | None) -> dict[str, Any]:
@@ -41,7 +43,8 @@ def identity(pid: int | None) -> dict[str, Any]:
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
         if process.status() != psutil.STATUS_ZOMBIE:
-            known = {"pid": process.pid, "started": process.create_time(), "command": process.cmdline()}
+            command = fingerprint.of(process.cmdline())
+            known = {"pid": process.pid, "started": process.create_time(), "command_hash": command}
             return known | _since_boot(process.pid)
     return {}
 

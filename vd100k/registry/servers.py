@@ -1,8 +1,9 @@
 """The registry of running servers: one file per server, so that any shell and any machine can inspect and stop it.
 
-The serving process writes ``<output_dir>/servers/<port>.json`` and removes it at the end. A file is
-stale if its process no longer exists, or if another process has its number. In a container, which
-numbers its processes from 1, a server that is started again usually gets its own earlier number.
+The serving process writes ``<output_dir>/servers/<port>.json``, or ``<port>-<host>.json`` if a server of another
+machine at the same port has that file, and removes it at the end. A file is stale if its process no longer exists, or
+if another process has its number. In a container, which numbers its processes from 1, a server that is started again
+usually gets its own earlier number.
 """
 
 from __future__ import annotations
@@ -71,14 +72,17 @@ def folder(run: Run) -> Path:
     return run.output_dir / "servers"
 
 
-def file(run: Run, port: int) -> Path:
-    """The file of the server at a port."""
-    return folder(run) / f"{port}.json"
+def file(run: Run, port: int, host: str | None = None) -> Path:
+    """The file of the server at a port of this machine, or of another ``host``."""
+    host = host or platform.node()
+    usual, own = folder(run) / f"{port}.json", folder(run) / f"{port}-{host}.json"
+    other = None if own.exists() else _read(usual)
+    return own if own.exists() or (other and other.host != host) else usual
 
 
-def request(run: Run, port: int) -> Path:
-    """The file in which another machine asks the server at a port to stop; empty as long as none does."""
-    return folder(run) / f"{port}.stop"
+def request(run: Run, port: int, host: str | None = None) -> Path:
+    """The file in which another machine asks this server to stop; empty as long as none does."""
+    return file(run, port, host).with_suffix(".stop")
 
 
 def write(run: Run, fleet: Fleet, logs: Path) -> None:
@@ -110,7 +114,7 @@ def write(run: Run, fleet: Fleet, logs: Path) -> None:
 def refuse_second(run: Run) -> None:
     """Raise ServerError if one of our servers uses the port; while it loads, it may not listen there yet."""
     server = read(run, run.hardware.port or 0)
-    if server and server.here and server.alive:
+    if server and server.alive:
         raise ServerError(
             f"A server is already running at port {server.port}: {server.model}, {server.status}, "
             f"process {server.pid}. Stop it with stage.action=stop, or choose another port (hardware.port=PORT)."
@@ -118,15 +122,17 @@ def refuse_second(run: Run) -> None:
 
 
 def forget(run: Run, port: int, pid: int | None) -> None:
-    """Remove the files of the server at a port if they belong to the process ``pid`` of this machine."""
-    if (server := read(run, port)) and server.here and server.pid == pid:
-        file(run, port).unlink(missing_ok=True)
-        request(run, port).unlink(missing_ok=True)
+    """Remove the files of the server at a port of this machine if they belong to the process ``pid``."""
+    if (server := read(run, port)) and server.pid == pid:
+        paths = request(run, port), file(run, port)
+        for path in paths:
+            path.unlink(missing_ok=True)
 
 
-def read(run: Run, port: int) -> Server | None:
-    """The server at a port; None if there is none."""
-    return _read(file(run, port))
+def read(run: Run, port: int, host: str | None = None) -> Server | None:
+    """The server at a port of this machine, or of another ``host``; None if there is none."""
+    server = _read(file(run, port, host))
+    return server if server and server.host == (host or platform.node()) else None
 
 
 def known(run: Run) -> list[Server]:
@@ -147,18 +153,21 @@ def _read(path: Path) -> Server | None:
 
 
 def chosen(run: Run, name: str | None) -> list[Server]:
-    """The servers with that port or model; all servers for ``all``; the only server for None.
+    """The servers with that port (of this machine, if it has one there) or model; all for ``all``; the only for None.
 
     Raises:
-        ServerError: no server matches, or ``name`` is None and there are several servers.
+        ServerError: no server matches, or several do of which one must be chosen.
     """
     servers = [server for server in known(run) if _is_current(run, server)]
     if name not in (None, "all"):
-        servers = [server for server in servers if name in (str(server.port), server.model)]
-    elif name is None and len(servers) > 1:
+        servers = [one for one in servers if name in (str(one.port), one.model, f"{one.host}:{one.port}")]
+        at_port = [one for one in servers if name == str(one.port)]
+        servers = [one for one in at_port if one.here] or servers
+    if len(servers) > 1 and (name is None or name.isdigit()):
+        every = ", ".join(str(one.port) if one.here else f"{one.host}:{one.port}" for one in servers)
         raise ServerError(
-            f"{len(servers)} servers are running, at ports {', '.join(str(server.port) for server in servers)}: "
-            "choose one with stage.server=PORT, or stage.server=all."
+            f"{len(servers)} servers are running, at {every}: choose one with stage.server=PORT or "
+            "stage.server=MACHINE:PORT, or stage.server=all."
         )
     if not servers:
         raise ServerError(

@@ -38,6 +38,7 @@ def heeded(run: Run) -> Iterator[None]:
     request.write_text("", encoding="utf-8")  # an earlier request was about an earlier server
 
     def watch() -> bool:
+        request = servers.request(run, port)  # another one once a server of another machine has the usual file
         if not (machine := _content(request)):
             return False
         request.unlink(missing_ok=True)  # which tells that it was noticed
@@ -50,7 +51,7 @@ def heeded(run: Run) -> Iterator[None]:
             yield
     finally:
         servers.forget(run, port, os.getpid())
-        request.unlink(missing_ok=True)
+        servers.request(run, port).unlink(missing_ok=True)
 
 
 def end(run: Run, server: Server, noticed_s: float = NOTICED_S) -> None:
@@ -63,7 +64,8 @@ def end(run: Run, server: Server, noticed_s: float = NOTICED_S) -> None:
         processes.end(server.pid)
         servers.forget(run, server.port, server.pid)
         return
-    request, file = servers.request(run, server.port), servers.file(run, server.port)
+    file = servers.file(run, server.port, server.host)
+    request = file.with_suffix(".stop")
     request.write_text(platform.node(), encoding="utf-8")
     where = f"The server at port {server.port} runs on {server.host} (process {server.pid})"
     if not _within(noticed_s, lambda: _gone(run, server) or not _content(request)):
@@ -83,8 +85,8 @@ def _content(request: Path) -> str:
 
 
 def _gone(run: Run, server: Server) -> bool:
-    found = servers.read(run, server.port)
-    return found is None or (found.host, found.pid) != (server.host, server.pid)
+    found = servers.read(run, server.port, server.host)
+    return found is None or found.pid != server.pid
 
 
 def _within(seconds: float, true: Callable[[], bool]) -> bool:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
 OBJECTS = ("s3://", "gs://", "az://")
 HUB = "hf://"
 SCHEMES = (*OBJECTS, HUB)
+# How the names of environment variables with credentials and addresses begin; other ones of Google's and Hugging Face's
+# are paths of a machine.
+VARIABLES = {
+    "s3://": ("AWS_",),
+    "gs://": ("GOOGLE_SERVICE_ACCOUNT_KEY", "GOOGLE_SKIP_SIGNATURE"),
+    "az://": ("AZURE_",),
+    "hf://": ("HF_TOKEN", "HF_ENDPOINT"),
+}
 
 
 class StoreError(OSError):
@@ -18,6 +28,13 @@ class OutOfReach(StoreError):
 def is_url(text: str) -> bool:
     """Whether a text names a place in object storage or on the hub."""
     return text.startswith(SCHEMES)
+
+
+def credentials(*places: str | None) -> dict[str, str]:
+    """The environment variables that other machines need to read from these places."""
+    read = [scheme for scheme in SCHEMES for place in places if place and place.startswith(scheme)]
+    beginnings = tuple(beginning for scheme in read for beginning in VARIABLES[scheme])
+    return {name: value for name, value in os.environ.items() if beginnings and name.startswith(beginnings)}
 
 
 def below(folder: str, name: str) -> str | None:

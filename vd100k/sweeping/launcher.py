@@ -105,7 +105,8 @@ def _job(composed: DictConfig, run: Run | None, overrides: list[str], number: in
 
 def _flags(argv: list[str]) -> list[str]:
     """The flags that say where configuration files are."""
-    return [one for pair in itertools.pairwise(argv) if pair[0] in FLAGS for one in pair]
+    apart = [one for pair in itertools.pairwise(argv) if pair[0] in FLAGS for one in pair]
+    return apart + [one for one in argv if "=" in one and one.partition("=")[0] in FLAGS]
 
 
 def _described(job: Job, run: Run, cpus: float) -> JobReturn:

@@ -15,6 +15,7 @@ from vd100k.errors import DataError
 from vd100k.sweeping import ports
 from vd100k.sweeping.job import Job
 
+LOCKED_S = 120.0  # on another machine: NFS forgets the locks of a lost machine after 90
 MEETING = "MASTER_PORT"  # where the processes of a training on several GPUs meet
 
 
@@ -27,9 +28,12 @@ class Runner:
     def __init__(self, shared: Shared, job: Job, program: Path, environment: dict[str, str]) -> None:
         import ray
 
-        if ray.get_runtime_context().was_current_actor_reconstructed:
-            time.sleep(GRACE_S)  # the job before may be ending, and holds its locks until then
         enter(shared)
+        place = job.folder / ".machine"
+        if ray.get_runtime_context().was_current_actor_reconstructed:  # the job before may still have its locks
+            time.sleep(GRACE_S if place.exists() and place.read_text(encoding="utf-8") == address() else LOCKED_S)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(address(), encoding="utf-8")
         if not program.exists():
             raise DataError(f"{address()}: {program}, which runs the jobs, does not exist there")
         self._stack = contextlib.ExitStack()

@@ -246,6 +246,18 @@ def test_a_slice_is_moved_with_its_failures(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*slice*"))
 
 
+def test_a_slice_that_another_run_set_aside_is_found_again(tmp_path: Path) -> None:
+    whole, other = tmp_path / "m.jsonl", SETTINGS | {"prompt": "another one"}
+    with Ledger(slice_path(whole, 1, 2), SETTINGS) as part:
+        part.append({"id": "a.png", "answer": "one"})
+    with Ledger(slice_path(whole, 1, 2), other, if_changed="set_aside") as part:
+        part.append({"id": "a.png", "answer": "two"})
+    for settings, answer in ((other, "two"), (SETTINGS, "one")):
+        with Ledger(whole, settings, if_changed="set_aside") as ledger:
+            assert ledger.done
+        assert [row["answer"] for row in read_rows(whole)] == [answer]
+
+
 def test_a_slice_waits_for_the_process_that_holds_it(tmp_path: Path) -> None:
     path = slice_path(tmp_path / "m.jsonl", 1, 2)
     held, dying = threading.Event(), threading.Event()

@@ -126,7 +126,7 @@ keys = st.sampled_from([*servers.Server.__dataclass_fields__, "name"])
 @given(st.dictionaries(keys, values) | values)
 def test_no_content_of_a_file_is_a_crash(run: Run, content: Any) -> None:
     whole = {"port": 1, "model": "m", "url": "u", "host": "elsewhere", "folder": "f", "programs": []}
-    whole |= {"pid": 1, "started": time.time(), "command": []}
+    whole |= {"pid": 1, "started": time.time(), "command_hash": ""}
     path = servers.folder(run) / "1.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(whole | content if isinstance(content, dict) else content))
@@ -149,8 +149,26 @@ def test_a_server_elsewhere_that_does_not_respond_is_one_message(run: Run, other
     with pytest.raises(ServerError, match=rf"runs on elsewhere .* remove .*/{server.port}\.json"):
         stopping.end(run, server, noticed_s=0.1)
     assert other.is_running(), "a process of this machine may have the same number"
-    assert servers.request(run, server.port).read_text() == platform.node(), "it stops when it sees the request"
-    assert servers.file(run, server.port).exists()
+    request = servers.request(run, server.port, "elsewhere")
+    assert request.read_text() == platform.node(), "it stops when it sees the request"
+    assert servers.file(run, server.port, "elsewhere").exists()
+
+
+def test_servers_of_two_machines_at_one_port_are_told_apart(run: Run, other: psutil.Process) -> None:
+    theirs = write(run, other, host="elsewhere", model="theirs")
+    servers.refuse_second(run)
+    ours = servers.file(run, run.hardware.port or 0)
+    assert ours.name == f"{run.hardware.port}-{platform.node()}.json"
+    write(run, other).rename(ours)
+    write(run, other, host="elsewhere", model="theirs")
+    assert {one.model for one in servers.known(run)} == {"m", "theirs"}
+    for name, model in ((str(run.hardware.port), "m"), (f"elsewhere:{run.hardware.port}", "theirs")):
+        assert [one.model for one in servers.chosen(run, name)] == [model]
+    with pytest.raises(ServerError, match=r"choose one with stage\.server=PORT or stage\.server=MACHINE:PORT"):
+        servers.chosen(run, None)
+    servers.forget(run, run.hardware.port or 0, other.pid)
+    assert theirs.exists()
+    assert not ours.exists()
 
 
 def test_a_request_of_an_earlier_server_stops_no_later_one(run: Run) -> None:
