@@ -11,11 +11,8 @@ TRAINED = ("student", "teacher", "reader")
 
 
 def make(name: str, folder: Path) -> None:
-    """Write a checkpoint; a new folder appears when it is complete, because jobs of a sweep may want it at once."""
+    """Write a checkpoint. Others only see whole files and whole new folders: jobs of a sweep may want it at once."""
     write = unpack if name in TRAINED else random_checkpoint.make
-    if folder.exists():
-        write(name, folder)
-        return
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         new = Path(scratch) / folder.name
@@ -23,8 +20,10 @@ def make(name: str, folder: Path) -> None:
         try:
             new.rename(folder)
         except OSError:
-            if not folder.exists():  # otherwise, another process was quicker, and wrote the same
+            if not folder.is_dir():
                 raise
+            for file in new.iterdir():
+                file.replace(folder / file.name)
 
 
 if __name__ == "__main__":
