@@ -14,10 +14,13 @@ from omegaconf import DictConfig
 
 @dataclass
 class RayLauncherConf:
-    """``hydra.launcher``: the CPUs that each job is counted with; its GPUs follow from its configuration."""
+    """``hydra.launcher``: the CPUs that each job is counted with, and how long a shared folder may keep the locks of a
+    machine that is lost, in seconds (NFS: 90). The GPUs of a job follow from its configuration.
+    """
 
     _target_: str = "hydra_plugins.vd100k_ray_launcher.RayLauncher"
     cpus: float = 1
+    locks_s: float = 120
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="ray", node=RayLauncherConf, provider="vd100k")
@@ -26,8 +29,8 @@ ConfigStore.instance().store(group="hydra/launcher", name="ray", node=RayLaunche
 class RayLauncher(Launcher):
     """Places each job where its GPUs are free; the cluster is the one that ``cluster.address`` names."""
 
-    def __init__(self, cpus: float) -> None:
-        self._cpus = cpus
+    def __init__(self, cpus: float, locks_s: float) -> None:
+        self._cpus, self._locks_s = cpus, locks_s
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self._context, self._config = hydra_context, config
@@ -36,4 +39,4 @@ class RayLauncher(Launcher):
         from vd100k.sweeping import launcher  # imported for sweeps on a cluster only
 
         compose: Any = self._context.config_loader.load_sweep_config
-        return launcher.launch(self._config, compose, job_overrides, initial_job_idx, self._cpus)
+        return launcher.launch(self._config, compose, job_overrides, initial_job_idx, self._cpus, self._locks_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from tests.conftest import LIGHT, command_line, draw_pictures, sweep_table
+from tests.engine.conftest import rows
 from tests.engine.nodes import Nodes, needs_namespaces, until
 
 pytestmark = [pytest.mark.engine, needs_namespaces()]
@@ -72,6 +74,25 @@ def test_jobs_run_on_all_machines_and_one_that_fails_ends_no_other(nodes: Nodes,
     used = [OmegaConf.load(folder / ".hydra/config.yaml").hardware.port for folder in folders]
     assert len(set(used)) == 4
     assert all((folder / "job.log").exists() for folder in folders)
+    assert not left(tmp_path)
+
+
+def test_a_job_whose_machine_is_lost_continues_on_another(nodes: Nodes, tmp_path: Path) -> None:
+    slow = ["hardware.engine.args.latency=1", "stage.max_in_flight=2", "hydra.launcher.locks_s=1"]
+    running = sweep(nodes, tmp_path, "dataset=one,two", *slow)
+    assert running.stdout
+    lines = list(itertools.islice((line for line in running.stdout if "runs on" in line), 2))
+    there = next(line for line in lines if nodes.address_of(1) in line)
+    until(lambda: len(list(tmp_path.glob("outputs/data/*/details/tiny-student.jsonl"))) == 2, 60)
+    nodes.kill(1)
+    output, _ = running.communicate(timeout=120)
+    nodes.start(1).wait(60)
+    assert running.returncode == 0, output
+    assert f"{there.partition(' runs on')[0]}: {nodes.address_of(1)} was lost" in output, output
+    assert output.count(f"runs on {nodes.address_of(0)}") == 1
+    for rows_file in tmp_path.glob("outputs/data/*/details/tiny-student.jsonl"):
+        ids = [row["id"] for row in rows(rows_file)]
+        assert len(set(ids)) == len(ids) == 12
     assert not left(tmp_path)
 
 

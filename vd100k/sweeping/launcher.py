@@ -36,8 +36,11 @@ def launch(
     job_overrides: Sequence[Sequence[str]],
     first: int,
     cpus: float,
+    locks_s: float,
 ) -> list[JobReturn]:
     """Run the jobs with these overrides, whose numbers begin at ``first``, and wait for all of them.
+
+    Each is counted with so many ``cpus``. A lost machine may keep its locks on files for ``locks_s``.
 
     Raises:
         ConfigError: the configuration of no job is valid.
@@ -57,7 +60,7 @@ def launch(
     if known.dry_run:
         return [_described(job, known, cpus) for job in found]
     cluster = known.cluster.model_copy(update={"name": "ray"})
-    placed = run_all(known.model_copy(update={"cluster": cluster}), found, variables, cpus)
+    placed = run_all(known.model_copy(update={"cluster": cluster}), found, variables, cpus, locks_s)
     return [
         _returned(one, run, list(overrides)) for one, run, overrides in zip(placed, runs, job_overrides, strict=True)
     ]

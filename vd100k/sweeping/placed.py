@@ -48,7 +48,7 @@ class Placed:
         return f"job {self.job.number} on {self.where or 'no machine'}: {ending}\n{tail(self.job.log)}".rstrip()
 
 
-def run_all(run: Run, jobs: list[Job], variables: set[str], cpus: float) -> list[Placed]:
+def run_all(run: Run, jobs: list[Job], variables: set[str], cpus: float, locks_s: float) -> list[Placed]:
     """Run all jobs, as many at a time as the cluster has room for; ``run`` says which cluster that is.
 
     Raises:
@@ -59,7 +59,8 @@ def run_all(run: Run, jobs: list[Job], variables: set[str], cpus: float) -> list
         for needed in {job.gpus: _needed(run, job, cpus) for job in jobs}.values():
             _require(ray, needed, run.cluster.wait_s)
         given = {name: os.environ[name] for name in variables if name in os.environ}
-        every = [_place(ray, run, job, cpus, Shared(Path.cwd(), probe), given) for job in jobs]
+        common = (Shared(Path.cwd(), probe), Path(sys.argv[0]).absolute(), given, locks_s)
+        every = [_place(ray, run, job, cpus, common) for job in jobs]
         with _ended(ray, head, every):
             while not all(one.ended for one in every):
                 head.require()
@@ -70,10 +71,10 @@ def run_all(run: Run, jobs: list[Job], variables: set[str], cpus: float) -> list
     return every
 
 
-def _place(ray: Any, run: Run, job: Job, cpus: float, shared: Shared, given: dict[str, str]) -> Placed:
+def _place(ray: Any, run: Run, job: Job, cpus: float, common: tuple[Any, ...]) -> Placed:
     needed = {"num_cpus": cpus, "num_gpus": job.gpus, "resources": run.cluster.resources}
     kind = ray.remote(Runner).options(max_restarts=RESTARTS, scheduling_strategy="SPREAD", **needed)
-    actor = kind.remote(shared, job, Path(sys.argv[0]).absolute(), given)
+    actor = kind.remote(job, *common)
     return Placed(job, actor, placement.Asked(ray, actor.state))
 
 

@@ -15,23 +15,24 @@ from vd100k.errors import DataError
 from vd100k.sweeping import ports
 from vd100k.sweeping.job import Job
 
-LOCKED_S = 120.0  # on another machine: NFS forgets the locks of a lost machine after 90
 MEETING = "MASTER_PORT"  # where the processes of a training on several GPUs meet
 
 
 class Runner:
     """Runs a job from its creation on; Ray creates it again on another machine if its own is lost.
 
-    ``program`` is the path of run.py, ``environment`` has the variables that only the machine of the sweep has.
+    ``program`` is the path of run.py, ``environment`` has the variables that only the machine of the sweep has, and
+    ``locks_s`` is how long a lost machine may keep its locks on files.
     """
 
-    def __init__(self, shared: Shared, job: Job, program: Path, environment: dict[str, str]) -> None:
+    def __init__(self, job: Job, shared: Shared, program: Path, environment: dict[str, str], locks_s: float) -> None:
         import ray
 
         enter(shared)
         place = job.folder / ".machine"
         if ray.get_runtime_context().was_current_actor_reconstructed:  # the job before may still have its locks
-            time.sleep(GRACE_S if place.exists() and place.read_text(encoding="utf-8") == address() else LOCKED_S)
+            was_here = place.exists() and place.read_text(encoding="utf-8") == address()
+            time.sleep(GRACE_S if was_here else locks_s)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(address(), encoding="utf-8")
         if not program.exists():
