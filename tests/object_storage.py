@@ -54,7 +54,7 @@ class Storage:
 
 
 @contextlib.contextmanager
-def object_storage(folder: Path) -> Iterator[Storage]:
+def object_storage(folder: Path, host: str = "127.0.0.1") -> Iterator[Storage]:
     """Run the server; without ``uv`` or a package registry, the tests of it are skipped, but never in CI."""
     uv = shutil.which("uv", path=f"{ROOT / '.venv/bin'}:{os.environ['PATH']}")
     port = free_ports(1)
@@ -68,11 +68,11 @@ def object_storage(folder: Path) -> Iterator[Storage]:
         MOTO,
         "moto_server",
         "-H",
-        "127.0.0.1",
+        host,
         "-p",
         str(port),
     ]
-    storage = Storage(f"http://127.0.0.1:{port}")
+    storage = Storage(f"http://{host}:{port}")
     with (folder / "moto.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log) if uv else None
         try:

@@ -13,8 +13,9 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 import pytest
@@ -23,10 +24,12 @@ from benchmarks import faults, server
 from tests.conftest import LIGHT, command_line, free_ports
 from tests.engine.conftest import rows, summary
 from tests.engine.nodes import Nodes, needs_namespaces, until
+from tests.object_storage import object_storage
 
 pytestmark = [pytest.mark.engine, needs_namespaces()]
 NODES, DRIVERS, IN_FLIGHT = 2, 4, 8
 LATENCY_S = 0.1
+NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 # 5 % of the requests.
 FAULTS = {"http-500": 0.02, "http-429": 0.01, "malformed": 0.01, "drop": 0.009, "hang": 0.001}
 
@@ -40,8 +43,8 @@ def nodes() -> Iterator[Nodes]:
 class Asking:
     """Commands in a folder, one after another, that ask the server at ``url`` from drivers on the nodes."""
 
-    def __init__(self, nodes: Nodes, folder: Path, url: str) -> None:
-        self.nodes, self.folder, self.url = nodes, folder, url
+    def __init__(self, nodes: Nodes, folder: Path, url: str, variables: Mapping[str, str] = NO_VARIABLES) -> None:
+        self.nodes, self.folder, self.url, self.variables = nodes, folder, url, variables
         self.data = folder / "outputs/data/images/details"
         self.log = folder / "log.txt"
 
@@ -52,7 +55,12 @@ class Asking:
         argv = command_line("stage=generate", *given, *cluster, *limits, *overrides)
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                argv, cwd=self.folder, env=self.nodes.environment, stdout=log, stderr=log, start_new_session=True
+                argv,
+                cwd=self.folder,
+                env={**self.nodes.environment, **self.variables},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def finish(self, *overrides: str, status: int = 0) -> str:
@@ -96,6 +104,17 @@ def quick(nodes: Nodes, tmp_path: Path) -> Iterator[Asking]:
     faults.draw(tmp_path / "images", 600)
     with server.running("--host", nodes.head, "--latency", "0.05") as url:
         yield Asking(nodes, tmp_path, url)
+
+
+def test_drivers_read_object_storage_with_the_credentials_of_the_command(nodes: Nodes, tmp_path: Path) -> None:
+    faults.draw(tmp_path / "folder", 40)
+    with object_storage(tmp_path, nodes.head) as storage, server.running("--host", nodes.head) as url:
+        images = storage.upload(tmp_path / "folder", "images")
+        asking = Asking(nodes, tmp_path, url, storage.environment)
+        asking.finish(f"images={images}")
+    answered, failed = asking.books()
+    assert sorted(answered) == sorted(path.name for path in (tmp_path / "folder").iterdir())
+    assert not failed
 
 
 def test_all_drivers_ask_and_one_ledger_has_the_answers(quick: Asking) -> None:
