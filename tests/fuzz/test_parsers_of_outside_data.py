@@ -215,8 +215,8 @@ def test_safetensors_headers(folder: Path) -> None:
 
 
 SERVER = {
-    **{"port": 1, "model": "m", "url": "http://127.0.0.1:1/v1", "host": "h", "pid": 1, "started": 0.0, "command": []},
-    **{"folder": "f", "programs": [{"name": "replica 0", "state": "ready", "pid": 1, "started": 0.0, "command": []}]},
+    **{"port": 1, "model": "m", "url": "http://127.0.0.1:1/v1", "host": "h", "pid": 1, "command_hash": ""},
+    **{"folder": "f", "programs": [{"name": "replica 0", "state": "ready", "pid": 1, "command_hash": ""}]},
 }
 SUMMARY = {
     **{"stage": "generate", "status": "ok", "counts": {"images": 2, "rows": 1, "failed": 1}, "seconds": 1.0},
