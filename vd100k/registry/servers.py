@@ -123,10 +123,10 @@ def refuse_second(run: Run) -> None:
 
 def forget(run: Run, port: int, pid: int | None) -> None:
     """Remove the files of the server at a port of this machine if they belong to the process ``pid``."""
-    if (server := read(run, port)) and server.pid == pid:
-        paths = request(run, port), file(run, port)
-        for path in paths:
-            path.unlink(missing_ok=True)
+    path = file(run, port)
+    if (server := _read(path)) and server.here and server.pid == pid:
+        path.unlink(missing_ok=True)
+        path.with_suffix(".stop").unlink(missing_ok=True)
 
 
 def read(run: Run, port: int, host: str | None = None) -> Server | None:
