@@ -6,18 +6,16 @@ Interpreter, address, ports, devices and model folder are those of that machine.
 
 from __future__ import annotations
 
-import os
 import threading
 from pathlib import Path
 from typing import NamedTuple
 
-from vd100k.cluster.placement import Shared, address, enter
+from vd100k.cluster.placement import Shared, address, enter, equip
 from vd100k.config.run import Run
 from vd100k.engines.serving.fleet import Fleet, start
 from vd100k.engines.serving.ports import binding_error
 from vd100k.engines.serving.supervisor import State
 from vd100k.errors import Vd100kError
-from vd100k.io.redaction import remember
 
 PORTS = 200  # tried after the first one
 CHECKED_EVERY_S = 0.5
@@ -46,8 +44,7 @@ class Machine:
     """
 
     def __init__(self, number: int, shared: Shared, run: Run, logs: Path, keys: dict[str, str]) -> None:
-        os.environ.update(keys)
-        remember(run.model_dump(mode="json"))
+        equip(run, keys)
         self.error = ""
         self._ended = threading.Event()
         self._fleet = Fleet()

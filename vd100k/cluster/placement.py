@@ -14,6 +14,7 @@ from vd100k.cluster import session
 from vd100k.config.run import Run
 from vd100k.console import say
 from vd100k.errors import ServerError
+from vd100k.io.redaction import remember
 
 POLL_S = 0.5
 ASKED_EVERY_S = 0.5
@@ -184,6 +185,12 @@ def has(node: dict[str, Any], wanted: dict[str, float]) -> str:
 def told(resources: dict[str, float]) -> str:
     """Resources as text: 1 CPU, 4 GPU."""
     return ", ".join(f"{amount:g} {name}" for name, amount in resources.items())
+
+
+def equip(run: Run, variables: dict[str, str]) -> None:
+    """Give this process, an actor of the run, environment variables of the command, and hide the run's secrets."""
+    os.environ.update(variables)
+    remember(run.model_dump(mode="json"))
 
 
 def enter(shared: Shared) -> None:

@@ -6,7 +6,6 @@ or on another machine, when it is lost.
 
 from __future__ import annotations
 
-import os
 import pickle
 import sys
 import threading
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, TextIO, cast
 
-from vd100k.cluster.placement import Shared, address, enter
+from vd100k.cluster.placement import Shared, address, enter, equip
 from vd100k.config.run import Run
 from vd100k.config.stages import Generate
 from vd100k.console import Filtered, say
@@ -27,7 +26,7 @@ from vd100k.generation.progress import Progress
 from vd100k.generation.run import ask_items, opened, rows_path
 from vd100k.generation.work_items import OpenItems, unit_name
 from vd100k.io.jsonl import Row
-from vd100k.io.redaction import redact, remember
+from vd100k.io.redaction import redact
 from vd100k.ledger.known import Known
 from vd100k.ledger.rows import DYING_S, LedgerBusy
 
@@ -80,8 +79,7 @@ class Driver:
     """``number`` counts the drivers of a run from 0; ``shared`` says which folder the machines have in common."""
 
     def __init__(self, number: int, shared: Shared, work: Work) -> None:
-        os.environ.update(work.variables)
-        remember(work.run.model_dump(mode="json"))
+        equip(work.run, work.variables)
         self._number, self._shared, self._work = number, shared, work
         self._servers = Fleet()
         self._known: Known | None = None
